@@ -1,0 +1,122 @@
+"""Every setting, declared once: what a network is, how it is trained, what a model file says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cleft.base.errors import CleftError, DataError
+
+__all__ = ["ModelCard", "NetSettings", "TrainSettings", "explain", "read_settings"]
+
+Auto = Literal["auto"]
+Length = Annotated[str, Field(pattern=r"^\s*[0-9.]+\s*(um|µm|nm|mm)\s*$")]
+
+
+class Settings(BaseModel):
+    """Settings can't change after they are made, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetSettings(Settings):
+    """The shape of a U-Net.
+
+    ``strides`` holds, for each step down, the stride along each spatial axis; its length is the depth
+    and its rows' length the number of spatial axes.
+    """
+
+    channels: int = Field(1, ge=1)
+    n_classes: Literal[3, 4] = 4
+    width: int = Field(32, ge=1, le=256)
+    strides: tuple[tuple[int, ...], ...]
+
+
+class TrainSettings(Settings):
+    """How a model is trained; every field is an option of ``cleft train`` or a line of its config file."""
+
+    steps: int = Field(2000, ge=1, description="training steps")
+    classes: Literal[3, 4] = Field(4, description="4 with the gap class (J4), 3 without (J3)")
+    loss: Literal["jc", "ce", "dsc"] = Field("jc", description="cross entropy with J, alone, or with Dice")
+    lam: float = Field(0.05, ge=0, description="weight of the J term")
+    width: int = Field(32, ge=4, le=128, description="features of the first level")
+    levels: int = Field(5, ge=2, le=6, description="resolution levels of the U-Net")
+    k: float | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
+    gap_radius: float | Auto | Length = Field("auto", description='gap ball: pixels, "1.5um", or auto')
+    patch: tuple[int, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
+    batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
+    percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")
+    held_out: float = Field(0.1, ge=0, le=0.5, description="share of images held out if no --val is given")
+    checks: int = Field(20, ge=1, description="how often to validate and save")
+    patience: int = Field(0, ge=0, description="checks without a better PQ before stopping; 0 never stops")
+    seed: int = Field(0, ge=0, description="fixes weights, patches and augmentation")
+
+
+class ModelCard(Settings):
+    """What a model file says of itself."""
+
+    format: Literal[1] = 1
+    cleft: str
+    net: NetSettings
+    axes: str
+    spacing_um: tuple[float, ...] | None = None
+    k: float
+    gap_radius: float
+    percentiles: tuple[float, float]
+    cell_diameter: float = Field(description="median diameter of the training cells, pixels")
+    ceiling_pq: float = Field(description="PQ of labels -> classes -> labels on the training labels")
+    trained_on: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    scores: dict[str, float] = Field(default_factory=dict)
+    licence: str = "not stated"
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error in one sentence.
+
+    Example:
+        >>> try:
+        ...     TrainSettings(width=1)
+        ... except ValidationError as error:
+        ...     print(explain(error))
+        width is 1: input should be greater than or equal to 4
+    """
+    parts = []
+    for e in error.errors():
+        name = ".".join(str(p) for p in e["loc"][:1])
+        parts.append(f"{name} is {e['input']!r}: {e['msg'][:1].lower()}{e['msg'][1:]}")
+    return "; ".join(dict.fromkeys(parts))
+
+
+def read_settings(path: Path | None, **given: Any) -> TrainSettings:
+    """Settings from a YAML file, with what is given by hand on top.
+
+    Args:
+        path: YAML with names of ``TrainSettings``, or ``None``.
+        **given: settings by name; ``None`` means not given.
+
+    Raises:
+        CleftError: the file can't be read, or a name or value is not one of ``TrainSettings``.
+
+    Example:
+        >>> read_settings(None, steps=10, seed=None).steps
+        10
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"{path}: can't be read as YAML settings ({error})") from error
+        if not isinstance(loaded, dict):
+            raise DataError(f"{path}: found {type(loaded).__name__}, expected lines of the form 'steps: 2000'")
+        values.update(loaded)
+    values.update({name: value for name, value in given.items() if value is not None})
+    try:
+        return TrainSettings(**values)
+    except ValidationError as error:
+        raise CleftError(f"{path or 'settings'}: {explain(error)}") from error

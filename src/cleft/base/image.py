@@ -1,0 +1,115 @@
+"""An image is an array that knows its axes and its pixel size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cleft.base.errors import DataError
+
+__all__ = ["Image", "check_axes"]
+
+SPATIAL = "ZYX"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An array with its axes and its spacing.
+
+    Args:
+        data: the pixels, any numeric dtype, one dimension per letter of ``axes``.
+        axes: letters of ``T`` (time), ``C`` (channel), ``Z``, ``Y``, ``X``, in the order of the array.
+        spacing: micrometres per pixel along each spatial axis, in the order of ``axes``; ``None`` if
+            not known.
+        source: where it came from, for messages.
+
+    Raises:
+        DataError: the axes don't describe the array.
+
+    Example:
+        >>> image = Image(np.zeros((3, 5, 7)), "CYX", (0.5, 0.5))
+        >>> image.spatial_axes, image.spatial_shape, image.channels_first().shape
+        ('YX', (5, 7), (3, 5, 7))
+    """
+
+    data: np.ndarray
+    axes: str
+    spacing: tuple[float, ...] | None = None
+    source: str = "image"
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.data.shape, self.source)
+        if self.spacing is None:
+            return
+        if len(self.spacing) != len(self.spatial_axes) or not all(
+            np.isfinite(s) and s > 0 for s in self.spacing
+        ):
+            raise DataError(
+                f"{self.source}: spacing is {self.spacing}, expected one positive number (micrometres) "
+                f"for each of the axes {self.spatial_axes}"
+            )
+
+    @property
+    def spatial_axes(self) -> str:
+        """The axes that are space, in order: ``"YX"`` or ``"ZYX"``."""
+        return "".join(a for a in self.axes if a in SPATIAL)
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """The length of each spatial axis."""
+        return tuple(
+            n for a, n in zip(self.axes, self.data.shape, strict=True) if a in SPATIAL
+        )
+
+    def channels_first(self) -> np.ndarray:
+        """The pixels as (C, *S) in the order C, Z, Y, X; C is 1 where there is no channel axis.
+
+        Raises:
+            DataError: the image has a time axis longer than one frame.
+        """
+        data, axes = self.data, self.axes
+        if "T" in axes:
+            frames = data.shape[axes.index("T")]
+            if frames != 1:
+                raise DataError(
+                    f"{self.source}: found {frames} time points (axes {axes}), expected one; "
+                    "split the series, or pass other axes if T is really Z"
+                )
+            data, axes = data.squeeze(axes.index("T")), axes.replace("T", "")
+        if "C" not in axes:
+            data, axes = data[None], "C" + axes
+        order = [axes.index(a) for a in "CZYX" if a in axes]
+        return data.transpose(order)
+
+
+def check_axes(axes: str, shape: Sequence[int], source: str = "image") -> None:
+    """Refuse axes that don't describe an array of this shape.
+
+    Args:
+        axes: letters of T, C, Z, Y, X.
+        shape: of the array.
+        source: the file or argument named in the message.
+
+    Raises:
+        DataError: unknown or repeated letters, no Y or X, or a number of letters other than of
+            dimensions.
+
+    Example:
+        >>> check_axes("ZYX", (5, 64, 64))
+        >>> check_axes("YX", (5, 64, 64), "stack.tif")
+        Traceback (most recent call last):
+        cleft.base.errors.DataError: stack.tif: axes "YX" name 2 dimensions, the array has 3: (5, 64, 64)
+    """
+    unknown = sorted(set(axes) - set("TCZYX"))
+    if unknown or len(set(axes)) != len(axes):
+        raise DataError(
+            f'{source}: axes "{axes}" not understood, expected each of T, C, Z, Y, X at most once'
+        )
+    if len(axes) != len(shape):
+        raise DataError(
+            f'{source}: axes "{axes}" name {len(axes)} dimensions, the array has {len(shape)}: {tuple(shape)}'
+        )
+    if "Y" not in axes or "X" not in axes:
+        raise DataError(f'{source}: axes "{axes}" lack Y or X')

@@ -1,0 +1,18 @@
+"""Floor 1: from disk to Image and back."""
+
+from cleft.io.pairs import Pair, base_name, find_images, find_pairs
+from cleft.io.read import check_pixels, read_image, read_labels
+from cleft.io.write import atomic_path, write_image, write_labels
+
+__all__ = [
+    "Pair",
+    "atomic_path",
+    "base_name",
+    "check_pixels",
+    "find_images",
+    "find_pairs",
+    "read_image",
+    "read_labels",
+    "write_image",
+    "write_labels",
+]

@@ -1,0 +1,219 @@
+"""Which files are images, and which mask belongs to which image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cleft.base.errors import DataError
+from cleft.io.zarr_store import is_zarr
+
+__all__ = ["Pair", "base_name", "find_images", "find_pairs"]
+
+READABLE = (".tif", ".tiff", ".btf", ".lsm", ".png", ".npy")
+# Paired all the same, so that the reader can say what is wrong with them.
+REFUSED = (".jpg", ".jpeg", ".jp2", ".gif", ".bmp", ".webp", ".czi", ".nd2", ".lif")
+CELLPOSE_MASKS = ("_cp_masks", "_masks")
+CELLPOSE_OTHERS = re.compile(r".*(_seg|_flows|_flows_\d+|_outlines|_outlines_cp)$")
+LAYOUTS = (
+    "images/ and masks/ with equal names, x.tif beside x_masks.tif (Cellpose), or "
+    "01/t000.tif with 01_GT/SEG/man_seg000.tif or 01_ST/SEG (Cell Tracking Challenge)"
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and the mask that belongs to it.
+
+    Args:
+        name: what the two have in common, without folder and suffix; unique in its folder.
+        image: the image file, or the folder of an OME-Zarr image.
+        labels: the mask file or folder.
+    """
+
+    name: str
+    image: Path
+    labels: Path
+
+
+def base_name(path: str | Path) -> str:
+    """The name of an image without folder and suffix, ``.ome`` taken with the suffix.
+
+    Args:
+        path: of a file or an OME-Zarr folder.
+
+    Example:
+        >>> base_name("scans/ovule.7.ome.tif"), base_name("a.zarr"), base_name("t000.tif")
+        ('ovule.7', 'a', 't000')
+    """
+    return Path(path).stem.removesuffix(".ome")
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[Path]:
+    """The images among files and folders.
+
+    Args:
+        inputs: files (taken as they are), OME-Zarr folders (each an image) and folders, of which every image
+            directly inside is taken, in natural order; hidden files aren't.
+
+    Returns:
+        The paths in the order of the inputs, each once.
+
+    Raises:
+        DataError: an input doesn't exist, a folder holds no image, or there are no inputs.
+
+    Example:
+        >>> find_images([])
+        Traceback (most recent call last):
+        cleft.base.errors.DataError: no images given, expected files or folders
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, inputs):
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+        if path.is_dir() and not is_zarr(path):
+            images = _listing(path, READABLE)
+            if not images:
+                raise DataError(f"{path}: no TIFF, PNG, .npy or OME-Zarr in this folder; {_contents(path)}")
+            found.update(dict.fromkeys(images))
+        else:
+            found[path] = None
+    if not found:
+        raise DataError("no images given, expected files or folders")
+    return list(found)
+
+
+def find_pairs(folder: str | Path) -> list[Pair]:
+    """The images of a folder with their masks, in natural order.
+
+    Three layouts are known: ``images/`` and ``masks/`` with equal base names (suffixes may differ);
+    Cellpose's ``x.tif`` beside ``x_masks.tif`` or ``x_cp_masks.png``; the Cell Tracking Challenge's ``01/t000.tif`` with
+    ``01_GT/SEG/man_seg000.tif`` or ``01_ST/SEG/man_seg000.tif``, where frames without a mask are left out and
+    GT wins over ST.
+
+    Args:
+        folder: that holds the images and the masks.
+
+    Returns:
+        At least one pair.
+
+    Raises:
+        DataError: the folder is missing, empty or of another layout, names don't match, or two files share
+            one.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("t2.tif", "t2_masks.png", "t10.tif", "t10_masks.png"):
+        ...         Path(folder, name).touch()
+        ...     [(pair.name, pair.labels.name) for pair in find_pairs(folder)]
+        [('t2', 't2_masks.png'), ('t10', 't10_masks.png')]
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}, expected {LAYOUTS}"
+        )
+    inner = [folder / "images", folder / "masks"]
+    if all(path.is_dir() for path in inner):
+        images, masks = (_by_name(_listing(path, READABLE + REFUSED)) for path in inner)
+        return _matched(folder, images, masks)
+    sequences = [path for path in _natural(folder.iterdir()) if path.name.isdigit() and _truths(path)]
+    if sequences:
+        return [pair for sequence in sequences for pair in _tracking_pairs(sequence)]
+    images, masks = _cellpose_files(folder)
+    if masks:
+        return _matched(folder, images, masks)
+    raise DataError(f"{folder}: no pairs of images and masks; {_contents(folder)}, expected {LAYOUTS}")
+
+
+def _matched(folder: Path, images: dict[str, Path], masks: dict[str, Path]) -> list[Pair]:
+    """Pair by name; every image must have a mask and every mask an image."""
+    lonely = [
+        f"{len(names)} {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        for what, names in (
+            ("images without a mask", [p.name for n, p in images.items() if n not in masks]),
+            ("masks without an image", [p.name for n, p in masks.items() if n not in images]),
+        )
+        if names
+    ]
+    if lonely:
+        raise DataError(f"{folder}: found {' and '.join(lonely)}, expected the same names in both")
+    if not images:
+        raise DataError(f"{folder}: images/ and masks/ hold no images, expected {LAYOUTS}")
+    return [Pair(name, image, masks[name]) for name, image in images.items()]
+
+
+def _by_name(paths: Iterable[Path], suffixes: Sequence[str] = ()) -> dict[str, Path]:
+    """Paths by base name (less one of the suffixes); two of one name are refused."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = base_name(path)
+        name = next((name.removesuffix(s) for s in suffixes if name.endswith(s)), name)
+        if name in named:
+            raise DataError(
+                f"{path.parent}: found {named[name].name} and {path.name}, expected one file for {name}"
+            )
+        named[name] = path
+    return named
+
+
+def _cellpose_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images and masks of a Cellpose folder by name; its other products are left out."""
+    paths = [p for p in _listing(folder, READABLE + REFUSED) if not CELLPOSE_OTHERS.match(base_name(p))]
+    masks = [path for path in paths if base_name(path).endswith(CELLPOSE_MASKS)]
+    return _by_name(p for p in paths if p not in masks), _by_name(masks, CELLPOSE_MASKS)
+
+
+def _truths(sequence: Path) -> list[Path]:
+    """The SEG folders of a tracking sequence, silver before gold so that gold overwrites it."""
+    folders = [sequence.with_name(f"{sequence.name}_{truth}") / "SEG" for truth in ("ST", "GT")]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _tracking_pairs(sequence: Path) -> list[Pair]:
+    """The annotated frames of one Cell Tracking Challenge sequence."""
+    frames = {int(p.stem[1:]): p for p in sequence.glob("t*.tif") if p.stem[1:].isdigit()}
+    masks: dict[int, Path] = {}
+    slices = 0
+    for truth in _truths(sequence):
+        found = {p.stem.removeprefix("man_seg"): p for p in truth.glob("man_seg*.tif")}
+        masks |= {int(number): path for number, path in found.items() if number.isdigit()}
+        slices += sum(not number.isdigit() for number in found)
+    if not masks:
+        what = (
+            f"only {slices} masks of single slices (man_seg_000_010.tif)" if slices else "no man_seg000.tif"
+        )
+        raise DataError(
+            f"{sequence}: found {what} in {_truths(sequence)[-1]}, expected masks of whole frames"
+        )
+    lost = [masks[number].name for number in sorted(masks) if number not in frames]
+    if lost:
+        raise DataError(f"{sequence}: no frame t000.tif for {len(lost)} masks ({', '.join(lost[:5])})")
+    return [Pair(f"{sequence.name}_{frames[n].stem}", frames[n], masks[n]) for n in sorted(masks)]
+
+
+def _listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The images directly in a folder, by suffix or as a zarr store, in natural order."""
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return _natural(p for p in visible if is_zarr(p) or (p.is_file() and p.suffix.lower() in suffixes))
+
+
+def _natural(paths: Iterable[Path]) -> list[Path]:
+    """Sorted by name, numbers by their value: t2 before t10."""
+    return sorted(
+        paths, key=lambda path: [(int(s), "") if s.isdigit() else (-1, s) for s in _chunks(path.name)]
+    )
+
+
+def _chunks(name: str) -> list[str]:
+    return [chunk for chunk in re.split(r"([0-9]+)", name) if chunk]
+
+
+def _contents(folder: Path) -> str:
+    """What a folder holds, for a message."""
+    names = [path.name for path in _natural(folder.iterdir())]
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"found {shown}" if names else "it is empty"

@@ -1,0 +1,171 @@
+"""What made cells are like: sizes, crowding, gaps, looks, noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cleft.base.errors import DataError
+
+__all__ = ["STYLES", "CellSettings", "random_settings"]
+
+STYLES = ("cytoplasm", "membrane", "nuclei", "phase")
+
+_INFINITE = float("inf")
+_RANGES = {
+    "diameter": (3.0, _INFINITE),
+    "size_spread": (0.0, 1.0),
+    "density": (0.0, 1.0),
+    "clumping": (0.0, 1.0),
+    "gap": (0.0, 1.0),
+    "gap_width": (0.0, _INFINITE),
+    "protrusions": (0.0, 1.0),
+    "elongation": (1.0, 10.0),
+    "wobble": (0.0, 1.0),
+    "brightness_spread": (0.0, 1.0),
+    "texture": (0.0, 1.0),
+    "background": (0.0, _INFINITE),
+    "debris": (0.0, 10.0),
+    "light": (0.0, 1.0),
+    "blur": (0.0, _INFINITE),
+    "axial_blur": (0.0, _INFINITE),
+    "photons": (1.0, 1e6),
+    "read_noise": (0.0, _INFINITE),
+}
+
+
+@dataclass(frozen=True)
+class CellSettings:
+    """What made cells are like; every length is in pixels of the last axis.
+
+    Args:
+        style: ``"nuclei"`` (textured bright bodies on dark), ``"membrane"`` (bright walls, dim inside),
+            ``"cytoplasm"`` (bright cells with a dark nucleus) or ``"phase"`` (dark bodies, bright halo).
+        diameter: mean diameter of a disc (ball) of a cell's area (volume).
+        size_spread: standard deviation of the log diameter.
+        density: fraction of the field that cells cover; 0 makes none, 1 nearly fills the field;
+            open gaps come off it.
+        clumping: 0 spreads the cells over the field, 1 crowds them in a few places.
+        gap: fraction of the contacts that become thin gaps of background.
+        gap_width: mean width of such a gap.
+        protrusions: fraction of the cells with a slim arm.
+        elongation: mean length over width; neighbours lie alongside each other.
+        wobble: how irregular the outlines are.
+        brightness_spread: standard deviation of the cells' log brightness.
+        texture: contrast of the texture inside a cell.
+        background: light where there is no cell, as a fraction of a cell's.
+        debris: bright specks that are no cells, per room of a cell.
+        light: unevenness of the light over the field, 0 even.
+        blur: standard deviation of the optics' Gaussian blur across the last two axes.
+        axial_blur: the same along any axis before them.
+        photons: mean number of photons where the signal is 1; fewer is noisier.
+        read_noise: standard deviation of the camera's noise, in photons.
+        spacing: micrometres per pixel, one number for all axes or one for each. A first axis with a
+            larger one flattens the cells along it.
+
+    Raises:
+        DataError: a setting is out of its range.
+
+    Example:
+        >>> CellSettings(style="membrane", density=0.9).diameter
+        24.0
+        >>> CellSettings(density=2)
+        Traceback (most recent call last):
+        cleft.base.errors.DataError: CellSettings: density is 2, expected a number from 0 to 1
+    """
+
+    style: str = "nuclei"
+    diameter: float = 24.0
+    size_spread: float = 0.2
+    density: float = 0.6
+    clumping: float = 0.8
+    gap: float = 0.35
+    gap_width: float = 2.0
+    protrusions: float = 0.15
+    elongation: float = 1.4
+    wobble: float = 0.3
+    brightness_spread: float = 0.3
+    texture: float = 0.4
+    background: float = 0.08
+    debris: float = 0.05
+    light: float = 0.4
+    blur: float = 0.9
+    axial_blur: float = 1.6
+    photons: float = 80.0
+    read_noise: float = 2.0
+    spacing: float | tuple[float, ...] = 0.5
+
+    def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise DataError(f'CellSettings: style is "{self.style}", expected one of {", ".join(STYLES)}')
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not (np.isfinite(value) and low <= value <= high):
+                upto = f"from {low:g} to {high:g}" if np.isfinite(high) else f"of at least {low:g}"
+                raise DataError(f"CellSettings: {name} is {value}, expected a number {upto}")
+        if not all(np.isfinite(s) and s > 0 for s in np.atleast_1d(self.spacing)):
+            raise DataError(f"CellSettings: spacing is {self.spacing}, expected positive micrometres")
+
+    def spacing_of(self, ndim: int) -> tuple[float, ...]:
+        """The micrometres per pixel along each of ``ndim`` axes.
+
+        Raises:
+            DataError: ``spacing`` has neither one number nor one for each axis.
+
+        Example:
+            >>> CellSettings(spacing=0.5).spacing_of(3)
+            (0.5, 0.5, 0.5)
+        """
+        given = tuple(float(s) for s in np.atleast_1d(self.spacing))
+        if len(given) not in (1, ndim):
+            raise DataError(f"CellSettings: spacing has {len(given)} numbers, expected 1 or {ndim}")
+        return given * ndim if len(given) == 1 else given
+
+
+def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
+    """Draw settings at random, as various as real images are.
+
+    Args:
+        rng: where the numbers come from.
+        ndim: number of axes the cells will have; with three, cells are smaller and the first axis is
+            often sampled more coarsely.
+
+    Returns:
+        Settings for `make_cells`.
+
+    Example:
+        >>> first, again = (random_settings(np.random.default_rng(1), ndim=3) for _ in range(2))
+        >>> first == again
+        True
+    """
+    diameter = float(np.exp(rng.uniform(np.log(9.0), np.log(88.0 / ndim))))
+    return CellSettings(
+        style=str(rng.choice(STYLES, p=[0.25, 0.25, 0.35, 0.15])),
+        diameter=diameter,
+        size_spread=float(rng.uniform(0.05, 0.35)),
+        density=float(rng.uniform(0.15, 0.95)),
+        clumping=float(rng.uniform(0.0, 1.0)),
+        gap=float(rng.uniform(0.0, 0.8)),
+        gap_width=float(rng.uniform(1.0, 3.0)),
+        protrusions=float(max(0.0, rng.uniform(-0.3, 0.5))),
+        elongation=float(1.0 + rng.exponential(0.5)) if rng.random() < 0.8 else float(rng.uniform(2.5, 4.0)),
+        wobble=float(rng.uniform(0.0, 0.5)),
+        brightness_spread=float(rng.uniform(0.05, 0.6)),
+        texture=float(rng.uniform(0.1, 0.8)),
+        background=float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))),
+        debris=float(max(0.0, rng.uniform(-0.2, 0.3))),
+        light=float(rng.uniform(0.0, 0.8)),
+        blur=float(rng.uniform(0.4, min(1.8, 0.09 * diameter))),
+        axial_blur=float(rng.uniform(0.8, min(3.0, 0.18 * diameter))),
+        photons=float(np.exp(rng.uniform(np.log(25.0), np.log(600.0)))),
+        read_noise=float(rng.uniform(0.0, 5.0)),
+        spacing=_random_spacing(rng, ndim),
+    )
+
+
+def _random_spacing(rng: np.random.Generator, ndim: int) -> tuple[float, ...]:
+    """Micrometres per pixel; only axes before Y and X are sampled more coarsely."""
+    steps = np.ones(ndim)
+    steps[:-2] = rng.choice([1.0, 1.0, 2.0, 3.0]) * rng.uniform(0.8, 1.2)
+    return tuple(float(s) for s in np.round(rng.uniform(0.15, 1.0) * steps, 3))

@@ -1,0 +1,159 @@
+"""TIFF files, plain, ImageJ and OME, to arrays with the axes and the pixel size they state."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from cleft.io.stored import UNNAMED, Stored, micrometres
+
+__all__ = ["load_tiff"]
+
+# Print software writes 72 to 1200 dots per inch into every file; no microscope has pixels that coarse.
+COARSEST_UM = 10.0
+JPEG = {6, 7, 33007, 34892}
+ALPHA = {1, 2}
+
+
+def load_tiff(path: Path) -> Stored:
+    """Read a TIFF with what it says of itself.
+
+    Axes come from OME-XML, ImageJ's or tifffile's metadata; pages that nothing names give an unnamed axis.
+    Samples per pixel are channels. Pixel size comes from OME-XML, from ImageJ's unit and spacing, or from the
+    resolution tags where it is finer than 10 µm (coarser ones are for printers).
+
+    Args:
+        path: the file; BigTIFF, compressed, tiled and multi-page files included.
+
+    Returns:
+        The array in native byte order. Equally shaped series are stacked along an unnamed first axis.
+
+    Raises:
+        ValueError: the file is damaged, cut short, lacks planes or holds images of several shapes.
+        RuntimeError: its compressed data are damaged.
+    """
+    with _no_silent_damage(), tifffile.TiffFile(path) as tif:
+        series = list(tif.series)
+        _check_complete(tif, series)
+        first = series[0]
+        page = first.keyframe
+        axes, shape = first.get_axes(squeeze=False), first.get_shape(squeeze=False)
+        planes = [s.asarray().reshape(shape) for s in series]
+        data = np.stack(planes) if len(planes) > 1 else planes[0][None]
+        # Samples last is how colour is stored; planes of samples may be any stack that a writer took for RGB.
+        samples = shape[-1] if axes.endswith("S") else 1
+        alpha = samples > 1 and bool(page.extrasamples) and int(page.extrasamples[-1]) in ALPHA
+        data = data.astype(data.dtype.newbyteorder("="), copy=False)
+        return Stored(
+            data,
+            UNNAMED + _samples_are_channels(axes, shape),
+            _spacing(tif, page),
+            lossy=int(page.compression) in JPEG,
+            alpha=alpha,
+            colour=samples - alpha > 1,
+        )
+
+
+def _check_complete(tif: tifffile.TiffFile, series: list[tifffile.TiffPageSeries]) -> None:
+    """Refuse what tifffile would read as zeros or as fewer planes than the metadata promise."""
+    if not series:
+        raise ValueError("no image in it")
+    for flag, kind in ((tif.is_ome, "ome"), (tif.is_imagej, "imagej")):
+        if flag and series[0].kind != kind:
+            raise ValueError(f"its {kind} metadata don't fit the {len(tif.pages)} pages found")
+    kinds = {(s.get_shape(squeeze=False), s.get_axes(squeeze=False), s.dtype) for s in series}
+    if len(kinds) > 1:
+        shapes = ", ".join(str(s.shape) for s in series[:5])
+        raise ValueError(
+            f"found {len(series)} images of several shapes or types: {shapes}; expected one image"
+        )
+    size = tif.filehandle.size
+    for page in (page for s in series for page in s.pages):
+        if page is None:
+            raise ValueError("some of its planes are missing")
+        if any(start + count > size for start, count in zip(page.dataoffsets, page.databytecounts)):
+            raise ValueError(f"it ends after {size} bytes, before its pixels do")
+
+
+def _samples_are_channels(axes: str, shape: tuple[int, ...]) -> str:
+    """Name the samples axis C, and leave a channel axis of length 1 beside it unnamed."""
+    if "S" not in axes:
+        return axes
+    if shape[axes.index("S")] == 1:
+        return axes.replace("S", UNNAMED)
+    if "C" in axes and shape[axes.index("C")] == 1:
+        axes = axes.replace("C", UNNAMED)
+    return axes if "C" in axes else axes.replace("S", "C")
+
+
+def _spacing(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, float]:
+    """Micrometres per pixel by axis letter, as far as the file states them."""
+    if tif.is_ome:
+        sizes = _ome_spacing(tif.ome_metadata or "")
+    elif tif.is_imagej:
+        sizes = _imagej_spacing(tif.imagej_metadata or {}, page.resolution)
+    else:
+        sizes = _tag_spacing(page)
+    return {axis: size for axis, size in sizes.items() if size is not None}
+
+
+def _ome_spacing(xml: str) -> dict[str, float | None]:
+    """PhysicalSizeX, Y, Z of the first image; the schema's default unit is the micrometre."""
+    pixels = ElementTree.fromstring(xml).find(".//{*}Image/{*}Pixels")
+    if pixels is None:
+        return {}
+    return {
+        axis: micrometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        for axis in "ZYX"
+    }
+
+
+def _imagej_spacing(metadata: dict[str, object], resolution: tuple[float, float]) -> dict[str, float | None]:
+    """ImageJ's calibration: its tags are pixels per unit, and it leaves a plane distance of 1 unit out."""
+    unit = str(metadata.get("unit", ""))
+    z_unit, y_unit = str(metadata.get("zunit", unit)), str(metadata.get("yunit", unit))
+    x, y = (1 / r if r > 0 else None for r in resolution)
+    z = str(metadata.get("spacing", 1.0))
+    return {"Z": micrometres(z, z_unit), "Y": micrometres(y, y_unit), "X": micrometres(x, unit)}
+
+
+def _tag_spacing(page: tifffile.TiffPage) -> dict[str, float | None]:
+    """The baseline resolution tags, unless they are a printer's."""
+    unit = {2: "inch", 3: "cm"}.get(int(page.resolutionunit))
+    x, y = (micrometres(1 / r if r > 0 else None, unit) for r in page.resolution)
+    if x is None or y is None or max(x, y) > COARSEST_UM:
+        return {}
+    return {"Y": y, "X": x}
+
+
+class _Collector(logging.Handler):
+    """Keeps the error messages that its own thread logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.thread = threading.get_ident()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self.thread:
+            self.messages.append(record.getMessage())
+
+
+@contextmanager
+def _no_silent_damage() -> Iterator[None]:
+    """Raise what tifffile only logs: it reads on past a broken chain of pages and returns fewer of them."""
+    collector, log = _Collector(), logging.getLogger("tifffile")
+    log.addHandler(collector)
+    try:
+        yield
+    finally:
+        log.removeHandler(collector)
+    if collector.messages:
+        raise ValueError(collector.messages[0])

@@ -1,0 +1,103 @@
+"""Whether labels can be learnt from: they fit their image, tell cells apart, and hold some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scipy import ndimage
+
+from cleft.base.errors import DataError
+from cleft.base.image import Image
+
+__all__ = ["check_pair", "check_set"]
+
+
+def check_pair(image: Image, labels: Image) -> None:
+    """Refuse labels that don't fit their image or don't tell cells apart.
+
+    Args:
+        image: any axes, one time point.
+        labels: spatial axes only, integer: 0 background, 1.. one integer per cell, -1 not annotated. No cell
+            at all is fine here, see :func:`check_set`.
+
+    Raises:
+        DataError: axes or shapes differ, labels have channels, aren't integers or hold a negative value other
+            than -1, or the mask is binary (one label for several pieces that don't touch).
+
+    Example:
+        >>> import numpy as np
+        >>> image = Image(np.zeros((1, 5)), "YX", source="a.tif")
+        >>> check_pair(image, Image(np.array([[1, 1, 0, 2, 2]]), "YX"))
+        >>> check_pair(image, Image(np.array([[1, 1, 0, 1, 1]]), "YX", source="m.tif"))
+        Traceback (most recent call last):
+        cleft.base.errors.DataError: m.tif: found a binary mask (1 is its only label, in 2 ...
+    """
+    if labels.axes != labels.spatial_axes:
+        raise DataError(
+            f"{labels.source}: found a mask with axes {labels.axes}, expected {image.spatial_axes} as in "
+            f"{image.source}, one integer per cell"
+        )
+    if labels.data.dtype.kind not in "iu":
+        raise DataError(f"{labels.source}: found a mask of type {labels.data.dtype}, expected integers")
+    if _lengths(image) != _lengths(labels):
+        raise DataError(
+            f"{labels.source}: found a mask of {_describe(labels)}, expected {_describe(image)} "
+            f"as in {image.source}"
+        )
+    _check_values(labels)
+    _check_not_binary(labels)
+
+
+def check_set(labels: Sequence[Image]) -> None:
+    """Refuse a set of labels that holds no cell at all.
+
+    Args:
+        labels: the masks of a data set.
+
+    Raises:
+        DataError: no mask has a label above 0, or there is no mask.
+
+    Example:
+        >>> import numpy as np
+        >>> check_set([Image(np.zeros((2, 2), int), "YX"), Image(np.eye(2, dtype=int), "YX")])
+        >>> check_set([Image(np.zeros((2, 2), int), "YX", source="empty.tif")])
+        Traceback (most recent call last):
+        cleft.base.errors.DataError: no cells in any of the 1 masks (empty.tif), expected labels above 0
+    """
+    if any(mask.data.size and mask.data.max() > 0 for mask in labels):
+        return
+    names = ", ".join(mask.source for mask in labels[:5]) + (", ..." if len(labels) > 5 else "")
+    raise DataError(f"no cells in any of the {len(labels)} masks ({names}), expected labels above 0")
+
+
+def _lengths(image: Image) -> dict[str, int]:
+    """The length of each spatial axis; their order in the array doesn't matter."""
+    return dict(zip(image.spatial_axes, image.spatial_shape))
+
+
+def _describe(image: Image) -> str:
+    return f"shape {image.spatial_shape} ({image.spatial_axes})"
+
+
+def _check_values(labels: Image) -> None:
+    """Only -1 may be negative."""
+    below = labels.data[labels.data < -1]
+    if below.size:
+        raise DataError(
+            f"{labels.source}: found {below.size} pixels below -1 (lowest {below.min()}), expected -1 for "
+            "what isn't annotated, 0 for background and positive labels for cells"
+        )
+
+
+def _check_not_binary(labels: Image) -> None:
+    """One label in several pieces is a foreground mask, not one cell."""
+    inside = labels.data > 0
+    if not inside.any() or (labels.data[inside] != labels.data.max()).any():
+        return
+    _, n_pieces = ndimage.label(inside, ndimage.generate_binary_structure(inside.ndim, inside.ndim))
+    if n_pieces > 1:
+        raise DataError(
+            f"{labels.source}: found a binary mask ({labels.data.max()} is its only label, in {n_pieces} "
+            "separate pieces), expected one integer per cell, such as skimage.measure.label(mask) gives where cells "
+            "don't touch"
+        )

@@ -1,0 +1,161 @@
+"""How many pixels each true cell shares with each predicted one: the table every score is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from cleft.base.errors import DataError
+
+__all__ = ["Overlap", "Pairs", "overlap"]
+
+IGNORED = -1
+
+
+class Pairs(NamedTuple):
+    """Every true cell and predicted cell that share a pixel, ordered by true, then predicted cell.
+
+    ``true`` and ``pred`` (P,) index ``Overlap.true_ids`` and ``Overlap.pred_ids``; ``pixels`` (P,) is what
+    they share and ``iou`` (P,) that divided by what either covers, in (0, 1].
+    """
+
+    true: np.ndarray
+    pred: np.ndarray
+    pixels: np.ndarray
+    iou: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """The contingency table of two label images, only its entries that aren't zero.
+
+    Tables of two parts of one image add up to the table of the whole, so a volume can be scored block by
+    block. Memory grows with the number of overlaps, never with true cells times predicted cells.
+
+    Args:
+        truth: (E,) int64, the true label of each entry, background 0 included.
+        labels: (E,) int64, the predicted label of each entry, background 0 included.
+        pixels: (E,) int64, how many annotated pixels have both; ordered by truth, then labels.
+
+    Example:
+        >>> left = overlap(np.array([1, 1, 2]), np.array([4, 4, 4]))
+        >>> left + overlap(np.array([2]), np.array([0]))
+        Overlap(truth=array([1, 2, 2]), labels=array([4, 0, 4]), pixels=array([2, 1, 1]))
+    """
+
+    truth: np.ndarray
+    labels: np.ndarray
+    pixels: np.ndarray
+
+    def __add__(self, other: Overlap) -> Overlap:
+        return _grouped(
+            np.concatenate([self.truth, other.truth]),
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.pixels, other.pixels]),
+        )
+
+    @cached_property
+    def _true(self) -> tuple[np.ndarray, np.ndarray]:
+        return _ids_and_sizes(self.truth, self.pixels)
+
+    @cached_property
+    def _pred(self) -> tuple[np.ndarray, np.ndarray]:
+        return _ids_and_sizes(self.labels, self.pixels)
+
+    @property
+    def true_ids(self) -> np.ndarray:
+        """(T,) int64, the labels of the true cells, ascending."""
+        return self._true[0]
+
+    @property
+    def true_sizes(self) -> np.ndarray:
+        """(T,) int64, the pixels of each true cell."""
+        return self._true[1]
+
+    @property
+    def pred_ids(self) -> np.ndarray:
+        """(P,) int64, the labels of the predicted cells with an annotated pixel, ascending."""
+        return self._pred[0]
+
+    @property
+    def pred_sizes(self) -> np.ndarray:
+        """(P,) int64, the annotated pixels of each predicted cell."""
+        return self._pred[1]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """The entries where a true cell meets a predicted one."""
+        both = (self.truth > 0) & (self.labels > 0)
+        true = np.searchsorted(self.true_ids, self.truth[both])
+        pred = np.searchsorted(self.pred_ids, self.labels[both])
+        pixels = self.pixels[both]
+        return Pairs(true, pred, pixels, pixels / (self.true_sizes[true] + self.pred_sizes[pred] - pixels))
+
+
+def overlap(truth: np.ndarray, labels: np.ndarray) -> Overlap:
+    """Count the pixels of each pair of true and predicted label, in one pass over the pixels.
+
+    Neighbouring pixels with the same pair are counted as one run first, so what is sorted is the runs.
+
+    Args:
+        truth: (*S) integer; 0 background, 1.. cells, -1 not annotated. Pixels of -1 take part in nothing.
+        labels: (*S) integer; 0 background, 1.. cells.
+
+    Returns:
+        The table; without entries where the arrays are empty or nothing is annotated.
+
+    Raises:
+        DataError: shapes differ, an array isn't integer, or a label is negative (other than -1 in truth).
+
+    Example:
+        >>> truth = np.array([[1, 1, 0], [2, 2, -1]])
+        >>> table = overlap(truth, np.array([[5, 5, 5], [5, 7, 9]]))
+        >>> table.true_ids, table.pred_ids, table.pred_sizes
+        (array([1, 2]), array([5, 7]), array([4, 1]))
+        >>> table.pairs.pixels, table.pairs.iou
+        (array([2, 1, 1]), array([0.5, 0.2, 0.5]))
+    """
+    truth, labels = np.asarray(truth), np.asarray(labels)
+    if truth.shape != labels.shape:
+        raise DataError(f"truth has shape {truth.shape} and labels {labels.shape}, expected the same shape")
+    for name, array in (("truth", truth), ("labels", labels)):
+        if not np.issubdtype(array.dtype, np.integer):
+            raise DataError(f"{name}: found {array.dtype} values, expected integers, one per cell")
+    flat_truth, flat_labels = truth.ravel(), labels.ravel()
+    new_run = np.ones(truth.size, bool)
+    new_run[1:] = flat_truth[1:] != flat_truth[:-1]
+    new_run[1:] |= flat_labels[1:] != flat_labels[:-1]
+    starts = np.flatnonzero(new_run)
+    run_truth = flat_truth[starts].astype(np.int64)
+    known = run_truth != IGNORED
+    run_labels = flat_labels[starts].astype(np.int64)[known]
+    run_truth = run_truth[known]
+    _refuse_negative(run_truth, "truth", "0 for background, 1.. for cells or -1 for not annotated")
+    _refuse_negative(run_labels, "labels", "0 for background or 1.. for cells")
+    return _grouped(run_truth, run_labels, np.diff(starts, append=truth.size)[known])
+
+
+def _refuse_negative(values: np.ndarray, name: str, expected: str) -> None:
+    if values.size and values.min() < 0:
+        raise DataError(f"{name}: found the label {values.min()}, expected {expected}")
+
+
+def _grouped(truth: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> Overlap:
+    """One entry per distinct pair, its pixels summed, in order."""
+    order = np.lexsort((labels, truth))
+    truth, labels, pixels = truth[order], labels[order], pixels[order]
+    new_pair = np.ones(truth.size, bool)
+    new_pair[1:] = (truth[1:] != truth[:-1]) | (labels[1:] != labels[:-1])
+    starts = np.flatnonzero(new_pair)
+    return Overlap(truth[starts], labels[starts], np.add.reduceat(pixels, starts))
+
+
+def _ids_and_sizes(labels: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels above 0 in a column of the table and the pixels of each."""
+    ids, index = np.unique(labels, return_inverse=True)
+    # Sums of whole numbers below 2**53 are exact in float64.
+    sizes = np.bincount(index, weights=pixels, minlength=ids.size).astype(np.int64)
+    return ids[ids > 0], sizes[ids > 0]

@@ -1,0 +1,187 @@
+"""How wide touching and gap should be: given, as a length, or chosen from the labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from cleft.base.errors import DataError
+from cleft.labels.classes import IGNORE, ClassRule, classes_by_rule
+from cleft.labels.instances import classes_to_labels
+from cleft.labels.scores import Scores, pool, score
+
+__all__ = ["cell_diameter", "ceiling", "choose_rule", "to_classes"]
+
+WIDEST, ENOUGH_CEILING = 3, 0.85  # chosen by trial on a part of train: docs/results.md, "How wide is touching"
+SMALLEST_GAP, LARGEST_GAP = 2.0, 7.0
+MICROMETRES = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
+
+Width = float | str
+Spacing = Sequence[float] | None
+
+
+def to_classes(
+    labels: np.ndarray,
+    n_classes: int = 4,
+    k: Width = "auto",
+    gap_radius: Width = "auto",
+    spacing: Spacing = None,
+) -> np.ndarray:
+    """The class of every pixel: 0 background, 1 cell, 2 touching, 3 gap, 255 not known.
+
+    See ``classes_by_rule`` for what each class is.
+
+    Args:
+        labels: (*S) integer, 0 background, 1.. cells, -1 not annotated.
+        n_classes: 4 (J4), or 3 without gap (J3).
+        k: half the width of the touching window: pixels of the finest axis, a length such as
+            ``"0.4um"`` (needs ``spacing``), or ``"auto"`` (see ``choose_rule``).
+        gap_radius: radius of the ball that closes gaps: as ``k``.
+        spacing: micrometres per pixel along each axis; ``None`` is isotropic.
+
+    Returns:
+        (*S) uint8. All 0 for an image without cells.
+
+    Raises:
+        DataError: labels not integer, or a width that isn't one.
+
+    Source:
+        The paper, section 2, "Gap class".
+
+    Example:
+        >>> to_classes(np.array([[1, 1, 1, 1, 2, 2, 2, 2]]), k=1, gap_radius=2)
+        array([[1, 1, 1, 2, 2, 1, 1, 1]], dtype=uint8)
+    """
+    rule = choose_rule([labels], n_classes, k, gap_radius, [spacing])
+    return classes_by_rule(labels, rule, spacing)
+
+
+def choose_rule(
+    labels: Sequence[np.ndarray], n_classes: int, k: Width, gap_radius: Width, spacings: Sequence[Spacing]
+) -> ClassRule:
+    """The rule for a set of images: widths as given, or chosen from their labels.
+
+    ``k="auto"`` is the widest of 3, 2, 1 whose ceiling (see ``ceiling``) is at least 0.85: a wide
+    touching class is what a network finds, a narrow one it misses, and one missed pixel merges two
+    cells; a ceiling below what training reaches anyway would cost cells. ``gap_radius="auto"`` is half
+    of the distance that three quarters of the neighbouring cells (closer than a diameter) keep from
+    each other, between 2 and 7 pixels and at most the median cell radius.
+
+    Args:
+        labels: each (*S) integer.
+        n_classes: 3 or 4.
+        k: pixels of the finest axis, a length such as ``"0.4um"``, or ``"auto"``.
+        gap_radius: as ``k``.
+        spacings: of each image, or ``None``.
+
+    Returns:
+        The rule, in pixels of the finest axis.
+
+    Raises:
+        DataError: a width that is none of these, or a length without spacing.
+
+    Example:
+        >>> choose_rule([np.zeros((4, 4), int)], 3, "0.6um", "auto", [(0.3, 0.2)])
+        ClassRule(n_classes=3, k=3.0, gap_radius=2.0)
+    """
+    finest = [min(s) for s in spacings if s is not None]
+    pixel = float(np.median(finest)) if len(finest) == len(spacings) and finest else None
+    if gap_radius == "auto":
+        radius = _auto_gap(labels, spacings)
+    else:
+        radius = _pixels("gap_radius", gap_radius, pixel)
+    if k != "auto":
+        return ClassRule(n_classes, _pixels("k", k, pixel), radius)
+    for wide in range(WIDEST, 1, -1):
+        rule = ClassRule(n_classes, wide, radius)
+        if ceiling(labels, rule, spacings).pq >= ENOUGH_CEILING:
+            return rule
+    return ClassRule(n_classes, 1, radius)
+
+
+def ceiling(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequence[Spacing]) -> Scores:
+    """The best a network could reach: scores of labels -> classes -> labels, pooled over the images.
+
+    Pixels whose class is not known (255) take part in nothing.
+
+    Example:
+        >>> ceiling([np.array([[1, 1, 1, 2, 2, 2]])], ClassRule(k=1), [None]).pq
+        1.0
+    """
+    found = []
+    for truth, spacing in zip(labels, spacings, strict=True):
+        classes = classes_by_rule(truth, rule, spacing)
+        known = np.where((classes == IGNORE) & (truth <= 0), -1, truth) if truth.min(initial=0) < 0 else truth
+        if truth.min(initial=0) < 0:
+            # next to what is not annotated, cell or touching can't be told: the benefit of the doubt
+            classes = np.where((classes == IGNORE) & (truth > 0), 1, classes)
+        found.append(score(known, classes_to_labels(classes, spacing)))
+    return pool(found)
+
+
+def cell_diameter(labels: Sequence[np.ndarray]) -> float:
+    """The median diameter of the cells in pixels, of the ball as large as the cell; 0 without cells.
+
+    Example:
+        >>> round(cell_diameter([np.ones((10, 10), int)]), 2)
+        11.28
+    """
+    sizes, ndim = [], 2
+    for image in labels:
+        ndim = image.ndim
+        counts = np.bincount(np.maximum(image, 0).reshape(-1))[1:]
+        sizes.append(counts[counts > 0])
+    every = np.concatenate(sizes) if sizes else np.zeros(0)
+    if not every.size:
+        return 0.0
+    # volume of a ball of diameter 1: pi/4 in the plane, pi/6 in space
+    unit = {1: 1.0, 2: np.pi / 4, 3: np.pi / 6}[ndim]
+    return float((np.median(every) / unit) ** (1 / ndim))
+
+
+def _pixels(name: str, width: Width, pixel: float | None) -> float:
+    """A width in pixels of the finest axis."""
+    if not isinstance(width, str):
+        return float(width)
+    length = re.fullmatch(r"\s*([0-9.]+)\s*(nm|um|µm|mm)?\s*", width)
+    if not length:
+        raise DataError(f'{name} is "{width}", expected pixels, a length such as "0.4um", or "auto"')
+    if length[2] is None:
+        return float(length[1])
+    if pixel is None:
+        raise DataError(f"{name} is a length ({width}), but the pixel size is not known; pass spacing")
+    return max(1.0, float(length[1]) * MICROMETRES[length[2]] / pixel)
+
+
+def _auto_gap(labels: Sequence[np.ndarray], spacings: Sequence[Spacing]) -> float:
+    radius = cell_diameter(labels) / 2
+    widths = [_gap_widths(g, s or (1.0,) * g.ndim, 2 * radius) for g, s in zip(labels, spacings, strict=True)]
+    every = np.concatenate(widths) if widths else np.zeros(0)
+    typical = float(np.percentile(every, 75)) / 2 if every.size else 0.0
+    return float(np.clip(np.ceil(typical), SMALLEST_GAP, max(SMALLEST_GAP, min(LARGEST_GAP, radius))))
+
+
+def _gap_widths(labels: np.ndarray, spacing: Sequence[float], limit: float) -> np.ndarray:
+    """For each two neighbouring cells with background between them, its least width in finest pixels."""
+    background = labels <= 0
+    if background.all() or not background.any():
+        return np.zeros(0)
+    scale = np.array(spacing) / min(spacing)
+    distance, nearest = ndimage.distance_transform_edt(background, sampling=scale, return_indices=True)
+    owner = labels[tuple(nearest)].astype(np.int64)
+    pairs, widths = [], []
+    for axis in range(labels.ndim):
+        a = tuple(slice(None, -1) if d == axis else slice(None) for d in range(labels.ndim))
+        b = tuple(slice(1, None) if d == axis else slice(None) for d in range(labels.ndim))
+        meet = (owner[a] != owner[b]) & background[a] & background[b]
+        low, high = np.minimum(owner[a], owner[b])[meet], np.maximum(owner[a], owner[b])[meet]
+        pairs.append(low * (int(owner.max()) + 1) + high)
+        widths.append((distance[a] + distance[b])[meet])
+    pair, width = np.concatenate(pairs), np.concatenate(widths)
+    keys, where = np.unique(pair, return_inverse=True)
+    least = np.full(keys.size, np.inf)
+    np.minimum.at(least, where, width)
+    return least[least <= limit]

@@ -1,0 +1,248 @@
+"""How well predicted cells agree with true ones: sums over one overlap table, ratios last."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cleft.base.errors import DataError
+from cleft.labels.matching import Matching, count_matches, matching, matching_from_counts
+from cleft.labels.overlap import Overlap, overlap
+
+__all__ = ["THRESHOLDS", "Matching", "Scores", "average", "matching", "pool", "score"]
+
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+RATIOS = ("p05", "rq", "sq", "pq", "seg", "aji")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one image, or pooled over several: sums are kept, every ratio is made from them.
+
+    ``a + b`` is the score of both images as one. All ratios lie in [0, 1]. Where there is neither a true
+    nor a predicted cell every one of them is 1; where there is only one of the two, 0.
+
+    Args:
+        n_true: true cells.
+        n_pred: predicted cells with an annotated pixel.
+        tp: pairs with IoU > 0.5.
+        iou_sum: the sum of their IoUs.
+        seg_sum: over the true cells, the IoU with the predicted cell that covers more than half of it.
+        aji_intersection: numerator of AJI in pixels.
+        aji_union: denominator of AJI in pixels.
+        matched: for each threshold the number of pairs matched at IoU >= threshold and the sum of their IoUs.
+
+    Example:
+        >>> empty = np.zeros((2, 2), int)
+        >>> hit = score(np.array([[1, 1], [2, 2]]), np.array([[1, 1], [2, 0]]))
+        >>> hit.pq, hit.sq, hit.rq, hit.tp
+        (0.5, 1.0, 0.5, 1)
+        >>> score(empty, empty).pq, (hit + hit).n_true
+        (1.0, 4)
+    """
+
+    n_true: int
+    n_pred: int
+    tp: int
+    iou_sum: float
+    seg_sum: float
+    aji_intersection: int
+    aji_union: int
+    matched: Mapping[float, tuple[int, float]]
+
+    def __add__(self, other: Scores) -> Scores:
+        if set(self.matched) != set(other.matched):
+            raise DataError(
+                f"scores at thresholds {tuple(self.matched)} and {tuple(other.matched)} can't be pooled, "
+                "expected the same thresholds"
+            )
+        matched = {
+            thresh: (tp + other.matched[thresh][0], total + other.matched[thresh][1])
+            for thresh, (tp, total) in self.matched.items()
+        }
+        return Scores(
+            self.n_true + other.n_true,
+            self.n_pred + other.n_pred,
+            self.tp + other.tp,
+            self.iou_sum + other.iou_sum,
+            self.seg_sum + other.seg_sum,
+            self.aji_intersection + other.aji_intersection,
+            self.aji_union + other.aji_union,
+            matched,
+        )
+
+    @property
+    def fp(self) -> int:
+        """Predicted cells without a match of IoU > 0.5."""
+        return self.n_pred - self.tp
+
+    @property
+    def fn(self) -> int:
+        """True cells without a match of IoU > 0.5."""
+        return self.n_true - self.tp
+
+    @property
+    def p05(self) -> float:
+        """The share of predicted cells that match a true one with IoU > 0.5."""
+        return self._ratio(self.tp, self.n_pred)
+
+    @property
+    def rq(self) -> float:
+        """Recognition quality: the F1 of the matches (Kirillov et al. 2019, Eq. 2)."""
+        return self._ratio(2 * self.tp, self.n_true + self.n_pred)
+
+    @property
+    def sq(self) -> float:
+        """Segmentation quality: the mean IoU of the matches (Kirillov et al. 2019, Eq. 2)."""
+        return self._ratio(self.iou_sum, self.tp)
+
+    @property
+    def pq(self) -> float:
+        """Panoptic quality: ``rq`` times ``sq`` (Kirillov et al. 2019, Eq. 1)."""
+        return self._ratio(2 * self.iou_sum, self.n_true + self.n_pred)
+
+    @property
+    def seg(self) -> float:
+        """SEG of the Cell Tracking Challenge: per true cell the IoU with the cell that covers most of it."""
+        return self._ratio(self.seg_sum, self.n_true)
+
+    @property
+    def aji(self) -> float:
+        """Aggregated Jaccard index (Kumar et al. 2017, Algorithm 1)."""
+        return self._ratio(self.aji_intersection, self.aji_union)
+
+    @property
+    def ap(self) -> dict[float, float]:
+        """For each threshold TP / (TP + FP + FN), a match being IoU >= threshold."""
+        return {
+            thresh: self._ratio(tp, self.n_true + self.n_pred - tp)
+            for thresh, (tp, _) in self.matched.items()
+        }
+
+    def matching(self, thresh: float = 0.5) -> Matching:
+        """StarDist's fields at one of the thresholds.
+
+        Raises:
+            DataError: the scores weren't made at this threshold.
+        """
+        if thresh not in self.matched:
+            raise DataError(f"thresh: found {thresh}, expected one of {tuple(self.matched)}")
+        return matching_from_counts(self.n_true, self.n_pred, thresh, *self.matched[thresh])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, strings, lists and dictionaries, ready for JSON."""
+        return {
+            **{name: getattr(self, name) for name in RATIOS},
+            "ap": {str(thresh): value for thresh, value in self.ap.items()},
+            "n_true": self.n_true,
+            "n_pred": self.n_pred,
+            "tp": self.tp,
+            "fp": self.fp,
+            "fn": self.fn,
+            "matching": [self.matching(thresh)._asdict() for thresh in self.matched],
+        }
+
+    def _ratio(self, part: float, whole: float) -> float:
+        if self.n_true + self.n_pred == 0:
+            return 1.0
+        return float(part / whole) if whole else 0.0
+
+
+def score(truth: np.ndarray, labels: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> Scores:
+    """Score predicted cells against true ones, in planes, volumes or any other number of axes.
+
+    Args:
+        truth: (*S) integer; 0 background, 1.. cells, -1 not annotated. Pixels of -1 take part in nothing: a
+            predicted cell is judged by its part outside, and not at all if it has none.
+        labels: (*S) integer; 0 background, 1.. cells. Labels need not be consecutive.
+        thresholds: the IoUs, above 0 and up to 1, for ``ap`` and ``matching``.
+
+    Returns:
+        The scores; all 1 if there are neither true nor predicted cells, also for empty arrays.
+
+    Raises:
+        DataError: shapes differ, an array isn't integer, a label is negative or a threshold not in (0, 1].
+
+    Example:
+        >>> s = score(np.array([[1, 1, 1, 2, 2]]), np.array([[1, 1, 0, 2, 2]]))
+        >>> s.p05, s.rq, round(s.sq, 3), round(s.pq, 3), round(s.aji, 3), s.ap[0.5], s.ap[0.7]
+        (1.0, 1.0, 0.833, 0.833, 0.8, 1.0, 0.3333333333333333)
+    """
+    table = overlap(truth, labels)
+    pairs = table.pairs
+    # An IoU above one half can't be shared, so these pairs need no assignment.
+    hits = pairs.iou[pairs.iou > 0.5]
+    most = 2 * pairs.pixels > table.true_sizes[pairs.true]
+    intersection, union = _aggregated(table)
+    return Scores(
+        n_true=table.true_ids.size,
+        n_pred=table.pred_ids.size,
+        tp=hits.size,
+        iou_sum=float(hits.sum()),
+        seg_sum=float(pairs.iou[most].sum()),
+        aji_intersection=intersection,
+        aji_union=union,
+        matched={float(thresh): count_matches(table, float(thresh)) for thresh in thresholds},
+    )
+
+
+def pool(scores: Sequence[Scores]) -> Scores:
+    """The scores of several images as one: sums are added, ratios made from the totals.
+
+    Args:
+        scores: of the images, all at the same thresholds.
+
+    Returns:
+        What scoring all images at once, with no label in two of them, would give.
+
+    Raises:
+        DataError: there are none, or their thresholds differ.
+
+    Example:
+        >>> one, none = np.ones((1, 1), int), np.zeros((1, 1), int)
+        >>> pool([score(one, one), score(one, none)]).seg
+        0.5
+    """
+    if not scores:
+        raise DataError("scores: found none, expected those of at least one image")
+    return functools.reduce(operator.add, scores)
+
+
+def average(scores: Sequence[Scores]) -> dict[str, Any]:
+    """The mean over images of each ratio: each image counts the same, however many cells it holds.
+
+    Args:
+        scores: of the images, all at the same thresholds.
+
+    Returns:
+        ``p05``, ``rq``, ``sq``, ``pq``, ``seg``, ``aji`` in [0, 1], and ``ap`` as a dictionary by threshold.
+
+    Raises:
+        DataError: there are none, or their thresholds differ.
+
+    Example:
+        >>> one, none = np.ones((1, 1), int), np.zeros((1, 1), int)
+        >>> average([score(one, one), score(none, none), score(one, none)])["pq"]
+        0.6666666666666666
+    """
+    thresholds = pool(scores).matched
+    means: dict[str, Any] = {name: float(np.mean([getattr(s, name) for s in scores])) for name in RATIOS}
+    aps = [s.ap for s in scores]
+    return {**means, "ap": {thresh: float(np.mean([ap[thresh] for ap in aps])) for thresh in thresholds}}
+
+
+def _aggregated(table: Overlap) -> tuple[int, int]:
+    """Numerator and denominator of AJI; of equally good predicted cells the smallest label is taken."""
+    pairs = table.pairs
+    order = np.lexsort((pairs.pred, -pairs.iou, pairs.true))
+    best = order[np.unique(pairs.true[order], return_index=True)[1]]
+    used = pairs.pred[best]
+    intersection = int(pairs.pixels[best].sum())
+    unused = int(table.pred_sizes.sum() - table.pred_sizes[np.unique(used)].sum())
+    union = int(table.true_sizes.sum() + table.pred_sizes[used].sum()) - intersection
+    return intersection, union + unused

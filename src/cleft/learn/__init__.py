@@ -1,0 +1,1 @@
+"""Floor 4: images and labels to a model."""

@@ -1,0 +1,145 @@
+"""Patches to learn from: every patch is a function of the seed and its number, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from cleft.labels.classes import CELL, GAP, TOUCHING, ClassRule, classes_by_rule
+from cleft.learn.augment import bend, modulate_touching, vary_intensity
+
+__all__ = ["Example", "PatchSampler", "Patches"]
+
+SPOTS = 20_000  # pixels remembered per class and image: enough to draw from, little to keep
+
+
+@dataclass
+class Example:
+    """One annotated image, normalised and ready to cut patches from.
+
+    Args:
+        name: for messages.
+        channels: (C, *S) float32, about 0 to 1.
+        labels: (*S) int32, -1 not annotated.
+        spacing: micrometres per pixel along each axis, or ``None``.
+        spots: for each class, flat positions of some of its pixels.
+    """
+
+    name: str
+    channels: np.ndarray
+    labels: np.ndarray
+    spacing: tuple[float, ...] | None = None
+    spots: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def find_spots(self, rule: ClassRule, rng: np.random.Generator) -> None:
+        """Remember where each class is, so that rare ones can be drawn."""
+        classes = classes_by_rule(self.labels, rule, self.spacing).reshape(-1)
+        for kind in (CELL, TOUCHING, GAP):
+            found = np.flatnonzero(classes == kind)
+            if found.size:
+                self.spots[kind] = rng.choice(found, min(SPOTS, found.size), replace=False)
+
+
+class Patches(Dataset):
+    """Augmented patches of annotated images with their classes, numbered without end.
+
+    Half of the patches are drawn around a pixel of a random class among those present, the others
+    anywhere, so that rare classes are seen and common ones too. Images are drawn by the square root
+    of their size.
+
+    Args:
+        examples: at least one, all with the same number of channels and axes.
+        rule: how labels become classes.
+        patch: shape in pixels.
+        seed: patch number i of seed s is always the same patch.
+
+    Item i:
+        image (C, *patch) float32 and classes (*patch) uint8, 255 where nothing is known.
+    """
+
+    def __init__(self, examples: Sequence[Example], rule: ClassRule, patch: Sequence[int], seed: int) -> None:
+        self.examples, self.rule, self.patch, self.seed = list(examples), rule, tuple(patch), seed
+        for i, example in enumerate(self.examples):
+            example.find_spots(rule, np.random.default_rng([seed, 1, i]))
+        share = np.sqrt([example.labels.size for example in self.examples])
+        self.chances = share / share.sum()
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng([self.seed, 0, index])
+        example = self.examples[int(rng.choice(len(self.examples), p=self.chances))]
+        channels, labels = self._surroundings(example, self._centre(example, rng))
+        channels, labels = bend(channels, labels, self.patch, rng)
+        classes = classes_by_rule(labels, self.rule, example.spacing)
+        if rng.random() < 0.5:
+            channels = modulate_touching(channels, classes, rng)
+        channels = vary_intensity(channels, rng)
+        return torch.from_numpy(channels), torch.from_numpy(classes)
+
+    def _centre(self, example: Example, rng: np.random.Generator) -> np.ndarray:
+        shape = np.array(example.labels.shape)
+        if example.spots and rng.random() < 0.5:
+            kind = int(rng.choice(sorted(example.spots)))
+            spot = int(rng.choice(example.spots[kind]))
+            centre = np.array(np.unravel_index(spot, shape))
+            centre = centre + np.round(rng.uniform(-0.25, 0.25, len(shape)) * self.patch).astype(int)
+        else:
+            centre = np.array([rng.integers(n) for n in shape])
+        # a patch that leaves the image teaches less
+        half = np.minimum(np.array(self.patch) // 2, shape // 2)
+        return np.clip(centre, half, shape - half - shape % 2)
+
+    def _surroundings(self, example: Example, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The part of the image a turned and scaled patch can reach, mirrored and -1 outside."""
+        half = np.array([int(np.ceil(n * 0.5 * _stretch(a, self.patch))) + 4 for a, n in enumerate(self.patch)])
+        low, high = centre - half, centre + half
+        inside = tuple(
+            slice(max(0, a), min(n, b)) for a, b, n in zip(low, high, example.labels.shape, strict=True)
+        )
+        over = [
+            (max(0, -a), max(0, b - n)) for a, b, n in zip(low, high, example.labels.shape, strict=True)
+        ]
+        channels = np.pad(example.channels[(slice(None), *inside)], [(0, 0), *over], mode="symmetric")
+        return channels, np.pad(example.labels[inside], over, constant_values=-1)
+
+
+def _stretch(axis: int, patch: Sequence[int]) -> float:
+    """How much farther than half the patch a turned patch reaches along an axis."""
+    scale = 1.25
+    if axis < len(patch) - 2:
+        return scale
+    return scale * float(np.hypot(*patch[-2:])) / patch[axis]
+
+
+class PatchSampler(Sampler[int]):
+    """The numbers of the patches of one epoch, for one of several devices.
+
+    Patch numbers go on from epoch to epoch, so a resumed training sees what it would have seen.
+
+    Args:
+        per_epoch: patches per epoch and device.
+        rank: of this device.
+        devices: how many there are.
+
+    Example:
+        >>> sampler = PatchSampler(2, rank=1, devices=2)
+        >>> sampler.set_epoch(3)
+        >>> list(sampler)
+        [13, 15]
+    """
+
+    def __init__(self, per_epoch: int, rank: int = 0, devices: int = 1) -> None:
+        self.per_epoch, self.rank, self.devices, self.epoch = per_epoch, rank, devices, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.per_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.epoch * self.per_epoch
+        return iter([(first + i) * self.devices + self.rank for i in range(self.per_epoch)])

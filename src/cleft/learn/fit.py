@@ -1,0 +1,199 @@
+"""Images and labels to a model: what happens, in the order it happens."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from rich.console import Console
+from torch import nn
+from torch.utils.data import DataLoader
+
+import cleft
+from cleft.base.config import ModelCard, NetSettings, TrainSettings
+from cleft.base.errors import DataError
+from cleft.labels.rule import cell_diameter, ceiling, choose_rule
+from cleft.learn.checkpoint import SafeCheckpoints
+from cleft.learn.dataset import Example, Patches, PatchSampler
+from cleft.learn.module import Learner, segment_whole
+from cleft.learn.prepare import hold_out
+from cleft.learn.progress import ProgressBar
+from cleft.losses.compare import make_loss
+from cleft.model.file import write_model
+from cleft.model.unet import make_unet, net_stride, strides_for
+
+__all__ = ["fit"]
+
+# edge of a patch in pixels and patches per step, by the number of axes: about as many pixels in both
+PATCH = {2: (192, 8), 3: (56, 2)}
+COARSEST = 6  # pixels a patch keeps along its shortest axis at the coarsest level
+
+
+def fit(
+    examples: Sequence[Example],
+    settings: TrainSettings,
+    path: Path,
+    validation: Sequence[Example] = (),
+    resume: bool = False,
+    console: Console | None = None,
+) -> tuple[nn.Module, ModelCard]:
+    """Train a model and write it.
+
+    Beside the model file, a folder of the same name ending in ``.run`` keeps the best and the last
+    checkpoint and the log (``log/metrics.csv``). The model written is the one of the best validation PQ,
+    or the last where nothing is held out.
+
+    Args:
+        examples: what to learn from.
+        settings: how.
+        path: of the model file.
+        validation: what to measure PQ on; if empty, ``settings.held_out`` of the examples.
+        resume: go on from the last checkpoint in the ``.run`` folder.
+        console: where to report; by default standard error.
+
+    Returns:
+        The network, ready to predict, and its card.
+
+    Raises:
+        DataError: nothing to resume from.
+        CleftError: the place can't be written to.
+    """
+    console = console or Console(stderr=True)
+    started = time.perf_counter()
+    learn, check = (list(examples), list(validation)) if validation else hold_out(list(examples), settings.held_out, settings.seed)
+    plan = _plan(learn, settings)
+    _report(console, learn, check, plan, settings)
+    lightning.seed_everything(settings.seed, workers=True, verbose=False)
+    learner = Learner(
+        make_unet(plan.card.net), make_loss(settings.loss, settings.lam), settings.steps,
+        settings.learning_rate, net_stride(plan.card.net),
+    )  # fmt: skip
+    run = path.with_suffix(".run")
+    last = run / "last.ckpt"
+    if resume and not last.exists():
+        raise DataError(f"{last}: no checkpoint to resume from; train without --resume first")
+    trainer, best = _trainer(settings, run, bool(check), console, plan.per_epoch)
+    with warnings.catch_warnings():
+        # Lightning's advice on workers and on logging; what it advises is decided here on purpose
+        warnings.filterwarnings("ignore", module="lightning.*")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+        trainer.fit(
+            learner,
+            _loader(learn, plan, settings, trainer),
+            DataLoader(check, batch_size=None) if check else None,  # type: ignore[arg-type]
+            ckpt_path=str(last) if resume else None,
+        )
+    if check and best.best_model_path:
+        learner.load_state_dict(SafeCheckpoints().load_checkpoint(best.best_model_path)["state_dict"])
+    net = learner.net.cpu().eval()
+    minutes = (time.perf_counter() - started) / 60
+    scores = {"val_pq": float(best.best_model_score)} if check and best.best_model_score is not None else {}
+    card = plan.card.model_copy(
+        update={"scores": scores, "training": {**settings.model_dump(mode="json"), "minutes": round(minutes, 1)}}
+    )
+    if trainer.is_global_zero:
+        write_model(path, net, card)
+        console.print(f"{path}: trained in {minutes:.1f} minutes")
+    return net, card
+
+
+class _Plan:
+    """What follows from data and settings together: rule, shapes, card."""
+
+    def __init__(self, card: ModelCard, rule: Any, patch: tuple[int, ...], batch: int, per_epoch: int) -> None:
+        self.card, self.rule, self.patch, self.batch, self.per_epoch = card, rule, patch, batch, per_epoch
+
+
+def _plan(examples: Sequence[Example], settings: TrainSettings) -> _Plan:
+    labels, spacings = [e.labels for e in examples], [e.spacing for e in examples]
+    some = slice(None, None, -(-len(examples) // 16))  # widths from at most 16 images
+    rule = choose_rule(labels[some], settings.classes, settings.k, settings.gap_radius, spacings[some])
+    ndim = labels[0].ndim
+    spacing = next((s for s in spacings if s is not None), None)
+    edge, batch = PATCH[ndim]
+    ratio = spacing or (1.0,) * ndim
+    edges = tuple(max(16, round(edge * min(ratio) / s)) for s in ratio) if settings.patch is None else settings.patch
+    levels = settings.levels
+    while levels > 2 and max(edges) >> (levels - 1) < COARSEST:
+        levels -= 1
+    net = NetSettings(
+        channels=examples[0].channels.shape[0], n_classes=settings.classes, width=settings.width,
+        strides=strides_for(ratio, levels),
+    )  # fmt: skip
+    patch = tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
+    card = ModelCard(
+        cleft=cleft.__version__, net=net, axes="ZYX"[-ndim:], spacing_um=spacing, k=rule.k,
+        gap_radius=rule.gap_radius, percentiles=settings.percentiles, cell_diameter=cell_diameter(labels),
+        ceiling_pq=ceiling(labels[some], rule, spacings[some]).pq,
+        trained_on={"images": len(examples), "cells": sum(int(g.max(initial=0)) for g in labels),
+                    "names": [e.name for e in examples][:100]},
+    )  # fmt: skip
+    per_epoch = max(1, -(-settings.steps // settings.checks))
+    return _Plan(card, rule, patch, settings.batch or batch, per_epoch)
+
+
+def _report(
+    console: Console, learn: Sequence[Example], check: Sequence[Example], plan: _Plan, settings: TrainSettings
+) -> None:
+    card = plan.card
+    console.print(
+        f"training on {len(learn)} images ({card.trained_on['cells']} cells of about "
+        f"{card.cell_diameter:.0f} pixels), validating on {len(check)}"
+    )
+    console.print(
+        f"touching window k = {plan.rule.k:g}, gap radius {plan.rule.gap_radius:g} pixels: "
+        f"ceiling (labels -> classes -> labels) PQ {card.ceiling_pq:.3f}"
+    )
+    console.print(
+        f"U-Net of width {card.net.width} with {len(card.net.strides) + 1} levels; {settings.steps} steps of "
+        f"{plan.batch} patches of {' x '.join(map(str, plan.patch))} pixels; seed {settings.seed}"
+    )
+
+
+def _loader(examples: Sequence[Example], plan: _Plan, settings: TrainSettings, trainer: Any) -> DataLoader:
+    patches = Patches(examples, plan.rule, plan.patch, settings.seed)
+    sampler = PatchSampler(plan.per_epoch * plan.batch, trainer.global_rank, trainer.world_size)
+    workers = 1 if trainer.accelerator.__class__.__name__ == "CPUAccelerator" else 8
+    return DataLoader(
+        patches, plan.batch, sampler=sampler, num_workers=workers, persistent_workers=True,
+        prefetch_factor=4, pin_memory=workers > 1,
+    )  # fmt: skip
+
+
+def _trainer(
+    settings: TrainSettings, run: Path, validates: bool, console: Console, per_epoch: int
+) -> tuple[lightning.Trainer, ModelCheckpoint]:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    best = ModelCheckpoint(
+        run, "best", monitor="val_pq" if validates else None, mode="max", save_last=True,
+        enable_version_counter=False, save_on_train_epoch_end=not validates,
+    )  # fmt: skip
+    callbacks: list[Callback] = [best, ProgressBar(console, settings.steps)]
+    if validates and settings.patience:
+        callbacks.append(EarlyStopping("val_pq", mode="max", patience=settings.patience))
+    trainer = lightning.Trainer(
+        max_steps=settings.steps, max_epochs=-1, limit_train_batches=per_epoch, precision=_precision(),
+        callbacks=callbacks, plugins=[SafeCheckpoints()], logger=CSVLogger(run, name="", version="log"),
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        num_sanity_val_steps=0, log_every_n_steps=per_epoch, deterministic="warn", benchmark=False,
+    )  # fmt: skip
+    return trainer, best
+
+
+def _precision() -> Any:
+    """Half precision where the hardware has it: twice as fast on such processors, more on cards."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _native_bf16() else "32-true"
+
+
+def _native_bf16() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()

@@ -1,0 +1,86 @@
+"""What Lightning trains: the network, its loss, its optimiser and the validation by PQ."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cleft.labels.classes import ClassRule
+from cleft.labels.instances import classes_to_labels, most_likely
+from cleft.labels.scores import score
+from cleft.learn.dataset import Example
+from cleft.model.unet import memory_format
+
+__all__ = ["Learner", "segment_whole"]
+
+
+class Learner(lightning.LightningModule):
+    """A network with its loss, one-cycle Adam, and PQ on whole validation images.
+
+    Args:
+        net: (N, C, *S) to logits (N, K, *S).
+        loss: (logits, classes) to ().
+        steps: of the whole training, for the learning rate's course.
+        learning_rate: at its peak.
+        stride: the multiple each axis of the network's input must be.
+    """
+
+    def __init__(
+        self, net: nn.Module, loss: nn.Module, steps: int, learning_rate: float, stride: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=memory_format(len(stride)))
+        self.loss, self.steps, self.learning_rate, self.stride = loss, steps, learning_rate, stride
+        self.rule: ClassRule | None = None
+        self._waited, self._since, self._started = 0.0, 0.0, 0.0
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        images, classes = batch
+        logits = self.net(images.to(memory_format=memory_format(len(self.stride))))
+        loss = self.loss(logits, classes)
+        self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Example, _: int) -> None:
+        labels = segment_whole(self.net, batch, self.stride, self.device)
+        self.log("val_pq", score(batch.labels, labels).pq, prog_bar=True, batch_size=1, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        optimiser = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=self.learning_rate, total_steps=self.steps + 1, pct_start=0.1
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        self._waited, self._started = 0.0, time.perf_counter()
+        self._since = self._started
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._waited += time.perf_counter() - self._since
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_epoch_end(self) -> None:
+        share = self._waited / max(time.perf_counter() - self._started, 1e-9)
+        self.log("waited", share, prog_bar=True, sync_dist=True)
+
+
+@torch.inference_mode()
+def segment_whole(
+    net: nn.Module, example: Example, stride: tuple[int, ...], device: torch.device
+) -> np.ndarray:
+    """The labels of one example in one pass of the network, without tiles."""
+    tensor = torch.from_numpy(example.channels)[None].to(device)
+    shape = example.labels.shape
+    pad = [p for n, s in zip(reversed(shape), reversed(stride), strict=True) for p in (0, -n % s)]
+    padded = functional.pad(tensor, pad, mode="replicate")
+    logits = net(padded.to(memory_format=memory_format(len(shape))))[0].float().cpu().numpy()
+    return classes_to_labels(most_likely(logits[(slice(None), *map(slice, shape))]), example.spacing)

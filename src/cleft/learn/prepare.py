@@ -1,0 +1,105 @@
+"""Annotated images from disk or memory to examples, checked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cleft.base.config import TrainSettings
+from cleft.base.errors import DataError
+from cleft.base.image import Image
+from cleft.base.intensity import normalise
+from cleft.io import check_pixels, find_pairs, read_image, read_labels
+from cleft.labels.check import check_pair, check_set
+from cleft.learn.dataset import Example
+
+__all__ = ["Annotated", "hold_out", "load_examples"]
+
+Annotated = tuple[np.ndarray | Image, np.ndarray | Image]
+
+
+def load_examples(
+    data: str | Path | Sequence[Annotated],
+    settings: TrainSettings,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+) -> list[Example]:
+    """Images with their labels, read, checked and normalised.
+
+    Args:
+        data: a folder of pairs (see ``cleft.io.find_pairs``), or (image, labels) arrays or ``Image``\\ s.
+        settings: for the percentiles of the normalisation.
+        axes: of every image, where the files or arrays don't say; arrays of two dimensions are YX.
+        spacing: micrometres per pixel along each spatial axis, for every image, where not read.
+
+    Raises:
+        DataError: no pairs, or one that can't be learnt from; the message names it.
+    """
+    if isinstance(data, (str, Path)):
+        pairs = [
+            (pair.name, read_image(pair.image, axes, spacing), read_labels(pair.labels, _spatial(axes), spacing))
+            for pair in find_pairs(Path(data))
+        ]
+    else:
+        pairs = [
+            (f"pair {i}", _as_image(x, axes, spacing, f"image {i}"), _as_image(y, _spatial(axes), spacing, f"labels {i}"))
+            for i, (x, y) in enumerate(data)
+        ]
+    if not pairs:
+        raise DataError("data: found no pair of image and labels, expected at least one")
+    for _, image, labels in pairs:
+        check_pixels(image)
+        check_pair(image, labels)
+    check_set([labels for _, _, labels in pairs])
+    first = pairs[0][1]
+    for _, image, _ in pairs:
+        if (image.spatial_axes, len(image.channels_first())) != (first.spatial_axes, len(first.channels_first())):
+            raise DataError(
+                f"{image.source}: axes {image.axes} of shape {image.data.shape}, "
+                f"expected as in {first.source}: {first.axes} of shape {first.data.shape}"
+            )
+    return [
+        Example(
+            name,
+            normalise(image.channels_first(), settings.percentiles),
+            labels.channels_first()[0].astype(np.int32),
+            image.spacing or labels.spacing,
+        )
+        for name, image, labels in pairs
+    ]
+
+
+def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Split into training and validation by image; with fewer than ten images nothing is held out.
+
+    Args:
+        examples: all of them.
+        share: of the images to hold out, 0 to 0.5.
+        seed: which ones.
+
+    Returns:
+        Training and validation examples, in their order.
+    """
+    n = round(len(examples) * share) if len(examples) >= 10 else 0
+    chosen = set(np.random.default_rng([seed, 2]).permutation(len(examples))[:n].tolist())
+    return (
+        [e for i, e in enumerate(examples) if i not in chosen],
+        [e for i, e in enumerate(examples) if i in chosen],
+    )
+
+
+def _spatial(axes: str | None) -> str | None:
+    return None if axes is None else "".join(a for a in axes if a in "ZYX")
+
+
+def _as_image(
+    array: np.ndarray | Image, axes: str | None, spacing: Sequence[float] | None, source: str
+) -> Image:
+    if isinstance(array, Image):
+        return array
+    array = np.asarray(array)
+    if axes is None and array.ndim != 2:
+        raise DataError(f'{source}: an array of shape {array.shape} is ambiguous; pass axes, such as axes="ZYX"')
+    return Image(array, axes or "YX", None if spacing is None else tuple(spacing), source)

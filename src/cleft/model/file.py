@@ -1,0 +1,90 @@
+"""One file per model: safetensors, with the settings as JSON inside. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from cleft.base.config import ModelCard, explain
+from cleft.base.errors import ModelError
+from cleft.io.write import atomic_path
+from cleft.model.unet import make_unet
+
+__all__ = ["read_card", "read_model", "write_model"]
+
+CARD = "cleft"
+
+
+def write_model(path: Path, net: nn.Module, card: ModelCard) -> None:
+    """Write a network and its card as one file, beside and then renamed.
+
+    Args:
+        path: where; by habit ending in ``.safetensors``.
+        net: the network that ``card.net`` describes.
+        card: what the file says of itself.
+
+    Raises:
+        CleftError: the place can't be written to.
+    """
+    weights = {name: t.detach().cpu().contiguous() for name, t in _named(net).items()}
+    with atomic_path(path) as beside:
+        Path(beside).write_bytes(save(weights, {CARD: card.model_dump_json()}))
+
+
+def read_card(path: Path) -> ModelCard:
+    """What a model file says of itself, without its weights.
+
+    Raises:
+        ModelError: the file is missing, damaged, not a model of cleft, or of a newer version.
+    """
+    try:
+        with safe_open(path, "pt") as stored:
+            metadata = stored.metadata() or {}
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such model file") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: damaged or not a safetensors file ({error})") from error
+    if CARD not in metadata:
+        raise ModelError(f"{path}: a safetensors file, but not a model of cleft (it has no card)")
+    try:
+        found = json.loads(metadata[CARD])
+        if isinstance(found, dict) and found.get("format", 1) != 1:
+            raise ModelError(f"{path}: model format {found['format']}, this version of cleft reads format 1")
+        return ModelCard.model_validate(found)
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path}: its card is damaged ({error})") from error
+    except ValidationError as error:
+        raise ModelError(f"{path}: its card is not understood ({explain(error)})") from error
+
+
+def read_model(path: Path) -> tuple[nn.Module, ModelCard]:
+    """A network, ready to predict, and its card.
+
+    Raises:
+        ModelError: as ``read_card``, or the weights don't fit the card or hold NaN.
+    """
+    card = read_card(path)
+    net = make_unet(card.net)
+    expected = {name: tuple(t.shape) for name, t in _named(net).items()}
+    try:
+        with safe_open(path, "pt") as stored:
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: its weights are damaged ({error})") from error
+    if {name: tuple(t.shape) for name, t in weights.items()} != expected:
+        raise ModelError(f"{path}: its weights don't fit its card ({len(weights)} tensors, expected {len(expected)})")
+    if not all(torch.isfinite(t).all() for t in weights.values()):
+        raise ModelError(f"{path}: its weights hold NaN or infinity")
+    net.load_state_dict(weights, strict=False)  # strict would ask for MONAI's second names, see _named
+    return net.eval(), card
+
+
+def _named(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights and statistics, each once: MONAI's U-Net knows most of its layers under two names."""
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}

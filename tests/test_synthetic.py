@@ -1,0 +1,276 @@
+"""Made cells: the truth is what it says, in both dimensions from one path."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from cleft.base.errors import DataError
+from cleft.io.synthetic import STYLES, CellSettings, make_cells, random_settings
+from cleft.io.synthetic_looks import render
+from cleft.io.synthetic_shapes import make_labels, smooth_noise
+
+SHAPES = {2: (160, 180), 3: (28, 56, 60)}
+DIAMETERS = {2: 20.0, 3: 14.0}
+
+
+def cells(ndim: int, seed: int = 0, **changes: object) -> tuple[np.ndarray, np.ndarray]:
+    made = CellSettings(**{"diameter": DIAMETERS[ndim], **changes})
+    image, labels = make_cells(SHAPES[ndim], seed, made)
+    return image.data, labels
+
+
+def contacts(labels: np.ndarray, reach: int = 1) -> set[tuple[int, int]]:
+    """Pairs of cells with pixels within ``reach`` of each other in one axis direction (the obvious way)."""
+    pairs = set()
+    for axis in range(labels.ndim):
+        for d in range(1, reach + 1):
+            a = np.take(labels, range(labels.shape[axis] - d), axis)
+            b = np.take(labels, range(d, labels.shape[axis]), axis)
+            meet = (a != b) & (a > 0) & (b > 0)
+            pairs |= {(min(p), max(p)) for p in zip(a[meet].tolist(), b[meet].tolist())}
+    return pairs
+
+
+def check_truth(labels: np.ndarray) -> None:
+    assert labels.dtype == np.int32
+    assert np.array_equal(np.unique(labels[labels > 0]), np.arange(1, labels.max() + 1))
+    every = np.ones((3,) * labels.ndim, bool)
+    for label in range(1, int(labels.max()) + 1):
+        cell = labels == label
+        assert cell.sum() >= 8
+        assert ndimage.label(cell, every)[1] == 1
+
+
+def test_same_seed_same_arrays(ndim: int) -> None:
+    image, labels = cells(ndim, seed=5)
+    again, labels_again = cells(ndim, seed=5)
+    assert np.array_equal(image, again)
+    assert np.array_equal(labels, labels_again)
+    assert not np.array_equal(labels, cells(ndim, seed=6)[1])
+
+
+def test_image_and_labels_are_of_the_promised_kind(ndim: int) -> None:
+    image, labels = make_cells(SHAPES[ndim], 1, CellSettings(spacing=0.25))
+    assert image.axes == {2: "YX", 3: "ZYX"}[ndim]
+    assert image.spacing == (0.25,) * ndim
+    assert image.data.dtype == np.uint16
+    assert image.data.shape == labels.shape == SHAPES[ndim]
+    assert image.data.std() > 0
+
+
+def test_default_cells_are_crowded_and_whole(ndim: int) -> None:
+    _, labels = cells(ndim)
+    check_truth(labels)
+    touching = {n for pair in contacts(labels) for n in pair}
+    assert labels.max() >= 20
+    assert len(touching) / labels.max() > 0.3
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), ndim=st.sampled_from([2, 3]))
+def test_truth_holds_for_random_settings(seed: int, ndim: int) -> None:
+    drawn = random_settings(np.random.default_rng(seed), ndim)
+    image, labels = make_cells({2: (90, 70), 3: (14, 40, 36)}[ndim], seed, drawn)
+    check_truth(labels)
+    assert image.spacing == drawn.spacing
+    assert image.data.dtype == np.uint16
+
+
+def test_contacts_become_thin_gaps(ndim: int) -> None:
+    closed = cells(ndim, gap=0.0, density=0.8)[1]
+    opened = cells(ndim, gap=1.0, density=0.8)[1]
+    assert len(contacts(opened)) < 0.5 * len(contacts(closed))
+    # Across one to three pixels the neighbours are still there.
+    assert len(contacts(opened, reach=4)) > 0.5 * len(contacts(closed))
+    assert (opened > 0).sum() < (closed > 0).sum()
+
+
+def test_gap_width_is_in_pixels() -> None:
+    labels = {w: cells(2, gap=1.0, gap_width=w, density=0.9, diameter=40.0, wobble=0.0)[1] for w in (0, 2, 6)}
+    faces = sum(np.count_nonzero((a != b) & (a > 0) & (b > 0)) for a, b in [(labels[0][1:], labels[0][:-1])])
+    faces += np.count_nonzero(
+        (labels[0][:, 1:] != labels[0][:, :-1]) & (labels[0][:, 1:] * labels[0][:, :-1] > 0)
+    )
+    for width in (2, 6):
+        lost = np.count_nonzero((labels[0] > 0) & (labels[width] == 0))
+        # A wall's pixel faces outnumber its length by 4 / pi on average over directions.
+        assert lost / (faces * np.pi / 4) == pytest.approx(width, rel=0.35)
+
+
+def test_cells_cover_the_density_asked_for(ndim: int) -> None:
+    for density in (0.3, 0.6, 0.9):
+        covered = [(cells(ndim, seed, density=density, gap=0.0)[1] > 0).mean() for seed in range(3)]
+        assert np.mean(covered) == pytest.approx(density, abs=0.08)
+
+
+def test_diameter_is_that_of_a_ball_of_the_mean_cell() -> None:
+    for ndim, shape, volume in ((2, (300, 300), np.pi * 10**2), (3, (50, 70, 70), 4 / 3 * np.pi * 7**3)):
+        made = CellSettings(diameter=DIAMETERS[ndim], gap=0.0, density=0.6, protrusions=0.0)
+        labels = make_cells(shape, 0, made)[1]
+        inner = np.unique(labels[tuple(slice(8, -8) for _ in shape)])
+        sizes = np.bincount(labels.reshape(-1))[inner[inner > 0]]
+        assert np.mean(sizes) == pytest.approx(volume, rel=0.25)
+
+
+def test_coarse_first_axis_flattens_the_cells() -> None:
+    made = CellSettings(diameter=16, spacing=(1.0, 0.25, 0.25), elongation=1.0, protrusions=0.0)
+    labels = make_cells((20, 80, 80), 0, made)[1]
+    boxes = ndimage.find_objects(labels)
+    inner = [b for b in boxes if all(s.start > 0 and s.stop < n for s, n in zip(b, labels.shape))]
+    height, _, width = np.mean([[s.stop - s.start for s in b] for b in inner], axis=0)
+    assert width / height == pytest.approx(4, rel=0.35)
+
+
+def test_arms_are_slim_and_reach_out(ndim: int) -> None:
+    thin = {}
+    for share in (0.0, 1.0):
+        inside = cells(ndim, protrusions=share, density=0.25, clumping=0.0, wobble=0.0, diameter=18.0)[1] > 0
+        opened = ndimage.binary_opening(inside, np.ones((7,) * ndim))
+        thin[share] = (inside & ~opened).sum() / inside.sum()
+    assert thin[1.0] > thin[0.0] + 0.02
+
+
+def test_no_density_no_cells(ndim: int) -> None:
+    image, labels = cells(ndim, density=0.0)
+    assert not labels.any()
+    assert image.shape == labels.shape
+    assert image.std() > 0  # the camera's noise is there
+
+
+def test_full_density_leaves_next_to_no_background(ndim: int) -> None:
+    _, labels = cells(ndim, density=1.0, gap=0.0)
+    assert (labels > 0).mean() > 0.95
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 3, 3), (1, 40, 50)])
+def test_small_fields_work(shape: tuple[int, ...]) -> None:
+    image, labels = make_cells(shape, 0)
+    assert image.data.shape == shape
+    check_truth(labels)
+
+
+def test_single_plane_of_a_volume_holds_cells() -> None:
+    labels = make_cells((1, 120, 120), 0)[1]
+    assert labels.max() > 5
+
+
+def mean_where(image: np.ndarray, where: np.ndarray) -> float:
+    return float(image[where].mean())
+
+
+def test_styles_look_as_described(ndim: int) -> None:
+    even = {"light": 0.0, "debris": 0.0, "density": 0.5, "gap": 0.0, "brightness_spread": 0.0}
+    images = {style: cells(ndim, style=style, **even)[0] for style in STYLES}
+    labels = cells(ndim, style="nuclei", **even)[1]
+    away = ndimage.distance_transform_edt(labels == 0) > 3
+    depth = np.zeros(labels.shape)
+    for n in range(1, int(labels.max()) + 1):
+        depth += ndimage.distance_transform_edt(labels == n)
+    shallow, deep = (depth > 0) & (depth <= 2), depth > 0.25 * DIAMETERS[ndim]
+    assert mean_where(images["nuclei"], labels > 0) > 3 * mean_where(images["nuclei"], away)
+    assert mean_where(images["membrane"], shallow) > 1.5 * mean_where(images["membrane"], deep)
+    assert mean_where(images["cytoplasm"], shallow) > 1.25 * mean_where(images["cytoplasm"], deep)
+    assert mean_where(images["cytoplasm"], deep) > mean_where(images["cytoplasm"], away)
+    assert mean_where(images["phase"], deep) < 0.7 * mean_where(images["phase"], away)
+
+
+def test_style_does_not_change_the_truth(ndim: int) -> None:
+    truths = [cells(ndim, style=style, photons=10.0 + len(style))[1] for style in STYLES]
+    assert all(np.array_equal(truths[0], t) for t in truths[1:])
+
+
+def test_noise_follows_photons_and_read_noise() -> None:
+    empty = np.zeros((200, 200), np.int32)
+    flat = CellSettings(light=0.0, debris=0.0, background=1.0, blur=0.0, texture=0.0)
+    for photons, read in ((100.0, 0.0), (100.0, 20.0), (400.0, 0.0)):
+        image = render(empty, replace(flat, photons=photons, read_noise=read), np.random.default_rng(0))
+        counted = (image.astype(float) - 100) / 10  # ten counts per photon over a dark level of 100
+        assert counted.mean() == pytest.approx(photons, rel=0.02)
+        assert counted.var() == pytest.approx(photons + read**2, rel=0.05)
+
+
+def test_light_is_uneven_only_when_asked() -> None:
+    empty = np.zeros((200, 200), np.int32)
+    flat = CellSettings(debris=0.0, background=1.0, photons=1e4, read_noise=0.0)
+    ranges = {}
+    for light in (0.0, 0.8):
+        image = render(empty, replace(flat, light=light), np.random.default_rng(1))
+        smooth = ndimage.uniform_filter(image.astype(float), 15)
+        ranges[light] = np.ptp(smooth) / smooth.mean()
+    assert ranges[0.0] < 0.02
+    assert ranges[0.8] > 0.3
+
+
+def test_debris_is_bright_and_no_cell() -> None:
+    made = CellSettings(density=0.0, light=0.0, read_noise=0.0, photons=1000.0)
+    (clean, _), (dirty, labels) = (make_cells((200, 200), 0, replace(made, debris=d)) for d in (0.0, 1.0))
+    assert not labels.any()
+    assert clean.data.max() < 3 * np.median(clean.data)
+    assert dirty.data.max() > 5 * np.median(clean.data)
+    assert np.median(dirty.data) == pytest.approx(np.median(clean.data), rel=0.05)
+
+
+def test_brightest_light_saturates_instead_of_wrapping() -> None:
+    image = render(
+        np.zeros((8, 8), np.int32), CellSettings(background=10.0, photons=1e6), np.random.default_rng(0)
+    )
+    assert (image == 65535).all()
+
+
+def test_smooth_noise_has_unit_spread_and_its_length(ndim: int) -> None:
+    shape = (400, 400) if ndim == 2 else (80, 80, 80)
+    noise = smooth_noise(shape, np.full(ndim, 4.0), np.random.default_rng(0))
+    assert noise.dtype == np.float32
+    assert abs(noise.mean()) < 0.1
+    assert noise.std() == pytest.approx(1, abs=0.1)
+    centred = noise - noise.mean()
+    assert np.mean(centred[:-1] * centred[1:]) > 0.85 * centred.var()
+    assert abs(np.mean(centred[:-16] * centred[16:])) < 0.1 * centred.var()
+
+
+def test_random_settings_are_various_and_repeatable(ndim: int) -> None:
+    drawn = [random_settings(np.random.default_rng(seed), ndim) for seed in range(60)]
+    assert {d.style for d in drawn} == set(STYLES)
+    assert drawn[0] == random_settings(np.random.default_rng(0), ndim)
+    assert len({d.diameter for d in drawn}) == len(drawn)
+    assert all(len(d.spacing_of(ndim)) == ndim for d in drawn)
+    assert (len({d.spacing[0] / d.spacing[-1] for d in drawn}) > 1) == (ndim > 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("density", 1.5, "density is 1.5, expected a number from 0 to 1"),
+        ("gap", -0.1, "gap is -0.1, expected a number from 0 to 1"),
+        ("diameter", 2, "diameter is 2, expected a number of at least 3"),
+        ("diameter", float("inf"), "diameter is inf"),
+        ("blur", float("nan"), "blur is nan"),
+        ("elongation", 0.5, "elongation is 0.5, expected a number from 1 to 10"),
+        ("style", "oil", 'style is "oil", expected one of cytoplasm, membrane, nuclei, phase'),
+        ("spacing", (1.0, 0.0), "expected positive micrometres"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, value: object, expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        CellSettings(**{name: value})
+
+
+@pytest.mark.parametrize("shape", [(8,), (2, 8, 8, 8), (0, 8), (8, -1)])
+def test_shapes_other_than_planes_and_volumes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=r"expected \(Y, X\) or \(Z, Y, X\)"):
+        make_cells(shape)
+
+
+def test_spacing_must_fit_the_axes() -> None:
+    with pytest.raises(DataError, match="spacing has 3 numbers, expected 1 or 2"):
+        make_cells((32, 32), 0, CellSettings(spacing=(1.0, 0.5, 0.5)))
+
+
+def test_labels_do_not_depend_on_the_image() -> None:
+    made = CellSettings()
+    labels = make_labels((64, 64), made, np.random.default_rng(0).spawn(1)[0])
+    assert np.array_equal(labels, make_cells((64, 64), 0, made)[1])

@@ -1,2 +1,56 @@
-"""cleft."""
+"""Every cell in crowded microscopy images, planes and volumes, from few and imperfect annotations."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "load_model",
+    "make_cells", "read_image", "read_labels", "score", "to_classes", "to_labels", "train", "write_labels",
+]  # fmt: skip
+
+_HOME = {
+    "BinaryJLoss": "cleft.losses.youden",
+    "CleftError": "cleft.base.errors",
+    "Image": "cleft.base.image",
+    "JCLoss": "cleft.losses.youden",
+    "JLoss": "cleft.losses.youden",
+    "Model": "cleft.infer.model",
+    "Scores": "cleft.labels.scores",
+    "load_model": "cleft.infer.model",
+    "make_cells": "cleft.io.synthetic",
+    "read_image": "cleft.io.read",
+    "read_labels": "cleft.io.read",
+    "score": "cleft.labels.scores",
+    "to_classes": "cleft.labels.rule",
+    "to_labels": "cleft.labels.instances",
+    "train": "cleft.api",
+    "write_labels": "cleft.io.write",
+}
+
+if TYPE_CHECKING:
+    from cleft.api import train
+    from cleft.base.errors import CleftError
+    from cleft.base.image import Image
+    from cleft.infer.model import Model, load_model
+    from cleft.io.read import read_image, read_labels
+    from cleft.io.synthetic import make_cells
+    from cleft.io.write import write_labels
+    from cleft.labels.instances import to_labels
+    from cleft.labels.rule import to_classes
+    from cleft.labels.scores import Scores, score
+    from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use: torch takes seconds that scoring and ``--help`` don't need."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'cleft' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

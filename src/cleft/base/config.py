@@ -113,7 +113,9 @@ def read_settings(path: Path | None, **given: Any) -> TrainSettings:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DataError(f"{path}: can't be read as YAML settings ({error})") from error
         if not isinstance(loaded, dict):
-            raise DataError(f"{path}: found {type(loaded).__name__}, expected lines of the form 'steps: 2000'")
+            raise DataError(
+                f"{path}: found {type(loaded).__name__}, expected lines of the form 'steps: 2000'"
+            )
         values.update(loaded)
     values.update({name: value for name, value in given.items() if value is not None})
     try:

@@ -59,15 +59,18 @@ class Image:
     @property
     def spatial_shape(self) -> tuple[int, ...]:
         """The length of each spatial axis."""
-        return tuple(
-            n for a, n in zip(self.axes, self.data.shape, strict=True) if a in SPATIAL
-        )
+        return tuple(n for a, n in zip(self.axes, self.data.shape, strict=True) if a in SPATIAL)
 
-    def channels_first(self) -> np.ndarray:
-        """The pixels as (C, *S) in the order C, Z, Y, X; C is 1 where there is no channel axis.
+    def standard(self) -> Image:
+        """The same image with its axes in the order C, Z, Y, X; C has length 1 where there was none.
 
         Raises:
             DataError: the image has a time axis longer than one frame.
+
+        Example:
+            >>> image = Image(np.zeros((4, 5, 6)), "XYZ", (0.1, 0.2, 0.3)).standard()
+            >>> image.axes, image.data.shape, image.spacing
+            ('CZYX', (1, 6, 5, 4), (0.3, 0.2, 0.1))
         """
         data, axes = self.data, self.axes
         if "T" in axes:
@@ -80,8 +83,15 @@ class Image:
             data, axes = data.squeeze(axes.index("T")), axes.replace("T", "")
         if "C" not in axes:
             data, axes = data[None], "C" + axes
-        order = [axes.index(a) for a in "CZYX" if a in axes]
-        return data.transpose(order)
+        order = [a for a in "CZYX" if a in axes]
+        spacing = self.spacing
+        if spacing is not None:
+            spacing = tuple(spacing[self.spatial_axes.index(a)] for a in order if a != "C")
+        return Image(data.transpose([axes.index(a) for a in order]), "".join(order), spacing, self.source)
+
+    def channels_first(self) -> np.ndarray:
+        """The pixels of ``standard()``: (C, *S)."""
+        return self.standard().data
 
 
 def check_axes(axes: str, shape: Sequence[int], source: str = "image") -> None:

@@ -89,9 +89,9 @@ def find_pairs(folder: str | Path) -> list[Pair]:
     """The images of a folder with their masks, in natural order.
 
     Three layouts are known: ``images/`` and ``masks/`` with equal base names (suffixes may differ);
-    Cellpose's ``x.tif`` beside ``x_masks.tif`` or ``x_cp_masks.png``; the Cell Tracking Challenge's ``01/t000.tif`` with
-    ``01_GT/SEG/man_seg000.tif`` or ``01_ST/SEG/man_seg000.tif``, where frames without a mask are left out and
-    GT wins over ST.
+    Cellpose's ``x.tif`` beside ``x_masks.tif`` or ``x_cp_masks.png``; the Cell Tracking Challenge's
+    ``01/t000.tif`` with ``01_GT/SEG/man_seg000.tif`` or ``01_ST/SEG/man_seg000.tif``, where frames without a
+    mask are left out and GT wins over ST.
 
     Args:
         folder: that holds the images and the masks.
@@ -204,12 +204,13 @@ def _listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 def _natural(paths: Iterable[Path]) -> list[Path]:
     """Sorted by name, numbers by their value: t2 before t10."""
     return sorted(
-        paths, key=lambda path: [(int(s), "") if s.isdigit() else (-1, s) for s in _chunks(path.name)]
+        paths, key=lambda path: [_rank(chunk) for chunk in re.split(r"([0-9]+)", path.name) if chunk]
     )
 
 
-def _chunks(name: str) -> list[str]:
-    return [chunk for chunk in re.split(r"([0-9]+)", name) if chunk]
+def _rank(chunk: str) -> tuple[bool, int, str]:
+    """Digits before letters, as in any listing, and digits by their value."""
+    return (False, int(chunk), chunk) if chunk.isdecimal() else (True, 0, chunk)
 
 
 def _contents(folder: Path) -> str:

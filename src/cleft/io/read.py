@@ -102,7 +102,7 @@ def read_labels(path: str | Path, axes: str | None = None, spacing: Sequence[flo
     if image.axes != image.spatial_axes:
         raise DataError(
             f"{path}: found a mask with axes {image.axes} and shape {image.data.shape}, expected Y, X and "
-            "perhaps Z alone, with one integer per cell"
+            "perhaps Z alone with one integer per cell; pass axes='ZYX' (--axes ZYX) if its planes are depth"
         )
     if image.data.dtype.kind != "f":
         return image
@@ -205,10 +205,8 @@ def _given_axes(stored: Stored, data: np.ndarray, axes: str, source: str) -> tup
     axes = axes.upper()
     singles = _singletons(data.shape, stored.axes)
     unasked = [i for i in singles if stored.axes[i] not in axes]
-    for gone in ([], unasked, singles):
-        if data.ndim - len(gone) == len(axes):
-            data, _ = _drop(data, stored.axes, gone)
-            break
+    fitting = (gone for gone in ([], unasked, singles) if data.ndim - len(gone) == len(axes))
+    data, _ = _drop(data, stored.axes, next(fitting, singles))
     check_axes(axes, data.shape, source)
     return data, axes
 

@@ -64,10 +64,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: its folder can't be made ({error.strerror})") from error
+    try:
         yield beside
         os.replace(beside, path)
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in UNWRITABLE and beside.name not in str(error.filename):
             raise
         raise DataError(f"{path}: can't be written ({error.strerror or error})") from error
     finally:
@@ -110,8 +113,8 @@ def write_image(path: str | Path, image: Image) -> None:
     Args:
         path: the file, usually ``.tif``; written beside and renamed. BigTIFF where 4 GiB don't do.
         image: 8, 16 or 32 bit integers, float32 or float64; float16 is widened, booleans become uint8.
-            Y and X are moved last, as TIFF stores planes. :func:`~cleft.io.read_image` drops axes of length 1 unless
-            asked for them.
+            Y and X are moved last, as TIFF stores planes. :func:`~cleft.io.read_image` drops axes of
+            length 1 unless asked for them.
 
     Raises:
         DataError: the type can't be stored, or the path can't be written.
@@ -161,7 +164,7 @@ def _floats(spacing: Sequence[float] | None) -> tuple[float, ...] | None:
 
 def _remove(path: Path) -> None:
     """Remove a file or a folder if it is there."""
-    if path.is_dir():
+    if os.path.isdir(path):
         shutil.rmtree(path)
-    elif path.exists():
+    elif os.path.lexists(path):  # unlike Path.exists, False where the name itself is impossible
         path.unlink()

@@ -69,7 +69,7 @@ def _image_group(group: Any) -> tuple[Any, Mapping[str, Any]]:
     inner = [name for name in group.group_keys() if name != "OME"]
     if metadata.get("bioformats2raw.layout") and len(inner) == 1:
         return _image_group(group[inner[0]])
-    held = ", ".join([*group.array_keys(), *inner][:5]) or "nothing"
+    held = ", ".join(sorted([*group.array_keys(), *inner])[:5]) or "nothing"
     raise ValueError(f"no OME multiscales in it; it holds {held}: pass the path of one image inside")
 
 

@@ -98,6 +98,6 @@ def _check_not_binary(labels: Image) -> None:
     if n_pieces > 1:
         raise DataError(
             f"{labels.source}: found a binary mask ({labels.data.max()} is its only label, in {n_pieces} "
-            "separate pieces), expected one integer per cell, such as skimage.measure.label(mask) gives where cells "
-            "don't touch"
+            "separate pieces), expected one integer per cell, such as skimage.measure.label(mask) gives "
+            "where cells don't touch"
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import edt
+import fastremap
 import numpy as np
 from scipy import ndimage
 
@@ -106,8 +107,10 @@ def classes_by_rule(
         return classes_by_rule(np.squeeze(labels, thin), rule, within).reshape(labels.shape)
     cells, unknown = labels > 0, labels == NOT_ANNOTATED
     classes = cells.astype(np.uint8)
-    touching = _touching(np.where(cells, labels, 0), rule.window(spacing))
-    touching &= ~_innermost_of_lost(labels, touching, spacing)
+    # consecutive numbers: tables by label stay small and the filters' float64 holds them
+    numbers, _ = fastremap.renumber(np.where(cells, labels, 0))
+    touching = _touching(numbers, rule.window(spacing))
+    touching &= ~_innermost_of_lost(numbers, touching, spacing)
     classes[touching] = TOUCHING
     if rule.n_classes == 4:
         classes[_closing(cells, rule.gap_radius, spacing) & (labels == 0)] = GAP
@@ -120,7 +123,7 @@ def classes_by_rule(
 def _touching(labels: np.ndarray, window: tuple[int, ...]) -> np.ndarray:
     """Cell pixels that have another cell in their window: the largest or the smallest label there differs."""
     size = tuple(2 * w + 1 for w in window)
-    # the filters compute in float64, where the largest int64 overflows; no label exceeds this one
+    # neutral for the minimum, where the largest value of the type would overflow in the filter's float64
     last = labels.max()
     largest = ndimage.maximum_filter(labels, size, mode="constant", cval=0)
     smallest = ndimage.minimum_filter(np.where(labels > 0, labels, last), size, mode="constant", cval=last)
@@ -131,8 +134,8 @@ def _innermost_of_lost(labels: np.ndarray, touching: np.ndarray, spacing: Sequen
     """The deepest pixels of the cells that are touching all over; False elsewhere."""
     largest = int(labels.max(initial=0))
     has_core = np.zeros(largest + 1, bool)
-    has_core[labels[(labels > 0) & ~touching]] = True
-    lost = touching & ~has_core[np.maximum(labels, 0)]
+    has_core[labels[~touching]] = True
+    lost = touching & ~has_core[labels]
     if not lost.any():
         return lost
     padded = np.pad(np.where(lost, labels, 0), 1)
@@ -140,7 +143,7 @@ def _innermost_of_lost(labels: np.ndarray, touching: np.ndarray, spacing: Sequen
     depth = edt.edt(np.ascontiguousarray(padded), anisotropy=tuple(spacing), black_border=True)[inside]
     deepest = np.zeros(largest + 1, np.float32)
     np.maximum.at(deepest, labels[lost], depth[lost])
-    return lost & (depth >= deepest[np.maximum(labels, 0)])
+    return lost & (depth >= deepest[labels])
 
 
 def _within(mask: np.ndarray, radius: float, spacing: Sequence[float]) -> np.ndarray:

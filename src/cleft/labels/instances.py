@@ -123,7 +123,8 @@ def classes_to_labels(classes: np.ndarray, spacing: Sequence[float] | None = Non
     """
     labels = _components(classes == CELL)
     if labels.size and labels.any():
-        _grow_into(labels, classes == TOUCHING, spacing or (1.0,) * labels.ndim)
+        isotropic = (1.0,) * labels.ndim
+        _grow_into(labels, classes == TOUCHING, isotropic if spacing is None else spacing)
     return labels
 
 
@@ -213,7 +214,9 @@ def _nearest(flat, source, p, offsets, strides, spacing, sizes):  # type: ignore
             b %= strides[d]
         closer = distance < best
         tie = distance == best and label != best_label
-        if tie and (sizes[label] > sizes[best_label] or (sizes[label] == sizes[best_label] and label < best_label)):
+        if tie and (
+            sizes[label] > sizes[best_label] or (sizes[label] == sizes[best_label] and label < best_label)
+        ):
             closer = True
         if closer:
             best, best_label, best_origin = distance, label, origin

@@ -13,9 +13,12 @@ from cleft.labels.classes import IGNORE, ClassRule, classes_by_rule
 from cleft.labels.instances import classes_to_labels
 from cleft.labels.scores import Scores, pool, score
 
-__all__ = ["cell_diameter", "ceiling", "choose_rule", "to_classes"]
+__all__ = ["ceiling", "cell_diameter", "choose_rule", "to_classes"]
 
-WIDEST, ENOUGH_CEILING = 3, 0.85  # chosen by trial on a part of train: docs/results.md, "How wide is touching"
+WIDEST, ENOUGH_CEILING = (
+    3,
+    0.85,
+)  # chosen by trial on a part of train: docs/results.md, "How wide is touching"
 SMALLEST_GAP, LARGEST_GAP = 2.0, 7.0
 MICROMETRES = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
 

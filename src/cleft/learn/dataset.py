@@ -94,14 +94,14 @@ class Patches(Dataset):
 
     def _surroundings(self, example: Example, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The part of the image a turned and scaled patch can reach, mirrored and -1 outside."""
-        half = np.array([int(np.ceil(n * 0.5 * _stretch(a, self.patch))) + 4 for a, n in enumerate(self.patch)])
+        half = np.array(
+            [int(np.ceil(n * 0.5 * _stretch(a, self.patch))) + 4 for a, n in enumerate(self.patch)]
+        )
         low, high = centre - half, centre + half
         inside = tuple(
             slice(max(0, a), min(n, b)) for a, b, n in zip(low, high, example.labels.shape, strict=True)
         )
-        over = [
-            (max(0, -a), max(0, b - n)) for a, b, n in zip(low, high, example.labels.shape, strict=True)
-        ]
+        over = [(max(0, -a), max(0, b - n)) for a, b, n in zip(low, high, example.labels.shape, strict=True)]
         channels = np.pad(example.channels[(slice(None), *inside)], [(0, 0), *over], mode="symmetric")
         return channels, np.pad(example.labels[inside], over, constant_values=-1)
 

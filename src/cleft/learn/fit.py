@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 import cleft
 from cleft.base.config import ModelCard, NetSettings, TrainSettings
 from cleft.base.errors import DataError
-from cleft.labels.rule import cell_diameter, ceiling, choose_rule
+from cleft.labels.rule import ceiling, cell_diameter, choose_rule
 from cleft.learn.checkpoint import SafeCheckpoints
 from cleft.learn.dataset import Example, Patches, PatchSampler
-from cleft.learn.module import Learner, segment_whole
+from cleft.learn.module import Learner
 from cleft.learn.prepare import hold_out
 from cleft.learn.progress import ProgressBar
 from cleft.losses.compare import make_loss
@@ -68,7 +68,11 @@ def fit(
     """
     console = console or Console(stderr=True)
     started = time.perf_counter()
-    learn, check = (list(examples), list(validation)) if validation else hold_out(list(examples), settings.held_out, settings.seed)
+    learn, check = (
+        (list(examples), list(validation))
+        if validation
+        else hold_out(list(examples), settings.held_out, settings.seed)
+    )
     plan = _plan(learn, settings)
     _report(console, learn, check, plan, settings)
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
@@ -97,7 +101,10 @@ def fit(
     minutes = (time.perf_counter() - started) / 60
     scores = {"val_pq": float(best.best_model_score)} if check and best.best_model_score is not None else {}
     card = plan.card.model_copy(
-        update={"scores": scores, "training": {**settings.model_dump(mode="json"), "minutes": round(minutes, 1)}}
+        update={
+            "scores": scores,
+            "training": {**settings.model_dump(mode="json"), "minutes": round(minutes, 1)},
+        }
     )
     if trainer.is_global_zero:
         write_model(path, net, card)
@@ -108,7 +115,9 @@ def fit(
 class _Plan:
     """What follows from data and settings together: rule, shapes, card."""
 
-    def __init__(self, card: ModelCard, rule: Any, patch: tuple[int, ...], batch: int, per_epoch: int) -> None:
+    def __init__(
+        self, card: ModelCard, rule: Any, patch: tuple[int, ...], batch: int, per_epoch: int
+    ) -> None:
         self.card, self.rule, self.patch, self.batch, self.per_epoch = card, rule, patch, batch, per_epoch
 
 
@@ -120,7 +129,11 @@ def _plan(examples: Sequence[Example], settings: TrainSettings) -> _Plan:
     spacing = next((s for s in spacings if s is not None), None)
     edge, batch = PATCH[ndim]
     ratio = spacing or (1.0,) * ndim
-    edges = tuple(max(16, round(edge * min(ratio) / s)) for s in ratio) if settings.patch is None else settings.patch
+    edges = (
+        tuple(max(16, round(edge * min(ratio) / s)) for s in ratio)
+        if settings.patch is None
+        else settings.patch
+    )
     levels = settings.levels
     while levels > 2 and max(edges) >> (levels - 1) < COARSEST:
         levels -= 1

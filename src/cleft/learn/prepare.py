@@ -39,12 +39,20 @@ def load_examples(
     """
     if isinstance(data, (str, Path)):
         pairs = [
-            (pair.name, read_image(pair.image, axes, spacing), read_labels(pair.labels, _spatial(axes), spacing))
+            (
+                pair.name,
+                read_image(pair.image, axes, spacing),
+                read_labels(pair.labels, _spatial(axes), spacing),
+            )
             for pair in find_pairs(Path(data))
         ]
     else:
         pairs = [
-            (f"pair {i}", _as_image(x, axes, spacing, f"image {i}"), _as_image(y, _spatial(axes), spacing, f"labels {i}"))
+            (
+                f"pair {i}",
+                _as_image(x, axes, spacing, f"image {i}"),
+                _as_image(y, _spatial(axes), spacing, f"labels {i}"),
+            )
             for i, (x, y) in enumerate(data)
         ]
     if not pairs:
@@ -55,7 +63,10 @@ def load_examples(
     check_set([labels for _, _, labels in pairs])
     first = pairs[0][1]
     for _, image, _ in pairs:
-        if (image.spatial_axes, len(image.channels_first())) != (first.spatial_axes, len(first.channels_first())):
+        if (image.spatial_axes, len(image.channels_first())) != (
+            first.spatial_axes,
+            len(first.channels_first()),
+        ):
             raise DataError(
                 f"{image.source}: axes {image.axes} of shape {image.data.shape}, "
                 f"expected as in {first.source}: {first.axes} of shape {first.data.shape}"
@@ -65,7 +76,7 @@ def load_examples(
             name,
             normalise(image.channels_first(), settings.percentiles),
             labels.channels_first()[0].astype(np.int32),
-            image.spacing or labels.spacing,
+            image.standard().spacing or labels.standard().spacing,
         )
         for name, image, labels in pairs
     ]
@@ -101,5 +112,7 @@ def _as_image(
         return array
     array = np.asarray(array)
     if axes is None and array.ndim != 2:
-        raise DataError(f'{source}: an array of shape {array.shape} is ambiguous; pass axes, such as axes="ZYX"')
+        raise DataError(
+            f'{source}: an array of shape {array.shape} is ambiguous; pass axes, such as axes="ZYX"'
+        )
     return Image(array, axes or "YX", None if spacing is None else tuple(spacing), source)

@@ -155,7 +155,9 @@ def pairwise_j(sums: Tensor, counts: Tensor, lam: Tensor) -> Tensor:
     mean = (sums / counts.clamp(min=1)[:, None]).T  # mean[i, t]
     agreement = 0.5 + (mean.diagonal()[:, None] - mean) / 2
     present = counts > 0
-    pairs = present[:, None] & present[None, :] & ~torch.eye(len(counts), dtype=torch.bool, device=sums.device)
+    pairs = (
+        present[:, None] & present[None, :] & ~torch.eye(len(counts), dtype=torch.bool, device=sums.device)
+    )
     # the absent pairs' agreement is set to 1 before the logarithm, so that no NaN enters the gradient
     terms = torch.log(torch.where(pairs, agreement, 1.0).clamp(min=TINY))
     return -(lam.to(terms) * terms).sum()
@@ -170,5 +172,3 @@ def _matrix(lam: Tensor, k: int) -> Tensor:
     if lam.shape == (k, k):
         return lam
     raise DataError(f"lam is {tuple(lam.shape)}, expected a number, ({k},) or ({k}, {k})")
-
-

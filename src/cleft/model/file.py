@@ -78,7 +78,9 @@ def read_model(path: Path) -> tuple[nn.Module, ModelCard]:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: its weights are damaged ({error})") from error
     if {name: tuple(t.shape) for name, t in weights.items()} != expected:
-        raise ModelError(f"{path}: its weights don't fit its card ({len(weights)} tensors, expected {len(expected)})")
+        raise ModelError(
+            f"{path}: its weights don't fit its card ({len(weights)} tensors, expected {len(expected)})"
+        )
     if not all(torch.isfinite(t).all() for t in weights.values()):
         raise ModelError(f"{path}: its weights hold NaN or infinity")
     net.load_state_dict(weights, strict=False)  # strict would ask for MONAI's second names, see _named

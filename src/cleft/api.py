@@ -1,0 +1,90 @@
+"""What joins learning and predicting, which don't know each other: train a model and use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+
+from cleft.base.config import TrainSettings, read_settings
+from cleft.infer.model import Model
+from cleft.learn.fit import fit
+from cleft.learn.prepare import Annotated, load_examples
+
+__all__ = ["train"]
+
+Data = str | Path | Sequence[str | Path] | Sequence[Annotated]
+
+
+def train(
+    data: Data,
+    path: str | Path | None = None,
+    *,
+    val: Data | None = None,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+    resume: bool = False,
+    **settings: Any,
+) -> Model:
+    """Train a model on annotated images.
+
+    Args:
+        data: a folder of pairs, several folders, or a sequence of (image, labels) arrays or ``Image``\\ s.
+            Labels: 0 background, 1.. one integer per cell, -1 not annotated.
+        path: of the model file to write; a folder ending in ``.run`` beside it keeps checkpoints and logs.
+            Without it the model lives in memory only.
+        val: images to measure PQ on; if not given, a share of ``data`` is held out (``held_out``).
+        axes: of every image that doesn't say its own, such as ``"ZYX"``.
+        spacing: micrometres per pixel along each spatial axis, where not read.
+        resume: go on from the last checkpoint beside ``path``.
+        **settings: any of ``cleft.base.config.TrainSettings``: steps, seed, classes, loss, lam, width, ...
+
+    Returns:
+        The model, ready to segment.
+
+    Raises:
+        CleftError: data that can't be learnt from, or a setting out of range; the message says which.
+
+    Example:
+        >>> from cleft.io.synthetic import make_cells
+        >>> model = train([make_cells((64, 64), seed=0)], steps=2, width=4, patch=(32, 32), batch=2)
+        >>> model.card.axes, model.card.net.n_classes
+        ('YX', 4)
+    """
+    chosen = read_settings(None, **settings)
+    if path is not None:
+        return train_to(Path(path), data, chosen, val=val, axes=axes, spacing=spacing, resume=resume)
+    with TemporaryDirectory() as folder:
+        return train_to(Path(folder) / "model.safetensors", data, chosen, val=val, axes=axes, spacing=spacing)
+
+
+def train_to(
+    path: Path,
+    data: Data,
+    settings: TrainSettings,
+    *,
+    val: Data | None = None,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+    resume: bool = False,
+) -> Model:
+    """``train`` with its settings made."""
+    examples = [e for part in _parts(data) for e in load_examples(part, settings, axes, spacing)]
+    checks = (
+        [] if val is None else [e for p in _parts(val) for e in load_examples(p, settings, axes, spacing)]
+    )
+    console = Console(stderr=True, soft_wrap=True)
+    net, card = fit(examples, settings, path, checks, resume=resume, console=console)
+    return Model(net, card, name=path.name)
+
+
+def _parts(data: Data) -> list[Any]:
+    """Folders one by one; arrays all together."""
+    if isinstance(data, (str, Path)):
+        return [data]
+    if data and isinstance(data[0], (str, Path)):
+        return list(data)
+    return [data]

@@ -1,0 +1,204 @@
+"""The command line: train, segment, score, demo, info, synthetic."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import cleft
+from cleft.base.errors import CleftError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Find every cell in crowded microscopy images, planes and volumes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+said = Console(stderr=True, soft_wrap=True)
+out = Console(soft_wrap=True)
+
+Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
+Spacing = Annotated[
+    str | None, typer.Option(help="Micrometres per pixel along each axis, such as 0.5,0.2,0.2.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
+
+
+def main() -> None:
+    """Run a command; an error meant for users is one line and exit code 1."""
+    try:
+        app()
+    except CleftError as error:
+        said.print(f"[red]error:[/red] {_plain(error)}", highlight=False)
+        sys.exit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(f"cleft {cleft.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    data: Annotated[list[Path], typer.Argument(help="Folders of images with masks.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")],
+    val: Annotated[list[Path] | None, typer.Option(help="Folder to validate on.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    classes: Annotated[int | None, typer.Option(help="4 with the gap class (J4), 3 without (J3).")] = None,
+    loss: Annotated[str | None, typer.Option(help="jc, ce or dsc.")] = None,
+    lam: Annotated[float | None, typer.Option(help="Weight of the J term.")] = None,
+    width: Annotated[int | None, typer.Option(help="Features of the first level: 16, 32, 64.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes weights, patches and augmentation.")] = None,
+    k: Annotated[str | None, typer.Option(help='Touching window: pixels, "0.4um" or auto.')] = None,
+    gap_radius: Annotated[str | None, typer.Option(help='Gap ball: pixels, "1.5um" or auto.')] = None,
+    axes: Axes = None,
+    spacing: Spacing = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    config: Annotated[Path | None, typer.Option(help="YAML with any of the settings.")] = None,
+) -> None:
+    """Train a model on annotated images: images/ + masks/, x.tif + x_masks.tif, or 01/ + 01_GT/."""
+    from cleft.api import train_to
+    from cleft.base.config import read_settings
+
+    settings = read_settings(
+        config, steps=steps, classes=classes, loss=loss, lam=lam, width=width, seed=seed,
+        k=_width(k), gap_radius=_width(gap_radius),
+    )  # fmt: skip
+    train_to(output, data, settings, val=val, axes=axes, spacing=_numbers(spacing), resume=resume)
+    out.print(f"next: cleft segment IMAGES -m {output} -o labels/", highlight=False)
+
+
+@app.command()
+def segment(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="cells2d, cells3d, or a model file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the labels.")],
+    axes: Axes = None,
+    spacing: Spacing = None,
+    method: Annotated[str, typer.Option(help="map, biased, threshold or watershed.")] = "map",
+    tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write them too.")] = False,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with outlines.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Segment images: a label TIFF of the same name each, 0 background, 1.. one integer per cell."""
+    from cleft.apps.files import SegmentOptions, segment_files
+    from cleft.infer.model import load_model
+
+    options = SegmentOptions(
+        output, axes, _numbers(spacing), method, _integers(tile), probabilities, overlays
+    )
+    failed = segment_files(load_model(model, device), inputs, options, said)
+    if failed:
+        said.print(f"[red]{len(failed)} of the images failed:[/red]")
+        for path, reason in failed:
+            said.print(f"  {path.name}: {_plain(reason)}", highlight=False)
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    truth: Annotated[Path, typer.Argument(help="A mask, or a folder of them.")],
+    prediction: Annotated[Path, typer.Argument(help="Labels, or a folder of the same names.")],
+    json: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+    axes: Axes = None,
+    markers: Annotated[
+        bool, typer.Option("--markers", help="The truth holds one marker per cell, not contours.")
+    ] = False,
+) -> None:
+    """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled."""
+    from cleft.apps.files import score_files
+
+    out.print(score_files(truth, prediction, json, axes, markers))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what it makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the made cells.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Make crowded cells of known truth, segment and score them. Needs no data and no network."""
+    from cleft.apps.demo import run_demo
+
+    run_demo(output, seed, device, out)
+
+
+@app.command()
+def info(
+    model: Annotated[str | None, typer.Argument(help="cells2d, cells3d, or a model file.")] = None,
+) -> None:
+    """What a model is and how it was made; without one, the models that ship."""
+    import yaml
+
+    from cleft.model.file import read_card
+    from cleft.model.zoo import find_model, shipped_models
+
+    if model is None:
+        out.print("\n".join(shipped_models()), highlight=False)
+        return
+    card = read_card(find_model(model)).model_dump(mode="json")
+    out.print(yaml.safe_dump(card, sort_keys=False), highlight=False, end="")
+
+
+@app.command()
+def synthetic(
+    output: Annotated[Path, typer.Argument(help="Folder to make, with images/ and masks/.")],
+    count: Annotated[int, typer.Option(help="Images to make.")] = 20,
+    shape: Annotated[str, typer.Option(help="Pixels along each axis, such as 256,256.")] = "256,256",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same images.")] = 0,
+) -> None:
+    """Make images of crowded cells of many kinds with their true masks, to train on or to try with."""
+    from cleft.apps.files import make_files
+
+    make_files(output, count, tuple(_integers(shape) or ()), seed)
+    out.print(f"{output}: {count} images with masks", highlight=False)
+
+
+def _plain(error: object) -> str:
+    """A message as text: rich would take square brackets for markup."""
+    return str(error).replace("[", "\\[")
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise CleftError(
+            f'found "{text}", expected numbers with commas between, such as 0.5,0.2,0.2'
+        ) from error
+
+
+def _integers(text: str | None) -> tuple[int, ...] | None:
+    numbers = _numbers(text)
+    if numbers is None:
+        return None
+    if any(n != int(n) or n < 1 for n in numbers):
+        raise CleftError(f'found "{text}", expected whole numbers of pixels, such as 512,512')
+    return tuple(int(n) for n in numbers)
+
+
+def _width(text: str | None) -> Any:
+    """Pixels as a number; a length or auto as it stands."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,183 @@
+"""Files in, files out: what the verbs of the command line do for each file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cleft.base.errors import CleftError, DataError
+from cleft.base.image import Image
+from cleft.io import atomic_path, base_name, find_images, read_image, read_labels, write_image, write_labels
+from cleft.io.overlay import write_overlay
+from cleft.io.synthetic import make_cells, random_settings
+from cleft.labels.markers import MarkerScores, score_markers
+from cleft.labels.scores import Scores, average, pool, score
+
+__all__ = ["SegmentOptions", "make_files", "score_files", "segment_files"]
+
+COLUMNS = ("p05", "rq", "sq", "pq", "seg", "aji")
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What ``cleft segment`` was asked for, beside model and inputs."""
+
+    output: Path
+    axes: str | None = None
+    spacing: tuple[float, ...] | None = None
+    method: Any = "map"
+    tile: tuple[int, ...] | None = None
+    probabilities: bool = False
+    overlays: bool = False
+
+
+def segment_files(
+    model: Any, inputs: Sequence[Path], options: SegmentOptions, console: Console
+) -> list[tuple[Path, CleftError]]:
+    """Segment each image and write its labels; one that fails doesn't stop the others.
+
+    Args:
+        model: a ``cleft.Model``.
+        inputs: files and folders.
+        options: where to and how.
+        console: for the progress bar and a line per file.
+
+    Returns:
+        The images that failed, and why.
+
+    Raises:
+        DataError: no images, or two of the same base name.
+    """
+    paths = find_images(inputs)
+    names = [base_name(p) for p in paths]
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    if doubled:
+        raise DataError(
+            f"found several images named {', '.join(doubled[:5])}; their labels would overwrite each other"
+        )
+    failed: list[tuple[Path, CleftError]] = []
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console,
+        disable=not console.is_terminal, transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=len(paths))
+        for path, name in zip(paths, names, strict=True):
+            bar.update(task, description=name)
+            try:
+                n = _segment_file(model, path, name, options)
+            except CleftError as error:
+                failed.append((path, error))
+                console.print(f"{path.name}: failed")
+            else:
+                console.print(f"{path.name}: {n} cells", highlight=False)
+            bar.advance(task)
+    return failed
+
+
+def _segment_file(model: Any, path: Path, name: str, options: SegmentOptions) -> int:
+    image = read_image(path, options.axes, options.spacing)
+    labels = model.segment(image, method=options.method, tile=options.tile)
+    write_labels(options.output / f"{name}.tif", labels, image.spatial_axes, image.spacing)
+    if options.probabilities:
+        found = model.probabilities(image, tile=options.tile)
+        standard = image.standard()
+        write_image(
+            options.output / "probabilities" / f"{name}.tif",
+            Image(found, "C" + standard.spatial_axes, standard.spacing),
+        )
+    if options.overlays:
+        write_overlay(options.output / "overlays" / f"{name}.png", image, labels)
+    return int(labels.max(initial=0))
+
+
+def score_files(truth: Path, prediction: Path, report: Path | None, axes: str | None, markers: bool) -> Table:
+    """Score one mask or a folder of them.
+
+    Args:
+        truth: a mask, or a folder of masks.
+        prediction: labels, or a folder of labels of the same base names.
+        report: JSON file to write, or ``None``.
+        axes: of masks that don't say theirs.
+        markers: the truth holds markers.
+
+    Returns:
+        A table with a row per image, their mean, and all pooled.
+
+    Raises:
+        DataError: a mask without a prediction, or one of another shape.
+    """
+    rows: dict[str, Scores | MarkerScores] = {}
+    for name, (true_path, found_path) in _matched(truth, prediction).items():
+        true, found = read_labels(true_path, axes), read_labels(found_path, axes)
+        a, b = true.channels_first()[0], found.channels_first()[0]
+        if a.shape != b.shape:
+            raise DataError(f"{found_path}: shape {b.shape}, expected that of {true_path}: {a.shape}")
+        rows[name] = score_markers(a, b) if markers else score(a, b)
+    values: list[Any] = list(rows.values())
+    if markers:
+        total = values[0]
+        for value in values[1:]:
+            total = total + value
+        summary = {"pooled": total.to_dict()}
+        columns: tuple[str, ...] = ("precision", "recall", "f1")
+    else:
+        summary = {"mean": average(values), "pooled": pool(values).to_dict()}
+        columns = COLUMNS
+    if report is not None:
+        content = {"images": {name: value.to_dict() for name, value in rows.items()}, **summary}
+        with atomic_path(report) as beside:
+            Path(beside).write_text(json.dumps(content, indent=1) + "\n")
+    return _table(rows, summary, columns)
+
+
+def _matched(truth: Path, prediction: Path) -> dict[str, tuple[Path, Path]]:
+    if truth.is_file() and prediction.is_file():
+        return {base_name(prediction): (truth, prediction)}
+    true = {base_name(p): p for p in find_images([truth])}
+    found = {base_name(p): p for p in find_images([prediction])}
+    missing = [name for name in true if name not in found]
+    if missing:
+        raise DataError(
+            f"{prediction}: no labels for {len(missing)} of {len(true)} masks: {', '.join(missing[:5])}"
+        )
+    return {name: (path, found[name]) for name, path in true.items()}
+
+
+def _table(rows: dict[str, Any], summary: dict[str, Any], columns: tuple[str, ...]) -> Table:
+    table = Table("image", *[c.upper() for c in columns], *([] if "f1" in columns else ["AP50"]))
+    everything = {**{name: value.to_dict() for name, value in rows.items()}, **summary}
+    for name, values in everything.items():
+        if name in summary and name == next(iter(summary)):
+            table.add_section()
+        cells = [f"{values[c]:.4f}" for c in columns]
+        if "ap" in values:
+            ap = {float(k): v for k, v in values["ap"].items()}
+            cells.append(f"{ap[0.5]:.4f}")
+        table.add_row(name, *cells)
+    return table
+
+
+def make_files(output: Path, count: int, shape: tuple[int, ...], seed: int) -> None:
+    """Write made images with their masks, of many kinds.
+
+    Args:
+        output: folder; gets ``images/`` and ``masks/``.
+        count: of images.
+        shape: of each, in pixels.
+        seed: of the first; the others follow.
+    """
+    for i in range(count):
+        rng = np.random.default_rng([seed, i])
+        settings = random_settings(rng, len(shape))
+        image, labels = make_cells(shape, seed=int(rng.integers(2**31)), settings=settings)
+        write_image(output / "images" / f"made{i:04d}.tif", image)
+        write_labels(output / "masks" / f"made{i:04d}.tif", labels, image.axes, image.spacing)

@@ -1,0 +1,1 @@
+"""Floor 4: an image and a model to labels."""

@@ -1,0 +1,157 @@
+"""A trained model as its users meet it: an image in, labels out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from cleft.base.config import ModelCard
+from cleft.base.errors import DataError, ModelError
+from cleft.base.image import Image
+from cleft.base.intensity import normalise
+from cleft.infer.predict import likeliest, predict, softmax
+from cleft.io.read import check_pixels
+from cleft.labels.instances import Method, classes_to_labels, to_labels
+from cleft.model.file import read_model
+from cleft.model.zoo import find_model
+
+__all__ = ["Model", "load_model"]
+
+Progress = Callable[[int, int], None]
+
+
+class Model:
+    """A network with its card.
+
+    Args:
+        net: as ``cleft.model.file.read_model`` gives it.
+        card: what it is and how it was made.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``, the fastest there is.
+        name: for messages.
+    """
+
+    def __init__(self, net: nn.Module, card: ModelCard, device: str = "auto", name: str = "model") -> None:
+        self.card, self.name = card, name
+        self.net = net.eval().to(_device(device))
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, axes={self.card.axes!r}, classes={self.card.net.n_classes})"
+
+    def segment(
+        self,
+        image: np.ndarray | Image,
+        axes: str | None = None,
+        spacing: Sequence[float] | None = None,
+        method: Method = "map",
+        tile: Sequence[int] | None = None,
+        progress: Progress = lambda done, of: None,
+    ) -> np.ndarray:
+        """One label per cell.
+
+        Args:
+            image: an ``Image``, or an array with ``axes`` and ``spacing``; any numeric dtype.
+            axes: of an array, letters of C, Z, Y, X; may be left out for two dimensions (YX).
+            spacing: micrometres per pixel along each spatial axis of an array.
+            method: ``"map"`` (default), ``"biased"``, ``"threshold"`` or ``"watershed"``; see ``to_labels``.
+            tile: extent along each axis; changes memory and speed, not labels.
+            progress: called with tiles done and tiles in all.
+
+        Returns:
+            (*S) uint32 in the order of the image's spatial axes, 0 background, 1 to the number of cells.
+
+        Raises:
+            DataError: NaN or infinite pixels, a constant image, unclear axes.
+            ModelError: the image has other axes or channels than the model was made for.
+
+        Example:
+            >>> from cleft.io.synthetic import make_cells
+            >>> image, truth = make_cells((96, 96), seed=0)
+            >>> load_model("cells2d").segment(image).shape
+            (96, 96)
+        """
+        given = self._checked(image, axes, spacing)
+        standard = given.standard()
+        channels = normalise(standard.data, self.card.percentiles)
+        if method == "map":
+            classes = predict(self.net, self.card.net, channels, likeliest, tile, progress)[0]
+            labels = classes_to_labels(classes, standard.spacing)
+        else:
+            probabilities = predict(self.net, self.card.net, channels, softmax, tile, progress)
+            labels = to_labels(probabilities, method, standard.spacing)
+        order = [self.card.axes.index(a) for a in given.spatial_axes]
+        return labels.transpose(order)
+
+    def probabilities(
+        self,
+        image: np.ndarray | Image,
+        axes: str | None = None,
+        spacing: Sequence[float] | None = None,
+        tile: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """The probability of each class at each pixel.
+
+        Args:
+            image, axes, spacing, tile: as for ``segment``.
+
+        Returns:
+            (K, *S) float32 with S in the order Z, Y, X; sums to 1 over K.
+        """
+        standard = self._checked(image, axes, spacing).standard()
+        return predict(
+            self.net, self.card.net, normalise(standard.data, self.card.percentiles), softmax, tile
+        )
+
+    def _checked(self, image: np.ndarray | Image, axes: str | None, spacing: Sequence[float] | None) -> Image:
+        if not isinstance(image, Image):
+            array = np.asarray(image)
+            if axes is None and array.ndim != 2:
+                raise DataError(
+                    f'image: an array of shape {array.shape} is ambiguous; pass axes, such as axes="{self.card.axes}"'
+                )
+            image = Image(array, axes or "YX", None if spacing is None else tuple(spacing))
+        found = image.standard()
+        if sorted(found.spatial_axes) != sorted(self.card.axes):
+            raise ModelError(
+                f"{image.source}: has spatial axes {image.spatial_axes} (shape {image.data.shape}), "
+                f"but {self.name} is a model for {self.card.axes}"
+            )
+        if found.data.shape[0] != self.card.net.channels:
+            raise ModelError(
+                f"{image.source}: has {found.data.shape[0]} channels (axes {image.axes}), "
+                f"but {self.name} takes {self.card.net.channels}"
+            )
+        check_pixels(image)
+        return image
+
+
+def load_model(name: str | Path, device: str = "auto") -> Model:
+    """A model by the name it ships under or by its path.
+
+    Args:
+        name: ``"cells2d"``, ``"cells3d"``, or the path of a model file.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+
+    Raises:
+        ModelError: no such model, or its file is damaged or foreign.
+
+    Example:
+        >>> load_model("cells2d", device="cpu")
+        Model('cells2d', axes='YX', classes=4)
+    """
+    net, card = read_model(find_model(name))
+    return Model(net, card, device, str(name))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f'device is "{name}", expected cpu, cuda, mps or auto') from error

@@ -1,0 +1,134 @@
+"""A network over an image of any size, tile by tile, as if it were one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cleft.base.config import NetSettings
+from cleft.base.errors import DataError
+from cleft.base.tiles import Tile, tiles
+from cleft.model.unet import memory_format, net_reach, net_stride
+
+__all__ = ["choose_tile", "likeliest", "predict", "softmax"]
+
+Finish = Callable[[Tensor], Tensor]
+BUDGET = 4 << 30  # bytes of activations at once on a processor
+ALIVE = 6  # tensors of the first level's size alive at once, measured
+BATCH = 4
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """(N, K, *S) logits to (N, 1, *S) uint8, the likeliest of background, cell and touching."""
+    return logits[:, :3].argmax(1, keepdim=True).to(torch.uint8)
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """(N, K, *S) logits to probabilities."""
+    return torch.softmax(logits, 1)
+
+
+@torch.inference_mode()
+def predict(
+    net: nn.Module,
+    settings: NetSettings,
+    channels: np.ndarray,
+    finish: Finish = softmax,
+    tile: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> np.ndarray:
+    """What the network says of every pixel, the same whatever the tile.
+
+    The image is padded (its last pixel repeated) to a multiple of the network's stride. Tiles begin at
+    multiples of it and are read with a halo as wide as the network sees, so each pixel's result comes
+    from the same numbers as in one piece; sums may differ in their last bits.
+
+    Args:
+        net: in evaluation mode, on its device.
+        settings: that made it.
+        channels: (C, *S) float32, normalised.
+        finish: from the logits (N, K, *S) of a tile to what is kept (N, M, *S); runs on the device.
+        tile: extent along each axis, rounded up to the network's stride; by default what memory allows.
+        progress: called with tiles done and tiles in all.
+
+    Returns:
+        (M, *S); float32 probabilities with ``softmax``, uint8 classes (1, *S) with ``likeliest``.
+
+    Raises:
+        DataError: another number of channels or axes than the network's, or a tile that isn't one.
+    """
+    stride, ndim = net_stride(settings), len(settings.strides[0])
+    if channels.ndim != ndim + 1 or channels.shape[0] != settings.channels:
+        raise DataError(
+            f"image is {channels.shape[0]} channels of {channels.ndim - 1} axes, "
+            f"the model takes {settings.channels} of {ndim}"
+        )
+    shape = channels.shape[1:]
+    if 0 in shape:
+        raise DataError(f"image is empty: shape {shape}")
+    device = next(net.parameters()).device
+    padded = _padded(channels, stride)
+    wanted = choose_tile(padded.shape[1:], settings, device) if tile is None else tuple(tile)
+    if len(wanted) != ndim or min(wanted) < 1:
+        raise DataError(f"tile is {wanted}, expected {ndim} positive numbers of pixels")
+    size = [-(-t // s) * s for t, s in zip(wanted, stride, strict=True)]
+    todo = list(tiles(padded.shape[1:], size, net_reach(settings)))
+    result: np.ndarray | None = None
+    done = 0
+    for group in _batches(todo):
+        stack = torch.stack([torch.from_numpy(padded[(slice(None), *t.read)]) for t in group])
+        logits = net(stack.to(device).to(memory_format=memory_format(ndim))).float()
+        found = finish(logits).cpu().numpy()
+        if result is None:
+            result = np.empty((found.shape[1], *padded.shape[1:]), found.dtype)
+        for part, t in zip(found, group, strict=True):
+            result[(slice(None), *t.write)] = part[(slice(None), *t.inner)]
+        done += len(group)
+        progress(done, len(todo))
+    assert result is not None  # the image isn't empty, so there was a tile
+    return np.ascontiguousarray(result[(slice(None), *map(slice, shape))])
+
+
+def choose_tile(shape: Sequence[int], settings: NetSettings, device: torch.device) -> tuple[int, ...]:
+    """The whole image if memory allows, or the largest tile, equal along all axes, that does.
+
+    Example:
+        >>> choose_tile((512, 512), NetSettings(strides=((2, 2),)), torch.device("cpu"))
+        (512, 512)
+    """
+    budget = BUDGET
+    if device.type == "cuda":
+        budget = int(0.6 * torch.cuda.mem_get_info(device)[0])
+    most = budget // (4 * ALIVE * max(settings.width, settings.channels))
+    reach = net_reach(settings)
+    tile = tuple(shape)
+
+    def read(t: Sequence[int]) -> int:
+        return int(np.prod([min(n, a + 2 * r) for a, n, r in zip(t, shape, reach, strict=True)]))
+
+    while read(tile) > most and max(tile) > max(net_stride(settings)):
+        longest = max(tile)
+        tile = tuple(min(n, max(1, longest * 7 // 8)) for n in tile)
+    return tile
+
+
+def _padded(channels: np.ndarray, stride: Sequence[int]) -> np.ndarray:
+    extra = [(0, 0), *((0, -n % s) for n, s in zip(channels.shape[1:], stride, strict=True))]
+    return np.pad(channels, extra, mode="edge") if any(e for _, e in extra) else channels
+
+
+def _batches(todo: Sequence[Tile]) -> list[list[Tile]]:
+    """Neighbours of equal shape together, at most ``BATCH``."""
+    groups: list[list[Tile]] = []
+    extent = None
+    for t in todo:
+        shape = tuple(s.stop - s.start for s in t.read)
+        if shape == extent and len(groups[-1]) < BATCH:
+            groups[-1].append(t)
+        else:
+            groups.append([t])
+        extent = shape
+    return groups

@@ -1,0 +1,38 @@
+"""The models that ship with cleft."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cleft.base.errors import ModelError
+
+__all__ = ["find_model", "shipped_models"]
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def shipped_models() -> list[str]:
+    """The names of the models that ship with cleft, sorted.
+
+    Example:
+        >>> shipped_models()
+        ['cells2d', 'cells3d']
+    """
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def find_model(name: str | Path) -> Path:
+    """The file of a model, by shipped name or path.
+
+    Raises:
+        ModelError: there is neither.
+
+    Example:
+        >>> find_model("cells2d").name
+        'cells2d.safetensors'
+    """
+    if str(name) in shipped_models():
+        return SHIPPED / f"{name}.safetensors"
+    if not Path(name).is_file():
+        raise ModelError(f"{name}: no such model; expected a file or one of {', '.join(shipped_models())}")
+    return Path(name)

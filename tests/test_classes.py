@@ -169,6 +169,9 @@ def test_unknown_exactly_where_what_is_not_annotated_decides(
 def test_not_annotated_worked_by_hand() -> None:
     row = np.array([[1, 1, 1, 2, 2, 2, 2, -1, 0, 0]])
     assert classes_by_rule(row, ClassRule(3, k=1)).tolist() == [[1, 1, 2, 2, 1, 1, 255, 255, 0, 0]]
+    row = np.array([[1, 1, 1, 1, 1, 1, -1]])
+    assert classes_by_rule(row, ClassRule(3, k=2)).tolist() == [[1, 1, 1, 1, 255, 255, 255]]
+    assert classes_by_rule(row, ClassRule(3, k=2), (0.5, 1.0)).tolist() == [[1, 1, 1, 1, 1, 255, 255]]
     # touching that known cells make stays certain beside what is not known
     row = np.array([[1, 1, 1, 2, -1, -1]])
     assert classes_by_rule(row, ClassRule(3, k=1))[0, 2] == TOUCHING

@@ -87,7 +87,7 @@ def smooth_noise(shape: tuple[int, ...], scale: np.ndarray, rng: np.random.Gener
         low = at.astype(np.intp)
         f = (at - low.astype(np.float32)).reshape(_along(axis, len(shape)))
         taps = (0.5 * (1 - f) ** 2, 0.5 + f * (1 - f), 0.5 * f**2)
-        noise = sum(w * noise.take(low + k, axis=axis) for k, w in enumerate(taps))
+        noise = np.add.reduce([w * noise.take(low + k, axis=axis) for k, w in enumerate(taps)])
     # A sum of squared weights along one axis averages 0.55: undo what the spreading took.
     return noise * np.float32(0.55 ** (-len(shape) / 2))
 
@@ -183,7 +183,7 @@ def _compete(
     owner = np.zeros((2, *shape), np.int32)
     distance = np.full((2, *shape), np.inf, np.float32)
     low, high = _boxes(shape, step, bodies, 2 * bend)
-    for n in np.flatnonzero((high > low).all(axis=1)):
+    for n in np.flatnonzero((high > low).all(axis=1)).tolist():
         box = tuple(slice(a, b) for a, b in zip(low[n], high[n]))
         here = _relative_distance([g[box] for g in grid], bodies, n)
         _claim(owner[(slice(None), *box)], distance[(slice(None), *box)], here, n + 1)

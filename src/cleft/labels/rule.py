@@ -92,10 +92,7 @@ def choose_rule(
     """
     finest = [min(s) for s in spacings if s is not None]
     pixel = float(np.median(finest)) if len(finest) == len(spacings) and finest else None
-    if gap_radius == "auto":
-        radius = _auto_gap(labels, spacings)
-    else:
-        radius = _pixels("gap_radius", gap_radius, pixel)
+    radius = _auto_gap(labels, spacings) if gap_radius == "auto" else _pixels("gap_radius", gap_radius, pixel)
     if k != "auto":
         return ClassRule(n_classes, _pixels("k", k, pixel), radius)
     for wide in range(WIDEST, 1, -1):

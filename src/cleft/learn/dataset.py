@@ -85,7 +85,9 @@ class Patches(Dataset):
             kind = int(rng.choice(sorted(example.spots)))
             spot = int(rng.choice(example.spots[kind]))
             centre = np.array(np.unravel_index(spot, shape))
-            centre = centre + np.round(rng.uniform(-0.25, 0.25, len(shape)) * self.patch).astype(int)
+            centre = centre + np.round(rng.uniform(-0.25, 0.25, len(shape)) * np.array(self.patch)).astype(
+                int
+            )
         else:
             centre = np.array([rng.integers(n) for n in shape])
         # a patch that leaves the image teaches less

@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
-import cleft
 from cleft.base.config import ModelCard, NetSettings, TrainSettings
 from cleft.base.errors import DataError
 from cleft.labels.rule import ceiling, cell_diameter, choose_rule
@@ -143,7 +143,7 @@ def _plan(examples: Sequence[Example], settings: TrainSettings) -> _Plan:
     )  # fmt: skip
     patch = tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
     card = ModelCard(
-        cleft=cleft.__version__, net=net, axes="ZYX"[-ndim:], spacing_um=spacing, k=rule.k,
+        cleft=version("cleft"), net=net, axes="ZYX"[-ndim:], spacing_um=spacing, k=rule.k,
         gap_radius=rule.gap_radius, percentiles=settings.percentiles, cell_diameter=cell_diameter(labels),
         ceiling_pq=ceiling(labels[some], rule, spacings[some]).pq,
         trained_on={"images": len(examples), "cells": sum(int(g.max(initial=0)) for g in labels),

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cleft.labels.classes import ClassRule
 from cleft.labels.instances import classes_to_labels, most_likely
 from cleft.labels.scores import score
 from cleft.learn.dataset import Example
@@ -35,9 +34,8 @@ class Learner(lightning.LightningModule):
         self, net: nn.Module, loss: nn.Module, steps: int, learning_rate: float, stride: tuple[int, ...]
     ) -> None:
         super().__init__()
-        self.net = net.to(memory_format=memory_format(len(stride)))
+        self.net = net.to(memory_format=memory_format(len(stride)))  # type: ignore[call-overload]
         self.loss, self.steps, self.learning_rate, self.stride = loss, steps, learning_rate, stride
-        self.rule: ClassRule | None = None
         self._waited, self._since, self._started = 0.0, 0.0, 0.0
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:

@@ -39,38 +39,20 @@ def load_examples(
     """
     if isinstance(data, (str, Path)):
         pairs = [
-            (
-                pair.name,
-                read_image(pair.image, axes, spacing),
-                read_labels(pair.labels, _spatial(axes), spacing),
-            )
-            for pair in find_pairs(Path(data))
+            (p.name, read_image(p.image, axes, spacing), read_labels(p.labels, axes, spacing))
+            for p in find_pairs(Path(data))
         ]
     else:
+        over = axes and "".join(a for a in axes if a in "ZYX")  # labels have no channels
         pairs = [
             (
                 f"pair {i}",
                 _as_image(x, axes, spacing, f"image {i}"),
-                _as_image(y, _spatial(axes), spacing, f"labels {i}"),
+                _as_image(y, over, spacing, f"labels {i}"),
             )
             for i, (x, y) in enumerate(data)
         ]
-    if not pairs:
-        raise DataError("data: found no pair of image and labels, expected at least one")
-    for _, image, labels in pairs:
-        check_pixels(image)
-        check_pair(image, labels)
-    check_set([labels for _, _, labels in pairs])
-    first = pairs[0][1]
-    for _, image, _ in pairs:
-        if (image.spatial_axes, len(image.channels_first())) != (
-            first.spatial_axes,
-            len(first.channels_first()),
-        ):
-            raise DataError(
-                f"{image.source}: axes {image.axes} of shape {image.data.shape}, "
-                f"expected as in {first.source}: {first.axes} of shape {first.data.shape}"
-            )
+    _check(pairs)
     return [
         Example(
             name,
@@ -80,6 +62,23 @@ def load_examples(
         )
         for name, image, labels in pairs
     ]
+
+
+def _check(pairs: Sequence[tuple[str, Image, Image]]) -> None:
+    """Refuse pairs that can't be learnt from, or not together."""
+    if not pairs:
+        raise DataError("data: found no pair of image and labels, expected at least one")
+    first = pairs[0][1]
+    for _, image, labels in pairs:
+        check_pixels(image)
+        check_pair(image, labels)
+        kind, expected = ((sorted(x.spatial_axes), len(x.channels_first())) for x in (image, first))
+        if kind != expected:
+            raise DataError(
+                f"{image.source}: axes {image.axes} of shape {image.data.shape}, "
+                f"expected as in {first.source}: {first.axes} of shape {first.data.shape}"
+            )
+    check_set([labels for _, _, labels in pairs])
 
 
 def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -99,10 +98,6 @@ def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Exa
         [e for i, e in enumerate(examples) if i not in chosen],
         [e for i, e in enumerate(examples) if i in chosen],
     )
-
-
-def _spatial(axes: str | None) -> str | None:
-    return None if axes is None else "".join(a for a in axes if a in "ZYX")
 
 
 def _as_image(

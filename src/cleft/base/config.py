@@ -46,6 +46,9 @@ class TrainSettings(Settings):
     levels: int = Field(5, ge=2, le=6, description="resolution levels of the U-Net")
     k: float | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
     gap_radius: float | Auto | Length = Field("auto", description='gap ball: pixels, "1.5um", or auto')
+    shrink: tuple[int, ...] | None = Field(
+        None, description="average blocks of so many pixels along each axis; auto if not given"
+    )
     patch: tuple[int, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
     batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
@@ -64,10 +67,11 @@ class ModelCard(Settings):
     net: NetSettings
     axes: str
     spacing_um: tuple[float, ...] | None = None
-    k: float
-    gap_radius: float
+    shrink: tuple[int, ...] = Field(description="pixels averaged along each axis before the network")
+    k: float = Field(description="touching window, in pixels after shrinking")
+    gap_radius: float = Field(description="gap ball, in pixels after shrinking")
     percentiles: tuple[float, float]
-    cell_diameter: float = Field(description="median diameter of the training cells, pixels")
+    cell_diameter: float = Field(description="median diameter of the training cells, in pixels of the image")
     ceiling_pq: float = Field(description="PQ of labels -> classes -> labels on the training labels")
     trained_on: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)

@@ -13,7 +13,8 @@ from cleft.base.config import ModelCard
 from cleft.base.errors import DataError, ModelError
 from cleft.base.image import Image
 from cleft.base.intensity import normalise
-from cleft.infer.predict import likeliest, predict, softmax
+from cleft.base.scale import enlarge, shrink
+from cleft.infer.predict import Finish, likeliest, predict, softmax
 from cleft.io.read import check_pixels
 from cleft.labels.instances import Method, classes_to_labels, to_labels
 from cleft.model.file import read_model
@@ -75,15 +76,14 @@ class Model:
         """
         given = self._checked(image, axes, spacing)
         standard = given.standard()
-        channels = normalise(standard.data, self.card.percentiles)
-        if method == "map":
-            classes = predict(self.net, self.card.net, channels, likeliest, tile, progress)[0]
+        if method == "map" and set(self.card.shrink) == {1}:
+            # the likeliest class alone, a byte per pixel instead of four floats
+            classes = self._predict(standard, likeliest, tile, progress)[0]
             labels = classes_to_labels(classes, standard.spacing)
         else:
-            probabilities = predict(self.net, self.card.net, channels, softmax, tile, progress)
+            probabilities = self._predict(standard, softmax, tile, progress)
             labels = to_labels(probabilities, method, standard.spacing)
-        order = [self.card.axes.index(a) for a in given.spatial_axes]
-        return labels.transpose(order)
+        return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
 
     def probabilities(
         self,
@@ -100,10 +100,21 @@ class Model:
         Returns:
             (K, *S) float32 with S in the order Z, Y, X; sums to 1 over K.
         """
-        standard = self._checked(image, axes, spacing).standard()
-        return predict(
-            self.net, self.card.net, normalise(standard.data, self.card.percentiles), softmax, tile
-        )
+        return self._predict(self._checked(image, axes, spacing).standard(), softmax, tile)
+
+    def _predict(
+        self,
+        image: Image,
+        finish: Finish,
+        tile: Sequence[int] | None,
+        progress: Progress = lambda done, of: None,
+    ) -> np.ndarray:
+        """Normalise, shrink, predict, enlarge."""
+        factors = self.card.shrink
+        channels = shrink(normalise(image.data, self.card.percentiles), factors)
+        small = tile and [-(-t // f) for t, f in zip(tile, factors, strict=True)]
+        found = predict(self.net, self.card.net, channels, finish, small, progress)
+        return enlarge(found, factors, image.spatial_shape)
 
     def _checked(self, image: np.ndarray | Image, axes: str | None, spacing: Sequence[float] | None) -> Image:
         if not isinstance(image, Image):

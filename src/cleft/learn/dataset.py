@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from cleft.base.scale import shrink, shrink_labels
 from cleft.labels.classes import CELL, GAP, TOUCHING, ClassRule, classes_by_rule
 from cleft.learn.augment import bend, modulate_touching, vary_intensity
 
@@ -34,6 +36,12 @@ class Example:
     labels: np.ndarray
     spacing: tuple[float, ...] | None = None
     spots: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def shrunk(self, factors: Sequence[int]) -> Example:
+        """The same with blocks of pixels averaged."""
+        spacing = self.spacing and tuple(s * f for s, f in zip(self.spacing, factors, strict=True))
+        channels, labels = shrink(self.channels, factors), shrink_labels(self.labels, factors)
+        return Example(self.name, channels, labels, spacing)
 
     def find_spots(self, rule: ClassRule, rng: np.random.Generator) -> None:
         """Remember where each class is, so that rare ones can be drawn."""
@@ -113,7 +121,7 @@ def _stretch(axis: int, patch: Sequence[int]) -> float:
     scale = 1.25
     if axis < len(patch) - 2:
         return scale
-    return scale * float(np.hypot(*patch[-2:])) / patch[axis]
+    return scale * math.hypot(*patch[-2:]) / patch[axis]
 
 
 class PatchSampler(Sampler[int]):

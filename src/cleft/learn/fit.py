@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
@@ -32,8 +34,9 @@ from cleft.model.unet import make_unet, net_stride, strides_for
 
 __all__ = ["fit"]
 
-# edge of a patch in pixels and patches per step, by the number of axes: about as many pixels in both
+# by the number of axes: edge of a patch in pixels, and how many such patches' pixels make a step
 PATCH = {2: (192, 8), 3: (56, 2)}
+COMFORT = 40  # pixels across a cell after shrinking: well within the network's reach
 COARSEST = 6  # pixels a patch keeps along its shortest axis at the coarsest level
 
 
@@ -73,7 +76,9 @@ def fit(
         if validation
         else hold_out(list(examples), settings.held_out, settings.seed)
     )
-    plan = _plan(learn, settings)
+    shrink = _shrink(learn, settings)
+    learn, check = [e.shrunk(shrink) for e in learn], [e.shrunk(shrink) for e in check]
+    plan = _plan(learn, settings, shrink)
     _report(console, learn, check, plan, settings)
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
     learner = Learner(
@@ -121,36 +126,64 @@ class _Plan:
         self.card, self.rule, self.patch, self.batch, self.per_epoch = card, rule, patch, batch, per_epoch
 
 
-def _plan(examples: Sequence[Example], settings: TrainSettings) -> _Plan:
+def _shrink(examples: Sequence[Example], settings: TrainSettings) -> tuple[int, ...]:
+    """The whole factor along each axis that brings cells nearest to ``COMFORT`` pixels, never enlarging."""
+    ndim = examples[0].labels.ndim
+    if settings.shrink is not None:
+        if len(settings.shrink) != ndim or min(settings.shrink) < 1:
+            raise DataError(f"shrink is {settings.shrink}, expected {ndim} whole numbers, at least 1")
+        return settings.shrink
+    spacing = examples[0].spacing or (1.0,) * ndim
+    mean = float(np.prod(spacing)) ** (1 / ndim)
+    diameter = cell_diameter([e.labels for e in examples])
+    return tuple(max(1, round(diameter * mean / s / COMFORT)) for s in spacing)
+
+
+def _plan(examples: Sequence[Example], settings: TrainSettings, shrink: tuple[int, ...]) -> _Plan:
+    """Decide what the settings leave open, from the shrunk examples."""
     labels, spacings = [e.labels for e in examples], [e.spacing for e in examples]
     some = slice(None, None, -(-len(examples) // 16))  # widths from at most 16 images
     rule = choose_rule(labels[some], settings.classes, settings.k, settings.gap_radius, spacings[some])
     ndim = labels[0].ndim
     spacing = next((s for s in spacings if s is not None), None)
-    edge, batch = PATCH[ndim]
     ratio = spacing or (1.0,) * ndim
-    edges = (
-        tuple(max(16, round(edge * min(ratio) / s)) for s in ratio)
-        if settings.patch is None
-        else settings.patch
+    edge, at_once = PATCH[ndim]
+    largest = np.max([g.shape for g in labels], axis=0)
+    edges = settings.patch or tuple(
+        min(int(n), max(16, round(edge * min(ratio) / s))) for s, n in zip(ratio, largest, strict=True)
     )
+    if len(edges) != ndim:
+        raise DataError(f"patch is {edges}, expected {ndim} numbers of pixels")
     levels = settings.levels
     while levels > 2 and max(edges) >> (levels - 1) < COARSEST:
         levels -= 1
     net = NetSettings(
-        channels=examples[0].channels.shape[0], n_classes=settings.classes, width=settings.width,
+        channels=examples[0].channels.shape[0],
+        n_classes=settings.classes,
+        width=settings.width,
         strides=strides_for(ratio, levels),
-    )  # fmt: skip
+    )
     patch = tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
     card = ModelCard(
-        cleft=version("cleft"), net=net, axes="ZYX"[-ndim:], spacing_um=spacing, k=rule.k,
-        gap_radius=rule.gap_radius, percentiles=settings.percentiles, cell_diameter=cell_diameter(labels),
+        cleft=version("cleft"),
+        net=net,
+        axes="ZYX"[-ndim:],
+        spacing_um=spacing and tuple(s / f for s, f in zip(spacing, shrink, strict=True)),
+        shrink=shrink,
+        k=rule.k,
+        gap_radius=rule.gap_radius,
+        percentiles=settings.percentiles,
+        cell_diameter=cell_diameter(labels) * float(np.prod(shrink)) ** (1 / ndim),
         ceiling_pq=ceiling(labels[some], rule, spacings[some]).pq,
-        trained_on={"images": len(examples), "cells": sum(int(g.max(initial=0)) for g in labels),
-                    "names": [e.name for e in examples][:100]},
-    )  # fmt: skip
+        trained_on={
+            "images": len(examples),
+            "cells": sum(int(np.unique(g[g > 0]).size) for g in labels),
+            "names": [e.name for e in examples][:100],
+        },
+    )
     per_epoch = max(1, -(-settings.steps // settings.checks))
-    return _Plan(card, rule, patch, settings.batch or batch, per_epoch)
+    batch = settings.batch or max(2, round(at_once * edge**ndim / math.prod(patch)))
+    return _Plan(card, rule, patch, batch, per_epoch)
 
 
 def _report(
@@ -161,6 +194,8 @@ def _report(
         f"training on {len(learn)} images ({card.trained_on['cells']} cells of about "
         f"{card.cell_diameter:.0f} pixels), validating on {len(check)}"
     )
+    if max(card.shrink) > 1:
+        console.print(f"large cells: images are shrunk {' x '.join(map(str, card.shrink))} for the network")
     console.print(
         f"touching window k = {plan.rule.k:g}, gap radius {plan.rule.gap_radius:g} pixels: "
         f"ceiling (labels -> classes -> labels) PQ {card.ceiling_pq:.3f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from cleft.base.config import TrainSettings, read_settings
 from cleft.infer.model import Model
+from cleft.learn.dataset import Example
 from cleft.learn.fit import fit
 from cleft.learn.prepare import Annotated, load_examples
 
@@ -32,7 +34,7 @@ def train(
     """Train a model on annotated images.
 
     Args:
-        data: a folder of pairs, several folders, or a sequence of (image, labels) arrays or ``Image``\\ s.
+        data: a folder of pairs, several folders (drawn from equally often), or a sequence of (image, labels) arrays or ``Image``\\ s.
             Labels: 0 background, 1.. one integer per cell, -1 not annotated.
         path: of the model file to write; a folder ending in ``.run`` beside it keeps checkpoints and logs.
             Without it the model lives in memory only.
@@ -79,6 +81,17 @@ def train_to(
     console = Console(stderr=True, soft_wrap=True)
     net, card = fit(examples, settings, path, checks, resume=resume, console=console)
     return Model(net, card, name=path.name)
+
+
+def _examples(
+    data: Data, settings: TrainSettings, axes: str | None, spacing: Sequence[float] | None
+) -> list[Example]:
+    """Every folder's examples, each folder a group."""
+    return [
+        replace(example, group=group)
+        for group, part in enumerate(_parts(data))
+        for example in load_examples(part, settings, axes, spacing)
+    ]
 
 
 def _parts(data: Data) -> list[Any]:

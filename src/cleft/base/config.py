@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cleft.base.errors import CleftError, DataError
 
 __all__ = ["ModelCard", "NetSettings", "TrainSettings", "explain", "read_settings"]
 
 Auto = Literal["auto"]
-Length = Annotated[str, Field(pattern=r"^\s*[0-9.]+\s*(um|µm|nm|mm)\s*$")]
+Count = Annotated[int, Field(ge=1)]
+Length = Annotated[str, Field(pattern=r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(um|µm|nm|mm)\s*$")]
 
 
 class Settings(BaseModel):
@@ -32,7 +33,14 @@ class NetSettings(Settings):
     channels: int = Field(1, ge=1)
     n_classes: Literal[3, 4] = 4
     width: int = Field(32, ge=1, le=256)
-    strides: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[Count, ...], ...] = Field(min_length=2)
+
+    @field_validator("strides")
+    @classmethod
+    def _of_the_same_axes(cls, strides: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+        if {len(row) for row in strides} not in ({2}, {3}):
+            raise ValueError("expected rows of one number for each of 2 or 3 axes")
+        return strides
 
 
 class TrainSettings(Settings):
@@ -43,13 +51,13 @@ class TrainSettings(Settings):
     loss: Literal["jc", "ce", "dsc"] = Field("jc", description="cross entropy with J, alone, or with Dice")
     lam: float = Field(0.05, ge=0, description="weight of the J term")
     width: int = Field(32, ge=4, le=128, description="features of the first level")
-    levels: int = Field(5, ge=2, le=6, description="resolution levels of the U-Net")
+    levels: int = Field(5, ge=3, le=6, description="resolution levels of the U-Net")
     k: float | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
     gap_radius: float | Auto | Length = Field("auto", description='gap ball: pixels, "1.5um", or auto')
     shrink: tuple[int, ...] | None = Field(
         None, description="average blocks of so many pixels along each axis; auto if not given"
     )
-    patch: tuple[int, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
+    patch: tuple[Count, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
     batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
     percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")
@@ -57,6 +65,13 @@ class TrainSettings(Settings):
     checks: int = Field(20, ge=1, description="how often to validate and save")
     patience: int = Field(0, ge=0, description="checks without a better PQ before stopping; 0 never stops")
     seed: int = Field(0, ge=0, description="fixes weights, patches and augmentation")
+
+    @field_validator("percentiles")
+    @classmethod
+    def _rising(cls, percentiles: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= percentiles[0] < percentiles[1] <= 100:
+            raise ValueError("expected two rising numbers from 0 to 100")
+        return percentiles
 
 
 class ModelCard(Settings):
@@ -123,6 +138,6 @@ def read_settings(path: Path | None, **given: Any) -> TrainSettings:
         values.update(loaded)
     values.update({name: value for name, value in given.items() if value is not None})
     try:
-        return TrainSettings(**values)
+        return TrainSettings.model_validate(values)
     except ValidationError as error:
         raise CleftError(f"{path or 'settings'}: {explain(error)}") from error

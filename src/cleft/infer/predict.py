@@ -96,7 +96,7 @@ def choose_tile(shape: Sequence[int], settings: NetSettings, device: torch.devic
     """The whole image if memory allows, or the largest tile, equal along all axes, that does.
 
     Example:
-        >>> choose_tile((512, 512), NetSettings(strides=((2, 2),)), torch.device("cpu"))
+        >>> choose_tile((512, 512), NetSettings(strides=((2, 2),) * 2), torch.device("cpu"))
         (512, 512)
     """
     budget = BUDGET

@@ -28,6 +28,7 @@ class Example:
         channels: (C, *S) float32, about 0 to 1.
         labels: (*S) int32, -1 not annotated.
         spacing: micrometres per pixel along each axis, or ``None``.
+        group: images of one group (a folder) share its chance to be drawn from.
         spots: for each class, flat positions of some of its pixels.
     """
 
@@ -35,13 +36,14 @@ class Example:
     channels: np.ndarray
     labels: np.ndarray
     spacing: tuple[float, ...] | None = None
+    group: int = 0
     spots: dict[int, np.ndarray] = field(default_factory=dict)
 
     def shrunk(self, factors: Sequence[int]) -> Example:
         """The same with blocks of pixels averaged."""
         spacing = self.spacing and tuple(s * f for s, f in zip(self.spacing, factors, strict=True))
         channels, labels = shrink(self.channels, factors), shrink_labels(self.labels, factors)
-        return Example(self.name, channels, labels, spacing)
+        return Example(self.name, channels, labels, spacing, self.group)
 
     def find_spots(self, rule: ClassRule, rng: np.random.Generator) -> None:
         """Remember where each class is, so that rare ones can be drawn."""
@@ -56,8 +58,8 @@ class Patches(Dataset):
     """Augmented patches of annotated images with their classes, numbered without end.
 
     Half of the patches are drawn around a pixel of a random class among those present, the others
-    anywhere, so that rare classes are seen and common ones too. Images are drawn by the square root
-    of their size.
+    anywhere, so that rare classes are seen and common ones too. Each group of examples is drawn from
+    equally often, its images by the square root of their size.
 
     Args:
         examples: at least one, all with the same number of channels and axes.
@@ -74,6 +76,8 @@ class Patches(Dataset):
         for i, example in enumerate(self.examples):
             example.find_spots(rule, np.random.default_rng([seed, 1, i]))
         share = np.sqrt([example.labels.size for example in self.examples])
+        _, groups = np.unique([example.group for example in self.examples], return_inverse=True)
+        share /= np.bincount(groups, share)[groups]
         self.chances = share / share.sum()
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:

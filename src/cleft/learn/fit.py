@@ -145,7 +145,8 @@ def _plan(examples: Sequence[Example], settings: TrainSettings, shrink: tuple[in
     some = slice(None, None, -(-len(examples) // 16))  # widths from at most 16 images
     rule = choose_rule(labels[some], settings.classes, settings.k, settings.gap_radius, spacings[some])
     ndim = labels[0].ndim
-    spacing = next((s for s in spacings if s is not None), None)
+    known = [s for s in spacings if s is not None]
+    spacing = tuple(np.median(known, axis=0).tolist()) if known else None
     ratio = spacing or (1.0,) * ndim
     edge, at_once = PATCH[ndim]
     largest = np.max([g.shape for g in labels], axis=0)
@@ -155,7 +156,7 @@ def _plan(examples: Sequence[Example], settings: TrainSettings, shrink: tuple[in
     if len(edges) != ndim:
         raise DataError(f"patch is {edges}, expected {ndim} numbers of pixels")
     levels = settings.levels
-    while levels > 2 and max(edges) >> (levels - 1) < COARSEST:
+    while levels > 3 and max(edges) >> (levels - 1) < COARSEST:
         levels -= 1
     net = NetSettings(
         channels=examples[0].channels.shape[0],

@@ -90,8 +90,8 @@ def net_reach(settings: NetSettings) -> tuple[int, ...]:
     Going up, a pixel may sit anywhere in its block of stride pixels, hence the rounding.
 
     Example:
-        >>> net_reach(NetSettings(strides=((2, 2),)))
-        (10, 10)
+        >>> net_reach(NetSettings(strides=((2, 2), (2, 2))))
+        (20, 20)
     """
     scale = np.ones(len(settings.strides[0]), int)
     reach = 2 * scale + 2 * scale  # first level, down and up

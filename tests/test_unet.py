@@ -1,0 +1,174 @@
+"""The network: He's start, one code path for planes and stacks, and how far a pixel can act."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cleft.base.config import NetSettings
+from cleft.model.unet import make_unet, memory_format, net_reach, net_stride, strides_for
+
+Strides = tuple[tuple[int, ...], ...]
+
+NETS: dict[str, Strides] = {
+    "2D three levels": ((2, 2),) * 2,
+    "2D four levels": ((2, 2),) * 3,
+    "3D three levels": ((2, 2, 2),) * 2,
+    "anisotropic stack": ((1, 2, 2), (2, 2, 2)),
+    "anisotropic plane": ((1, 2), (2, 2)),
+    "first axis never halved": ((1, 2, 2), (1, 2, 2)),
+}
+
+
+def started(seed: int, strides: Strides, width: int = 4) -> nn.Module:
+    torch.manual_seed(seed)
+    return make_unet(NetSettings(width=width, strides=strides))
+
+
+def test_weights_start_from_he_normal(ndim: int) -> None:
+    """Standard deviation sqrt(2 / fan in), as for ReLU, and the tails of a normal distribution."""
+    net = started(0, ((2,) * ndim,) * 2, width=16)
+    ratios, kurtosis = [], []
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)) and module.weight.numel() > 5000:
+            fan_in = module.weight[0].numel()
+            w = module.weight.detach().double()
+            ratios.append(w.std().item() / math.sqrt(2 / fan_in))
+            kurtosis.append((w**4).mean().item() / w.var().item() ** 2)
+    assert len(ratios) >= 5
+    np.testing.assert_allclose(ratios, 1, atol=0.05)
+    np.testing.assert_allclose(kurtosis, 3, atol=0.3)  # 1.8 if drawn from a uniform
+
+
+def test_biases_start_at_zero_and_normalisation_at_identity(ndim: int) -> None:
+    net = started(0, ((2,) * ndim,) * 2)
+    for name, tensor in net.state_dict().items():
+        if name.endswith(("bias", "running_mean", "num_batches_tracked")):
+            assert not tensor.any(), name
+        if name.endswith("running_var"):
+            assert (tensor == 1).all(), name
+
+
+def test_normalisation_does_not_depend_on_the_tile(ndim: int) -> None:
+    kinds = {type(m) for m in started(0, ((2,) * ndim,) * 2).modules() if "Norm" in type(m).__name__}
+    assert kinds == {(nn.BatchNorm2d, nn.BatchNorm3d)[ndim - 2]}
+
+
+def test_a_seed_fixes_every_weight(ndim: int) -> None:
+    strides = ((2,) * ndim,) * 2
+    first, again, other = started(3, strides), started(3, strides), started(4, strides)
+    for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("strides", NETS.values(), ids=NETS)
+@pytest.mark.parametrize(("channels", "n_classes"), [(1, 4), (3, 3)])
+def test_shapes(strides: Strides, channels: int, n_classes: int) -> None:
+    settings = NetSettings(channels=channels, n_classes=n_classes, width=2, strides=strides)
+    net = make_unet(settings).eval()
+    shape = tuple(2 * s for s in net_stride(settings))
+    assert net(torch.zeros(2, channels, *shape)).shape == (2, n_classes, *shape)
+
+
+def test_the_paper_s_features() -> None:
+    """Five levels of 64 to 1024 features."""
+    net = make_unet(NetSettings(width=64, strides=((2, 2),) * 4))
+    assert {m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)} == {4, 64, 128, 256, 512, 1024}
+
+
+def test_a_depth_one_stack_net_has_the_topology_of_the_plane_net() -> None:
+    """The same layers in the same order; only the kernels have one more axis."""
+    plane, stack = started(0, ((2, 2),) * 2), started(0, ((1, 2, 2),) * 2)
+    named = zip(plane.state_dict().items(), stack.state_dict().items(), strict=True)
+    for (name, a), (other, b) in named:
+        assert name == other
+        assert a.shape[:2] == b.shape[:2]
+        assert a.ndim == b.ndim or a.ndim + 1 == b.ndim
+
+
+def test_channels_last_changes_nothing(ndim: int) -> None:
+    net = started(0, ((2,) * ndim,) * 2).eval()
+    x = torch.randn(2, 1, *(8,) * ndim)
+    with torch.inference_mode():
+        plain = net(x)
+        last = net.to(memory_format=memory_format(ndim))(x.to(memory_format=memory_format(ndim)))
+    torch.testing.assert_close(last, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "levels", "expected"),
+    [
+        ((1.0, 1.0), 3, ((2, 2), (2, 2))),
+        ((0.2, 0.2, 0.2), 2, ((2, 2, 2),)),
+        ((2.0, 0.5, 0.5), 4, ((1, 2, 2), (1, 2, 2), (2, 2, 2))),
+        ((1.0, 0.6, 0.6), 3, ((2, 2, 2), (2, 2, 2))),
+        ((0.5, 1.0), 3, ((2, 1), (2, 2))),
+        ((0.3, 0.1), 4, ((1, 2), (2, 2), (2, 2))),
+    ],
+)
+def test_a_coarse_axis_waits(spacing: tuple[float, ...], levels: int, expected: Strides) -> None:
+    assert strides_for(spacing, levels) == expected
+    assert strides_for([7 * s for s in spacing], levels) == expected
+
+
+@pytest.mark.parametrize("spacing", [(1, 1), (3, 1, 1), (5.5, 0.3, 0.7)])
+def test_pixels_of_the_coarsest_level_are_nearly_cubes(spacing: tuple[float, ...]) -> None:
+    size = np.array(spacing) * np.prod(strides_for(spacing, 6), axis=0)
+    assert size.max() / size.min() < 2
+
+
+def reached(net: nn.Module, settings: NetSettings, sure: bool) -> np.ndarray:
+    """How far, along each axis, a change of one pixel was seen to change the result."""
+    stride, reach = np.array(net_stride(settings)), np.array(net_reach(settings))
+    shape = tuple(int(n) for n in -(-(2 * reach + 2 * stride) // stride) * stride)
+    torch.manual_seed(5)
+    # all weights positive and nothing but the one pixel: then whatever it can reach is above 0
+    base = torch.zeros(1, 1, *shape) if sure else torch.rand(1, 1, *shape)
+    farthest = np.zeros(len(shape), int)
+    with torch.inference_mode():
+        before = net(base)
+        for offset in range(int(stride.max())):
+            at = (reach // stride) * stride + offset % stride
+            changed = base.clone()
+            changed[(0, 0, *at)] += 1000.0
+            where = torch.nonzero((net(changed) != before)[0].any(0)).numpy()
+            farthest = np.maximum(farthest, np.abs(where - at).max(0))
+    return farthest
+
+
+@pytest.mark.parametrize("strides", NETS.values(), ids=NETS)
+def test_nothing_acts_beyond_the_reach(strides: Strides) -> None:
+    """Random weights and batch normalisation as it is at the start; the halo of a tile rests on this."""
+    settings = NetSettings(width=4, strides=strides)
+    net = started(1, strides).eval()
+    farthest = reached(net, settings, sure=False)
+    assert (farthest <= net_reach(settings)).all()
+    assert (farthest > 2).all()  # something was seen at all
+
+
+@pytest.mark.parametrize("strides", NETS.values(), ids=NETS)
+def test_the_reach_is_not_loose(strides: Strides) -> None:
+    """With positive weights every path is open: at least half of the reach is really used."""
+    settings = NetSettings(width=2, strides=strides)
+    net = started(1, strides, width=2).eval()
+    with torch.no_grad():
+        for tensor in net.parameters():
+            tensor.abs_()
+        for name, tensor in net.named_parameters():
+            if name.endswith("bias"):
+                tensor.zero_()
+    farthest = reached(net, settings, sure=True)
+    assert (farthest <= net_reach(settings)).all()
+    assert (2 * farthest >= net_reach(settings)).all()
+
+
+@pytest.mark.parametrize("strides", NETS.values(), ids=NETS)
+def test_the_reach_keeps_tiles_in_step_with_the_stride(strides: Strides) -> None:
+    settings = NetSettings(strides=strides)
+    assert not (np.array(net_reach(settings)) % net_stride(settings)).any()

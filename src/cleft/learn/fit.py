@@ -35,7 +35,7 @@ from cleft.model.unet import make_unet, net_stride, strides_for
 __all__ = ["fit"]
 
 # by the number of axes: edge of a patch in pixels, and how many such patches' pixels make a step
-PATCH = {2: (192, 8), 3: (56, 2)}
+PATCH = {2: (192, 2), 3: (48, 1)}
 COMFORT = 40  # pixels across a cell after shrinking: well within the network's reach
 COARSEST = 6  # pixels a patch keeps along its shortest axis at the coarsest level
 
@@ -51,8 +51,8 @@ def fit(
     """Train a model and write it.
 
     Beside the model file, a folder of the same name ending in ``.run`` keeps the best and the last
-    checkpoint and the log (``log/metrics.csv``). The model written is the one of the best validation PQ,
-    or the last where nothing is held out.
+    checkpoint and the log (``log/metrics.csv``; a resumed training goes on in ``log-from-STEP``). The
+    model written is the one of the best validation PQ, or the last where nothing is held out.
 
     Args:
         examples: what to learn from.
@@ -66,7 +66,7 @@ def fit(
         The network, ready to predict, and its card.
 
     Raises:
-        DataError: nothing to resume from.
+        DataError: nothing to resume from, or a training with other settings.
         CleftError: the place can't be written to.
     """
     console = console or Console(stderr=True)
@@ -85,18 +85,21 @@ def fit(
         make_unet(plan.card.net), make_loss(settings.loss, settings.lam), settings.steps,
         settings.learning_rate, net_stride(plan.card.net),
     )  # fmt: skip
+    learner.about = {**settings.model_dump(mode="json"), "images": len(learn), "validated on": len(check)}
     run = path.with_suffix(".run")
     last = run / "last.ckpt"
-    if resume and not last.exists():
-        raise DataError(f"{last}: no checkpoint to resume from; train without --resume first")
-    trainer, best = _trainer(settings, run, bool(check), console, plan.per_epoch)
+    done = _steps_done(last, learner.about) if resume else 0
+    trainer, best = _trainer(settings, run, bool(check), console, plan.per_epoch, done)
+    loader = _loader(learn, plan, settings, trainer)
+    # Lightning draws the first patches before it tells which epoch it is in
+    loader.sampler.set_epoch(done // plan.per_epoch)  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         # Lightning's advice on workers and on logging; what it advises is decided here on purpose
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
         trainer.fit(
             learner,
-            _loader(learn, plan, settings, trainer),
+            loader,
             DataLoader(check, batch_size=None) if check else None,  # type: ignore[arg-type]
             ckpt_path=str(last) if resume else None,
         )
@@ -115,6 +118,20 @@ def fit(
         write_model(path, net, card)
         console.print(f"{path}: trained in {minutes:.1f} minutes")
     return net, card
+
+
+def _steps_done(last: Path, about: dict[str, Any]) -> int:
+    """The steps behind a checkpoint, which must be of the same training."""
+    if not last.exists():
+        raise DataError(f"{last}: no checkpoint to resume from; train without --resume first")
+    checkpoint = SafeCheckpoints().load_checkpoint(last)
+    stored = checkpoint.get("about", {})
+    other = [
+        f"{name} {stored.get(name)} (now {now})" for name, now in about.items() if stored.get(name) != now
+    ]
+    if other:
+        raise DataError(f"{last}: can't resume a training of {', '.join(other)}; give the same settings")
+    return int(checkpoint["global_step"])
 
 
 class _Plan:
@@ -183,7 +200,7 @@ def _plan(examples: Sequence[Example], settings: TrainSettings, shrink: tuple[in
         },
     )
     per_epoch = max(1, -(-settings.steps // settings.checks))
-    batch = settings.batch or max(2, round(at_once * edge**ndim / math.prod(patch)))
+    batch = settings.batch or max(1, round(at_once * edge**ndim / math.prod(patch)))
     return _Plan(card, rule, patch, batch, per_epoch)
 
 
@@ -218,19 +235,26 @@ def _loader(examples: Sequence[Example], plan: _Plan, settings: TrainSettings, t
 
 
 def _trainer(
-    settings: TrainSettings, run: Path, validates: bool, console: Console, per_epoch: int
+    settings: TrainSettings, run: Path, validates: bool, console: Console, per_epoch: int, done: int
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    best = ModelCheckpoint(
-        run, "best", monitor="val_pq" if validates else None, mode="max", save_last=True,
-        enable_version_counter=False, save_on_train_epoch_end=not validates,
-    )  # fmt: skip
-    callbacks: list[Callback] = [best, ProgressBar(console, settings.steps)]
+    # both at the end of an epoch: from a checkpoint of its middle Lightning would resume it halfway
+    last = ModelCheckpoint(run, "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    best = last
+    callbacks: list[Callback] = [last, ProgressBar(console, settings.steps)]
+    if validates:
+        best = ModelCheckpoint(
+            run, "best", "val_pq", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
+        )
+        callbacks.append(best)
     if validates and settings.patience:
         callbacks.append(EarlyStopping("val_pq", mode="max", patience=settings.patience))
+    log = f"log-from-{done}" if done else "log"  # Lightning would delete the log it finds
     trainer = lightning.Trainer(
-        max_steps=settings.steps, max_epochs=-1, limit_train_batches=per_epoch, precision=_precision(),
-        callbacks=callbacks, plugins=[SafeCheckpoints()], logger=CSVLogger(run, name="", version="log"),
+        # no max_steps: with it Lightning resumes within the epoch that had ended; the learner stops it
+        max_epochs=-(-settings.steps // per_epoch), limit_train_batches=per_epoch, precision=_precision(),
+        callbacks=callbacks, plugins=[SafeCheckpoints()],
+        logger=CSVLogger(run, name="", version=log, flush_logs_every_n_steps=1),
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         num_sanity_val_steps=0, log_every_n_steps=per_epoch, deterministic="warn", benchmark=False,
     )  # fmt: skip

@@ -37,6 +37,7 @@ class Learner(lightning.LightningModule):
         self.net = net.to(memory_format=memory_format(len(stride)))  # type: ignore[call-overload]
         self.loss, self.steps, self.learning_rate, self.stride = loss, steps, learning_rate, stride
         self._waited, self._since, self._started = 0.0, 0.0, 0.0
+        self.about: dict[str, Any] = {}  # kept in checkpoints, so that another training isn't resumed
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         images, classes = batch
@@ -56,6 +57,9 @@ class Learner(lightning.LightningModule):
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["about"] = self.about
+
     def on_train_epoch_start(self) -> None:
         self._waited, self._started = 0.0, time.perf_counter()
         self._since = self._started
@@ -65,6 +69,9 @@ class Learner(lightning.LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         self._since = time.perf_counter()
+        if self.trainer.global_step >= self.steps:
+            # Lightning then validates once more, also where the last step doesn't end an epoch
+            self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
         share = self._waited / max(time.perf_counter() - self._started, 1e-9)

@@ -46,7 +46,7 @@ class NetSettings(Settings):
 class TrainSettings(Settings):
     """How a model is trained; every field is an option of ``cleft train`` or a line of its config file."""
 
-    steps: int = Field(4000, ge=1, description="training steps")
+    steps: int = Field(3600, ge=1, description="training steps")
     classes: Literal[3, 4] = Field(4, description="4 with the gap class (J4), 3 without (J3)")
     loss: Literal["jc", "ce", "dsc"] = Field("jc", description="cross entropy with J, alone, or with Dice")
     lam: float = Field(0.05, ge=0, description="weight of the J term")

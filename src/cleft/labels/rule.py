@@ -146,7 +146,7 @@ def _pixels(name: str, width: Width, pixel: float | None) -> float:
     """A width in pixels of the finest axis."""
     if not isinstance(width, str):
         return float(width)
-    length = re.fullmatch(r"\s*([0-9.]+)\s*(nm|um|µm|mm)?\s*", width)
+    length = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(nm|um|µm|mm)?\s*", width)
     if not length:
         raise DataError(f'{name} is "{width}", expected pixels, a length such as "0.4um", or "auto"')
     if length[2] is None:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from cleft.base.scale import shrink, shrink_labels
 from cleft.labels.classes import CELL, GAP, TOUCHING, ClassRule, classes_by_rule
-from cleft.learn.augment import bend, modulate_touching, vary_intensity
+from cleft.learn.augment import LARGEST_SCALE, bend, modulate_touching, vary_intensity
 
 __all__ = ["Example", "PatchSampler", "Patches"]
 
@@ -83,11 +83,15 @@ class Patches(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([self.seed, 0, index])
         example = self.examples[int(rng.choice(len(self.examples), p=self.chances))]
-        channels, labels = self._surroundings(example, self._centre(example, rng))
-        channels, labels = bend(channels, labels, self.patch, rng)
+        margin = self._margin(example)
+        wide = [n + 2 * m for n, m in zip(self.patch, margin, strict=True)]
+        channels, labels = _surroundings(example, self._centre(example, rng), wide)
+        channels, labels = bend(channels, labels, wide, rng)
         classes = classes_by_rule(labels, self.rule, example.spacing)
         if rng.random() < 0.5:
             channels = modulate_touching(channels, classes, rng)
+        patch = tuple(slice(m, m + n) for m, n in zip(margin, self.patch, strict=True))
+        channels, classes = channels[(slice(None), *patch)], np.ascontiguousarray(classes[patch])
         channels = vary_intensity(channels, rng)
         return torch.from_numpy(channels), torch.from_numpy(classes)
 
@@ -106,26 +110,30 @@ class Patches(Dataset):
         half = np.minimum(np.array(self.patch) // 2, shape // 2)
         return np.clip(centre, half, shape - half - shape % 2)
 
-    def _surroundings(self, example: Example, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The part of the image a turned and scaled patch can reach, mirrored and -1 outside."""
-        half = np.array(
-            [int(np.ceil(n * 0.5 * _stretch(a, self.patch))) + 4 for a, n in enumerate(self.patch)]
-        )
-        low, high = centre - half, centre + half
-        inside = tuple(
-            slice(max(0, a), min(n, b)) for a, b, n in zip(low, high, example.labels.shape, strict=True)
-        )
-        over = [(max(0, -a), max(0, b - n)) for a, b, n in zip(low, high, example.labels.shape, strict=True)]
-        channels = np.pad(example.channels[(slice(None), *inside)], [(0, 0), *over], mode="symmetric")
-        return channels, np.pad(example.labels[inside], over, constant_values=-1)
+    def _margin(self, example: Example) -> list[int]:
+        """How far beyond the patch lie pixels that decide about classes within it, along each axis."""
+        farthest = max(self.rule.k, self.rule.gap_radius if self.rule.n_classes == 4 else 0)
+        spacing = example.spacing or (1.0,) * len(self.patch)
+        return [math.ceil(farthest * min(spacing) / s) for s in spacing]
+
+
+def _surroundings(
+    example: Example, centre: np.ndarray, patch: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the image a turned and scaled patch can reach, mirrored and -1 outside."""
+    half = np.array([math.ceil(n * 0.5 * _stretch(a, patch)) + 4 for a, n in enumerate(patch)])
+    spans = list(zip(centre - half, centre + half, example.labels.shape, strict=True))
+    inside = tuple(slice(max(0, a), min(n, b)) for a, b, n in spans)
+    over = [(max(0, -a), max(0, b - n)) for a, b, n in spans]
+    channels = np.pad(example.channels[(slice(None), *inside)], [(0, 0), *over], mode="symmetric")
+    return channels, np.pad(example.labels[inside], over, constant_values=-1)
 
 
 def _stretch(axis: int, patch: Sequence[int]) -> float:
-    """How much farther than half the patch a turned patch reaches along an axis."""
-    scale = 1.25
+    """How much farther than half the patch a turned and scaled patch reaches along an axis."""
     if axis < len(patch) - 2:
-        return scale
-    return scale * math.hypot(*patch[-2:]) / patch[axis]
+        return LARGEST_SCALE
+    return LARGEST_SCALE * math.hypot(*patch[-2:]) / patch[axis]
 
 
 class PatchSampler(Sampler[int]):

@@ -34,8 +34,8 @@ def train(
     """Train a model on annotated images.
 
     Args:
-        data: a folder of pairs, several folders (drawn from equally often), or a sequence of (image, labels) arrays or ``Image``\\ s.
-            Labels: 0 background, 1.. one integer per cell, -1 not annotated.
+        data: a folder of pairs, several folders (drawn from equally often), or a sequence of (image,
+            labels) arrays or ``Image``\\ s. Labels: 0 background, 1.. one integer per cell, -1 not annotated.
         path: of the model file to write; a folder ending in ``.run`` beside it keeps checkpoints and logs.
             Without it the model lives in memory only.
         val: images to measure PQ on; if not given, a share of ``data`` is held out (``held_out``).
@@ -74,10 +74,8 @@ def train_to(
     resume: bool = False,
 ) -> Model:
     """``train`` with its settings made."""
-    examples = [e for part in _parts(data) for e in load_examples(part, settings, axes, spacing)]
-    checks = (
-        [] if val is None else [e for p in _parts(val) for e in load_examples(p, settings, axes, spacing)]
-    )
+    examples = _examples(data, settings, axes, spacing)
+    checks = [] if val is None else _examples(val, settings, axes, spacing)
     console = Console(stderr=True, soft_wrap=True)
     net, card = fit(examples, settings, path, checks, resume=resume, console=console)
     return Model(net, card, name=path.name)

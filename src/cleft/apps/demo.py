@@ -58,8 +58,8 @@ def run_demo(output: Path, seed: int, device: str, console: Console) -> None:
     console.print(
         f"Look at {output}/overlays/*.png (image | truth | found), labels in {output}/labels.\n\n"
         "On your own images:\n"
-        "  cleft segment IMAGES/ -m cells2d -o labels/ --overlays     what the shipped model makes of them\n"
-        "  cleft train ANNOTATED/ -o mine.safetensors                 a model of your own (images/ + masks/)\n"
+        "  cleft segment IMAGES/ -m cells2d -o labels/ --overlays   what the shipped model finds\n"
+        "  cleft train ANNOTATED/ -o mine.safetensors               a model of your own (images/ + masks/)\n"
         "  cleft segment IMAGES/ -m mine.safetensors -o labels/",
         highlight=False,
         markup=False,

@@ -23,6 +23,7 @@ from cleft.labels.scores import Scores, average, pool, score
 
 __all__ = ["SegmentOptions", "make_files", "score_files", "segment_files"]
 
+SHOWN = (0.5, 0.75, 0.9)  # thresholds of AP in the table; the JSON has all ten
 COLUMNS = ("p05", "rq", "sq", "pq", "seg", "aji")
 
 
@@ -153,7 +154,8 @@ def _matched(truth: Path, prediction: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _table(rows: dict[str, Any], summary: dict[str, Any], columns: tuple[str, ...]) -> Table:
-    table = Table("image", *[c.upper() for c in columns], *([] if "f1" in columns else ["AP50"]))
+    over = [] if "f1" in columns else [f"AP{round(100 * t)}" for t in SHOWN]
+    table = Table("image", *[c.upper() for c in columns], *over)
     everything = {**{name: value.to_dict() for name, value in rows.items()}, **summary}
     for name, values in everything.items():
         if name in summary and name == next(iter(summary)):
@@ -161,7 +163,7 @@ def _table(rows: dict[str, Any], summary: dict[str, Any], columns: tuple[str, ..
         cells = [f"{values[c]:.4f}" for c in columns]
         if "ap" in values:
             ap = {float(k): v for k, v in values["ap"].items()}
-            cells.append(f"{ap[0.5]:.4f}")
+            cells += [f"{ap[t]:.4f}" for t in SHOWN]
         table.add_row(name, *cells)
     return table
 

@@ -121,7 +121,8 @@ class Model:
             array = np.asarray(image)
             if axes is None and array.ndim != 2:
                 raise DataError(
-                    f'image: an array of shape {array.shape} is ambiguous; pass axes, such as axes="{self.card.axes}"'
+                    f"image: an array of shape {array.shape} is ambiguous; "
+                    f'pass axes, such as axes="{self.card.axes}"'
                 )
             image = Image(array, axes or "YX", None if spacing is None else tuple(spacing))
         found = image.standard()

@@ -135,7 +135,7 @@ def modulate_touching(
 
 
 def _median_around(image: np.ndarray, of: np.ndarray, at: np.ndarray, width: int) -> np.ndarray:
-    """The median of ``image`` over the pixels ``of`` in a window around each pixel ``at``; NaN if there are none."""
+    """For each pixel ``at`` the median over the pixels ``of`` in a window around; NaN if there are none."""
     half = width // 2
     padded, mask = np.pad(image, half), np.pad(of, half)
     strides = [int(np.prod(padded.shape[a + 1 :])) for a in range(padded.ndim)]

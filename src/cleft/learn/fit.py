@@ -15,13 +15,13 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
 from cleft.base.config import ModelCard, NetSettings, TrainSettings
-from cleft.base.errors import DataError
+from cleft.base.errors import CleftError, DataError
 from cleft.labels.rule import ceiling, cell_diameter, choose_rule
 from cleft.learn.checkpoint import SafeCheckpoints
 from cleft.learn.dataset import Example, Patches, PatchSampler
@@ -254,11 +254,23 @@ def _trainer(
         # no max_steps: with it Lightning resumes within the epoch that had ended; the learner stops it
         max_epochs=-(-settings.steps // per_epoch), limit_train_batches=per_epoch, precision=_precision(),
         callbacks=callbacks, plugins=[SafeCheckpoints()],
-        logger=CSVLogger(run, name="", version=log, flush_logs_every_n_steps=1),
+        logger=_loggers(run, log, settings.tensorboard),
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         num_sanity_val_steps=0, log_every_n_steps=per_epoch, deterministic="warn", benchmark=False,
     )  # fmt: skip
     return trainer, best
+
+
+def _loggers(run: Path, version: str, tensorboard: bool) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(run, name="", version=version, flush_logs_every_n_steps=1)]
+    if tensorboard:
+        try:
+            loggers.append(TensorBoardLogger(run, name="", version=f"tensorboard-{version}"))
+        except ModuleNotFoundError as error:
+            raise CleftError(
+                "tensorboard is not installed; pip install 'cleft[log]', or leave it out"
+            ) from error
+    return loggers
 
 
 def _precision() -> Any:

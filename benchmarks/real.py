@@ -1,0 +1,106 @@
+"""Train, segment and score on the real sets, by the command line alone; figures for docs/results.md.
+
+    python benchmarks/real.py                     every set: about two hours on two cores
+    python benchmarks/real.py tcells gland-3d     some of them
+    python benchmarks/real.py --models runs       where models and labels are kept (default: runs)
+
+A set whose model is there already is not trained again. Writes docs/results/SET.json and
+docs/images/SET.png. The images are looked for in ../shared/data, or where CLEFT_DATA says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cleft.base.image import Image
+from cleft.io import read_image, read_labels
+from cleft.io.overlay import write_overlay
+from cleft.model.file import read_card
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
+
+# what each set needs beside the defaults; steps so that a run takes 10 to 30 minutes on two cores
+SETS = {
+    "tcells": "",
+    "nuclei-dsb": "--steps 1500",
+    "dic-hela-weak": "--steps 2000",
+    "gland-3d": "--steps 2000 --axes ZYX",
+    "ovule-nuclei-3d": "--steps 1500",
+}
+CROP = 256  # pixels of a picture's side
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("sets", nargs="*", choices=[*SETS, []], default=[])
+    parser.add_argument("--models", type=Path, default=ROOT / "runs")
+    asked = parser.parse_args()
+    for name in asked.sets or SETS:
+        measure(name, shlex.split(SETS[name]), asked.models)
+
+
+def measure(name: str, extra: list[str], models: Path) -> None:
+    """One set: train if need be, segment its test images, score, draw."""
+    model, found, test = models / f"{name}.safetensors", models / name, DATA / name / "test"
+    axes = extra[extra.index("--axes") :][:2] if "--axes" in extra else []
+    train = ["train", str(DATA / name / "train"), "-o", str(model), *extra]
+    if not model.exists():
+        cleft(train)
+    started = time.perf_counter()
+    cleft(["segment", str(test / "images"), "-m", str(model), "-o", str(found), *axes])
+    seconds = time.perf_counter() - started
+    scores = scored(["score", str(test / "masks"), str(found), *axes], models / f"{name}.json")
+    report = {
+        "command": f"cleft {shlex.join(train)}".replace(str(DATA), "DATA").replace(str(models), "runs"),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "minutes": read_card(model).training["minutes"],
+        "seed": read_card(model).training["seed"],
+        "segment_seconds": round(seconds, 1),
+        "mean": scores["mean"],
+        "pooled": {k: v for k, v in scores["pooled"].items() if k != "matching"},
+    }
+    if (test / "markers").is_dir():
+        marked = scored(
+            ["score", str(test / "markers"), str(found), "--markers"], models / f"{name}-markers.json"
+        )
+        report["markers"] = marked["pooled"]
+    out = ROOT / "docs" / "results" / f"{name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1) + "\n")
+    draw(name, test, found, axes[1] if axes else None)
+
+
+def scored(command: list[str], report: Path) -> dict:
+    cleft([*command, "--json", str(report)])
+    return json.loads(report.read_text())
+
+
+def draw(name: str, test: Path, found: Path, axes: str | None) -> None:
+    """The middle of the first test image: image, truth, found."""
+    path = sorted((test / "images").iterdir())[0]
+    image = read_image(path, axes)
+    base = path.name.removesuffix(".tif").removesuffix(".ome")
+    truth, labels = read_labels(test / "masks" / path.name, axes), read_labels(found / f"{base}.tif", axes)
+    middle = tuple(slice(max(0, (n - CROP) // 2), (n + CROP) // 2) for n in image.spatial_shape)
+    cut = Image(np.ascontiguousarray(image.data[middle]), image.axes, image.spacing, image.source)
+    write_overlay(ROOT / "docs" / "images" / f"{name}.png", cut, labels.data[middle], truth.data[middle])
+
+
+def cleft(arguments: list[str]) -> None:
+    print("cleft", shlex.join(arguments), flush=True)
+    subprocess.run([str(Path(sys.executable).with_name("cleft")), *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,19 @@
 """Fixtures every test may use."""
 
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+from cleft.base.config import ModelCard, NetSettings
+
+if TYPE_CHECKING:
+    from cleft.infer.model import Model
 
 
 @pytest.fixture(params=[2, 3], ids=["2D", "3D"])
@@ -26,3 +35,104 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real images not found at {folder}; set CLEFT_DATA to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def hand_model() -> Callable[..., "Model"]:
+    """Make a model whose weights are set by hand, so that its labels are known without running it.
+
+    Of an image whose channels run from 0 to 1: cell where the first channel is above 0.5, touching where
+    twice the second channel is above both 0.5 and the first, background elsewhere. The probabilities are
+    close to 0 and 1. Arguments: ndim, channels, and any field of the card.
+    """
+
+    def make(ndim: int = 2, channels: int = 1, **card: Any) -> "Model":
+        from cleft.infer.model import Model
+
+        settings = NetSettings(channels=channels, width=4, strides=((2,) * ndim,) * 2)
+        name = f"by-hand-{ndim}d"
+        return Model(_net_by_hand(settings), _card(settings, **card), "cpu", name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hand_file(
+    hand_model: Callable[..., "Model"], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Path]:
+    """The files of such models, by the number of axes."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def write(ndim: int) -> Path:
+        from cleft.model.file import write_model
+
+        model, path = hand_model(ndim), folder / f"by-hand-{ndim}d.safetensors"
+        if not path.exists():
+            write_model(path, model.net, model.card)
+        return path
+
+    return write
+
+
+def _net_by_hand(settings: NetSettings) -> Any:
+    from cleft.model.unet import make_unet
+
+    net = make_unet(settings)
+    weights = {name: p.data for name, p in net.named_parameters()}
+    for name, values in weights.items():
+        values.fill_(1.0 if name.endswith("weight") and ".norm" in name else 0.0)
+    top = f"upsamples.{len(settings.strides) - 1}.conv_block"
+    centre = (1,) * len(settings.strides[0])
+    for c in range(settings.channels):
+        # through the first level alone; what comes from below fills the first ``width`` features
+        through = ("input_block.conv1", c), ("input_block.conv2", c)
+        for layer, source in (*through, (f"{top}.conv1", settings.width + c), (f"{top}.conv2", c)):
+            weights[f"{layer}.conv.weight"][(c, source, *centre)] = 1
+    logits, bias = weights["output_block.conv.conv.weight"], weights["output_block.conv.conv.bias"]
+    bias[:3] = bias.new_tensor([20.0, 0.0, -100.0])
+    bias[3:] = -100.0
+    logits[1, 0] = 40.0
+    if settings.channels > 1:
+        bias[2], logits[2, 1] = 0.0, 80.0
+    return net
+
+
+def _card(settings: NetSettings, **changed: Any) -> ModelCard:
+    ndim = len(settings.strides[0])
+    card = ModelCard(
+        cleft="0.1.0",
+        net=settings,
+        axes="ZYX"[-ndim:],
+        shrink=(1,) * ndim,
+        k=1,
+        gap_radius=2,
+        percentiles=(0, 100),
+        cell_diameter=8,
+        ceiling_pq=1,
+    )
+    return card.model_copy(update=changed)
+
+
+@dataclass
+class Said:
+    """What a command left behind: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cleft_says(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run ``cleft`` with arguments in this process; an error it doesn't explain itself fails the test."""
+    from cleft.apps.cli import main
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["cleft", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capfd.readouterr()
+        return Said(int(left.value.code or 0), out, err)
+
+    return run

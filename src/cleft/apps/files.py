@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -155,15 +156,18 @@ def _matched(truth: Path, prediction: Path) -> dict[str, tuple[Path, Path]]:
 
 def _table(rows: dict[str, Any], summary: dict[str, Any], columns: tuple[str, ...]) -> Table:
     over = [] if "f1" in columns else [f"AP{round(100 * t)}" for t in SHOWN]
-    table = Table("image", *[c.upper() for c in columns], *over)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("image", overflow="fold")
+    for title in (*(c.upper() for c in columns), *over):
+        table.add_column(title, justify="right", no_wrap=True)
     everything = {**{name: value.to_dict() for name, value in rows.items()}, **summary}
     for name, values in everything.items():
         if name in summary and name == next(iter(summary)):
             table.add_section()
-        cells = [f"{values[c]:.4f}" for c in columns]
+        cells = [f"{values[c]:.3f}" for c in columns]
         if "ap" in values:
             ap = {float(k): v for k, v in values["ap"].items()}
-            cells += [f"{ap[t]:.4f}" for t in SHOWN]
+            cells += [f"{ap[t]:.3f}" for t in SHOWN]
         table.add_row(name, *cells)
     return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,9 @@ class Model:
         """Normalise, shrink, predict, enlarge."""
         factors = self.card.shrink
         channels = shrink(normalise(image.data, self.card.percentiles), factors)
-        small = tile and [-(-t // f) for t, f in zip(tile, factors, strict=True)]
+        if tile is not None and (len(tile) != len(factors) or min(tile) < 1):
+            raise DataError(f"tile is {tuple(tile)}, expected {len(factors)} positive numbers of pixels")
+        small = None if tile is None else [-(-t // f) for t, f in zip(tile, factors, strict=True)]
         found = predict(self.net, self.card.net, channels, finish, small, progress)
         return enlarge(found, factors, image.spatial_shape)
 
@@ -125,6 +128,7 @@ class Model:
                     f'pass axes, such as axes="{self.card.axes}"'
                 )
             image = Image(array, axes or "YX", None if spacing is None else tuple(spacing))
+        image = _numbers(image)
         found = image.standard()
         if sorted(found.spatial_axes) != sorted(self.card.axes):
             raise ModelError(
@@ -158,12 +162,29 @@ def load_model(name: str | Path, device: str = "auto") -> Model:
     return Model(net, card, device, str(name))
 
 
+def _numbers(image: Image) -> Image:
+    """The image, booleans as integers; refused if it holds no numbers."""
+    if image.data.dtype.kind not in "biuf":
+        raise DataError(f"{image.source}: found pixels of type {image.data.dtype}, expected numbers")
+    if not image.data.size:
+        raise DataError(f"{image.source}: found an array without pixels, shape {image.data.shape}")
+    if image.data.dtype.kind != "b":
+        return image
+    return replace(image, data=image.data.astype(np.uint8))
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise ModelError(f'device is "{name}", expected cpu, cuda, mps or auto') from error
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device.type not in counts:
+        raise ModelError(f'device is "{name}", expected cpu, cuda, mps or auto')
+    if (device.index or 0) >= counts[device.type]:
+        raise ModelError(f'device "{name}" is not available here, expected cpu, cuda, mps or auto')
+    return device

@@ -41,7 +41,8 @@ def to_labels(
         DataError: not K = 3 or 4 along the first axis, or an unknown method.
 
     Source:
-        The paper, "Gap assignment" (MAP over the first three classes); TH and WT from Table 1.
+        The paper, "Gap assignment" (MAP over the first three classes). It names WT in Table 1; the thresholds
+        of WT and all of TH are those of the authors' earlier work and of JCell, as we read them.
 
     Example:
         >>> likely = np.array([[1, 1, 2, 2, 1, 1, 0, 1]])

@@ -105,7 +105,7 @@ def choose_rule(
 def ceiling(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequence[Spacing]) -> Scores:
     """The best a network could reach: scores of labels -> classes -> labels, pooled over the images.
 
-    Pixels whose class is not known (255) take part in nothing.
+    Background of unknown class (255) takes part in nothing; a cell's pixel of unknown class counts as cell.
 
     Example:
         >>> ceiling([np.array([[1, 1, 1, 2, 2, 2]])], ClassRule(k=1), [None]).pq
@@ -157,20 +157,25 @@ def _pixels(name: str, width: Width, pixel: float | None) -> float:
 
 
 def _auto_gap(labels: Sequence[np.ndarray], spacings: Sequence[Spacing]) -> float:
-    radius = cell_diameter(labels) / 2
-    widths = [_gap_widths(g, s or (1.0,) * g.ndim, 2 * radius) for g, s in zip(labels, spacings, strict=True)]
-    every = np.concatenate(widths) if widths else np.zeros(0)
-    typical = float(np.percentile(every, 75)) / 2 if every.size else 0.0
-    return float(np.clip(np.ceil(typical), SMALLEST_GAP, max(SMALLEST_GAP, min(LARGEST_GAP, radius))))
+    every: list[np.ndarray] = []
+    radii = []
+    for image, given in zip(labels, spacings, strict=True):
+        spacing = np.array(given if given is not None else (1.0,) * image.ndim)
+        # from pixels of the mean size to pixels of the finest axis
+        radii.append(cell_diameter([image]) / 2 * np.prod(spacing) ** (1 / image.ndim) / spacing.min())
+        every.append(_gap_widths(image, spacing / spacing.min(), 2 * radii[-1]))
+    widths = np.concatenate([*every, np.zeros(0)])
+    typical = float(np.percentile(widths, 75)) / 2 if widths.size else 0.0
+    widest = min(LARGEST_GAP, float(np.median([r for r in radii if r > 0] or [0.0])))
+    return float(np.clip(np.ceil(typical), SMALLEST_GAP, max(SMALLEST_GAP, widest)))
 
 
-def _gap_widths(labels: np.ndarray, spacing: Sequence[float], limit: float) -> np.ndarray:
+def _gap_widths(labels: np.ndarray, scale: np.ndarray, limit: float) -> np.ndarray:
     """For each two neighbouring cells with background between them, its least width in finest pixels."""
-    background = labels <= 0
-    if background.all() or not background.any():
+    background = labels == 0
+    if not background.any() or not (labels > 0).any():
         return np.zeros(0)
-    scale = np.array(spacing) / min(spacing)
-    distance, nearest = ndimage.distance_transform_edt(background, sampling=scale, return_indices=True)
+    distance, nearest = ndimage.distance_transform_edt(labels <= 0, sampling=scale, return_indices=True)
     owner = labels[tuple(nearest)].astype(np.int64)
     pairs, widths = [], []
     for axis in range(labels.ndim):

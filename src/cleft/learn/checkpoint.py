@@ -32,7 +32,7 @@ class SafeCheckpoints(CheckpointIO):
             with safe_open(path, "pt") as stored:
                 tree = json.loads((stored.metadata() or {})["tree"])
                 return _unpack(tree, stored)
-        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: not a checkpoint that can be resumed from ({error})") from error
 
     def remove_checkpoint(self, path: Any) -> None:

@@ -111,7 +111,11 @@ class Patches(Dataset):
         return np.clip(centre, half, shape - half - shape % 2)
 
     def _margin(self, example: Example) -> list[int]:
-        """How far beyond the patch lie pixels that decide about classes within it, along each axis."""
+        """How far beyond the patch to look, along each axis, to give its pixels the classes of the whole.
+
+        A closing looks twice its radius away; once keeps the cost of a volume's patch down, and errs
+        only on a gap both of whose cells lie beyond the patch.
+        """
         farthest = max(self.rule.k, self.rule.gap_radius if self.rule.n_classes == 4 else 0)
         spacing = example.spacing or (1.0,) * len(self.patch)
         return [math.ceil(farthest * min(spacing) / s) for s in spacing]

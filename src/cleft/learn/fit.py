@@ -37,7 +37,7 @@ __all__ = ["fit"]
 # by the number of axes: edge of a patch in pixels, and how many such patches' pixels make a step
 PATCH = {2: (192, 2), 3: (48, 1)}
 COMFORT = 40  # pixels across a cell after shrinking: well within the network's reach
-COARSEST = 6  # pixels a patch keeps along its shortest axis at the coarsest level
+COARSEST = 6  # pixels a patch keeps along its longest axis at the coarsest level
 
 
 def fit(
@@ -86,7 +86,7 @@ def fit(
         settings.learning_rate, net_stride(plan.card.net),
     )  # fmt: skip
     learner.about = {**settings.model_dump(mode="json"), "images": len(learn), "validated on": len(check)}
-    run = path.with_suffix(".run")
+    run = _run_folder(path)
     last = run / "last.ckpt"
     done = _steps_done(last, learner.about) if resume else 0
     trainer, best = _trainer(settings, run, bool(check), console, plan.per_epoch, done)
@@ -118,6 +118,18 @@ def fit(
         write_model(path, net, card)
         console.print(f"{path}: trained in {minutes:.1f} minutes")
     return net, card
+
+
+def _run_folder(path: Path) -> Path:
+    """The folder beside the model file, made before the work and not missed after it."""
+    run = path.with_suffix(".run")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, expected the name of a file to write the model to")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{run}: can't be made ({error.strerror})") from error
+    return run
 
 
 def _steps_done(last: Path, about: dict[str, Any]) -> int:

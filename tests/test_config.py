@@ -1,0 +1,109 @@
+"""Settings: what is wrong is said with the file and the setting."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from cleft.base.config import NetSettings, TrainSettings, read_settings
+from cleft.base.errors import CleftError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "train.yaml"
+
+
+def test_defaults() -> None:
+    assert read_settings(None) == TrainSettings()
+
+
+def test_what_is_given_by_hand_wins(file: Path) -> None:
+    file.write_text("steps: 7\nlam: 0.5\npatch: [32, 48]\nk: 0.4um\n")
+    settings = read_settings(file, steps=9, lam=None, seed=0)
+    assert (settings.steps, settings.lam, settings.patch, settings.k) == (9, 0.5, (32, 48), "0.4um")
+
+
+def test_every_setting_survives_a_file(file: Path) -> None:
+    """What a model's card says of its training can be given as a config file."""
+    import yaml
+
+    settings = read_settings(
+        None, steps=3, k=2, gap_radius="1.5 µm", patch=(8, 8), percentiles=(0.5, 99), shrink=(1, 2)
+    )
+    file.write_text(yaml.safe_dump(settings.model_dump(mode="json"), allow_unicode=True))
+    assert read_settings(file) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stepz: 5", "stepz is 5: extra inputs are not permitted"),
+        ("steps: many", "steps is 'many': input should be a valid integer"),
+        ("steps: 0", "steps is 0: input should be greater than or equal to 1"),
+        ("classes: 5", "classes is 5: input should be 3 or 4"),
+        ("loss: mse", "loss is 'mse': input should be 'jc', 'ce' or 'dsc'"),
+        ("lam: -1", "lam is -1: input should be greater than or equal to 0"),
+        ("levels: 2", "levels is 2: input should be greater than or equal to 3"),
+        ("k: wide", "k is 'wide': "),
+        ("k: 1.2.3um", "k is '1.2.3um': "),
+        ("gap_radius: .um", "gap_radius is '.um': "),
+        ("patch: [32, -1]", "patch is -1: input should be greater than or equal to 1"),
+        ("percentiles: [99, 1]", "percentiles is [99, 1]: value error, expected two rising numbers"),
+        ("percentiles: [-1, 50]", "percentiles is [-1, 50]: value error, expected two rising numbers"),
+        ("held_out: 0.9", "held_out is 0.9: input should be less than or equal to 0.5"),
+        ("1: 2", "1 is 1: keys should be strings"),
+    ],
+)
+def test_errors_name_the_file_and_the_setting(file: Path, text: str, told: str) -> None:
+    file.write_text(text)
+    with pytest.raises(CleftError) as error:
+        read_settings(file)
+    assert str(error.value).startswith(f"{file}: {told}")
+    assert "\n" not in str(error.value)
+
+
+def test_several_errors_in_one_sentence(file: Path) -> None:
+    file.write_text("steps: 0\nwidth: 1\n")
+    with pytest.raises(CleftError, match=r"train.yaml: steps is 0: .*; width is 1: "):
+        read_settings(file)
+
+
+def test_errors_without_a_file() -> None:
+    with pytest.raises(CleftError, match=r"^settings: steps is -3: "):
+        read_settings(None, steps=-3)
+    with pytest.raises(CleftError, match=r"^settings: colour is 'red': "):
+        read_settings(None, colour="red")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"steps: [1", "can't be read as YAML settings"),
+        (b"\xff\xfe\x00", "can't be read as YAML settings"),
+        (b"- 1\n- 2\n", "found list, expected lines of the form 'steps: 2000'"),
+        (b"", "found NoneType, expected lines of the form 'steps: 2000'"),
+        (b"!!python/object/apply:os.getcwd []", "can't be read as YAML settings"),
+    ],
+)
+def test_files_that_are_no_settings(file: Path, content: bytes, told: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(CleftError) as error:
+        read_settings(file)
+    assert str(error.value).startswith(f"{file}: {told}")
+
+
+def test_no_such_file(file: Path) -> None:
+    with pytest.raises(CleftError, match=r"train.yaml: can't be read as YAML settings .*No such file"):
+        read_settings(file)
+
+
+def test_settings_cannot_change() -> None:
+    with pytest.raises(ValidationError):
+        TrainSettings().steps = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("strides", [(), ((2, 2),), ((2,), (2,)), ((2, 2), (2, 2, 2)), ((2, 0), (2, 2))])
+def test_strides_no_network_can_have(strides: tuple) -> None:
+    with pytest.raises(ValidationError):
+        NetSettings(strides=strides)

@@ -1,0 +1,239 @@
+"""Widths given, as lengths, or chosen from the labels; and what is lost before any network has a say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cleft
+from cleft.base.errors import DataError
+from cleft.io.synthetic import CellSettings, make_cells
+from cleft.labels.classes import ClassRule, classes_by_rule
+from cleft.labels.rule import ENOUGH_CEILING, ceiling, cell_diameter, choose_rule, to_classes
+from cleft.labels.scores import score
+
+
+def squares(side: int, apart: int, ndim: int, count: int = 3) -> np.ndarray:
+    """A grid of cubes of background between, ``apart`` pixels from each other."""
+    step = side + apart
+    labels = np.zeros((count * step + apart,) * ndim, np.int32)
+    for number, corner in enumerate(np.ndindex((count,) * ndim), start=1):
+        labels[tuple(slice(apart + c * step, apart + c * step + side) for c in corner)] = number
+    return labels
+
+
+# to_classes
+
+
+@pytest.mark.parametrize("n_classes", [3, 4])
+def test_to_classes_are_those_of_the_rule(ndim: int, n_classes: int) -> None:
+    _, labels = make_cells((40,) * ndim, seed=1)
+    rule = ClassRule(n_classes, 2, 3)
+    found = cleft.to_classes(labels, n_classes, k=2, gap_radius=3)
+    np.testing.assert_array_equal(found, classes_by_rule(labels, rule))
+    auto = choose_rule([labels], n_classes, "auto", "auto", [None])
+    np.testing.assert_array_equal(to_classes(labels, n_classes), classes_by_rule(labels, auto))
+
+
+def test_to_classes_with_spacing() -> None:
+    _, labels = make_cells((12, 40, 40), seed=1)
+    spacing = (0.8, 0.2, 0.2)
+    expected = classes_by_rule(labels, ClassRule(4, 3, 5), spacing)
+    np.testing.assert_array_equal(to_classes(labels, 4, "0.6um", "1um", spacing), expected)
+    assert (expected != classes_by_rule(labels, ClassRule(4, 3, 5))).any()
+
+
+# widths
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (3, 3.0),
+        (1.5, 1.5),
+        ("3", 3.0),
+        ("0.4um", 2.0),
+        ("0.4 um", 2.0),
+        (" .4µm ", 2.0),
+        ("400nm", 2.0),
+        ("0.0004mm", 2.0),
+        ("0.7um", 3.5),
+        ("0.01um", 1.0),
+    ],
+)
+def test_widths_are_pixels_of_the_finest_axis_or_lengths(width: float | str, expected: float) -> None:
+    rule = choose_rule([np.zeros((3, 3), int)], 4, width, width, [(0.5, 0.2)])
+    assert rule.k == pytest.approx(expected)
+    assert rule.gap_radius == pytest.approx(expected)
+
+
+def test_the_pixel_of_several_images_is_the_median() -> None:
+    empty = [np.zeros((3, 3), int)] * 3
+    rule = choose_rule(empty, 4, "1um", "1um", [(0.5, 0.5), (0.25, 0.5), (0.1, 0.1)])
+    assert rule.k == 4
+
+
+@pytest.mark.parametrize("spacings", [[None], [None, (0.5, 0.5)]])
+def test_a_length_needs_the_spacing_of_every_image(spacings: list) -> None:
+    labels = [np.zeros((3, 3), int)] * len(spacings)
+    with pytest.raises(DataError, match=r"k is a length \(0.4um\), .*; pass spacing"):
+        choose_rule(labels, 4, "0.4um", 3, spacings)
+    with pytest.raises(DataError, match=r"gap_radius is a length"):
+        choose_rule(labels, 4, 2, "0.4um", spacings)
+
+
+@pytest.mark.parametrize("width", ["wide", "", "2px", "1.2.3", "..um", "-1um", "um", "0,4um"])
+def test_what_is_no_width(width: str) -> None:
+    with pytest.raises(
+        DataError, match=f'k is "{width}", expected pixels, a length such as "0.4um", or "auto"'
+    ):
+        choose_rule([np.zeros((3, 3), int)], 4, width, 3, [(0.5, 0.5)])
+
+
+@pytest.mark.parametrize("width", [0, 0.5, -2, float("nan"), float("inf"), "0"])
+def test_widths_below_a_pixel(width: float) -> None:
+    with pytest.raises(DataError, match=r"k is .*, expected a number of pixels, at least 1"):
+        choose_rule([np.zeros((3, 3), int)], 4, width, 3, [None])
+
+
+def test_labels_are_never_changed(ndim: int) -> None:
+    _, labels = make_cells((32,) * ndim, seed=0)
+    labels[0] = -1
+    before = labels.copy()
+    ceiling([labels], choose_rule([labels], 4, "auto", "auto", [None]), [None])
+    np.testing.assert_array_equal(labels, before)
+
+
+# auto k
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_auto_k_is_the_widest_whose_ceiling_is_high_enough(ndim: int, seed: int) -> None:
+    """As documented: the widest of 3, 2, 1 whose ceiling is at least 0.85."""
+    _, labels = make_cells((36,) * ndim, seed, crowded(9.0 if seed else 24.0))
+    found = choose_rule([labels], 4, "auto", 2, [None]).k
+    high = [k for k in (3, 2) if ceiling([labels], ClassRule(4, k, 2), [None]).pq >= ENOUGH_CEILING]
+    assert found == max([*high, 1])
+
+
+def crowded(diameter: float) -> CellSettings:
+    return CellSettings(diameter=diameter, density=0.9)
+
+
+def test_auto_k_of_large_cells_is_3(ndim: int) -> None:
+    assert choose_rule([squares(12, 0, ndim)], 4, "auto", 2, [None]).k == 3
+
+
+def test_auto_k_where_cells_have_thin_necks_is_1() -> None:
+    """Bodies of nine pixels joined by a neck of three, neighbours all around: only k = 1 keeps the neck."""
+    labels = np.zeros((90, 60), np.int32)
+    for row in range(10):
+        body = labels[9 * row : 9 * row + 9]
+        body[:, :25] = body[:, 35:] = 3 * row + 1
+        body[3:6, 25:35] = 3 * row + 1
+        body[:3, 25:35], body[6:, 25:35] = 3 * row + 2, 3 * row + 3
+    ceilings = {k: ceiling([labels], ClassRule(4, k, 2), [None]).pq for k in (1, 2, 3)}
+    assert ceilings[1] == 1
+    assert max(ceilings[2], ceilings[3]) < ENOUGH_CEILING
+    assert choose_rule([labels], 4, "auto", 2, [None]).k == 1
+
+
+# auto gap radius
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(0, 2), (1, 2), (3, 2), (5, 3), (7, 4), (11, 6)])
+def test_auto_gap_is_half_the_distance_between_neighbours(apart: int, expected: int) -> None:
+    labels = squares(16, apart, 2)
+    assert choose_rule([labels], 4, 2, "auto", [None]).gap_radius == expected
+
+
+def test_auto_gap_closes_the_gaps_it_was_chosen_from() -> None:
+    """The pixels between two squares are gap, but for the ends, where the gap opens."""
+    for apart in (3, 5, 7):
+        labels = squares(16, apart, 2)
+        classes = to_classes(labels, k=1)
+        between = classes[apart : apart + 16, apart + 16 : 2 * apart + 16]
+        assert between.shape == (16, apart)
+        assert (between[4:-4] == 3).all()
+
+
+def test_auto_gap_is_between_2_and_7_and_no_more_than_the_radius() -> None:
+    assert choose_rule([squares(40, 30, 2, 2)], 4, 2, "auto", [None]).gap_radius == 7
+    assert (
+        choose_rule([squares(6, 5, 2)], 4, 2, "auto", [None]).gap_radius
+        <= cell_diameter([squares(6, 5, 2)]) / 2
+    )
+    assert choose_rule([np.zeros((9, 9), int)], 4, 2, "auto", [None]).gap_radius == 2
+    assert choose_rule([np.ones((9, 9), int)], 4, 2, "auto", [None]).gap_radius == 2
+
+
+def test_cells_farther_than_a_diameter_are_no_neighbours() -> None:
+    """One close pair among many far ones decides."""
+    labels = squares(8, 30, 2)
+    assert choose_rule([labels], 4, 2, "auto", [None]).gap_radius == 2
+
+
+def test_auto_gap_counts_in_pixels_of_the_finest_axis() -> None:
+    """Two cells apart along the coarse axis only: 2 pixels there are 8 of the finest, half of them 4."""
+    labels = np.zeros((14, 40, 40), np.int32)
+    labels[:6], labels[8:] = 1, 2
+    assert choose_rule([labels], 4, 2, "auto", [(4.0, 1.0, 1.0)]).gap_radius == 4
+    assert choose_rule([labels], 4, 2, "auto", [(1.0, 1.0, 1.0)]).gap_radius == 2
+
+
+# the ceiling
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_ceiling_of_simple_cells_is_1(ndim: int, k: int) -> None:
+    for apart in (0, 1, 4):
+        assert ceiling([squares(10, apart, ndim, 2)], ClassRule(4, k, 3), [None]).pq == 1
+
+
+def test_the_ceiling_is_the_score_of_the_round_trip(ndim: int) -> None:
+    rule = ClassRule(4, 2, 3)
+    both = [make_cells((32,) * ndim, seed)[1] for seed in (0, 1)]
+    back = [cleft.to_labels(np.eye(4)[classes_by_rule(g, rule)].transpose(ndim, *range(ndim))) for g in both]
+    expected = score(both[0], back[0]) + score(both[1], back[1])
+    assert ceiling(both, rule, [None, None]) == expected
+
+
+def test_a_cut_neck_costs() -> None:
+    """A dumbbell whose neck is thinner than the window falls into two where another cell touches it."""
+    labels = np.zeros((12, 20), int)
+    labels[2:10, :8] = labels[2:10, 12:] = 1
+    labels[5, 8:12] = 1
+    labels[6:, 8:12] = 2
+    assert ceiling([labels], ClassRule(3, 1), [None]).pq < 1
+
+
+def test_the_ceiling_ignores_what_is_not_annotated(ndim: int) -> None:
+    """Cells next to -1 get the benefit of the doubt, and -1 itself takes no part."""
+    labels = squares(10, 2, ndim, 2)
+    labels[tuple(slice(0, 4) for _ in range(ndim))] = -1
+    labels[-1] = -1
+    assert ceiling([labels], ClassRule(4, 2, 3), [None]).pq == 1
+    assert ceiling([np.full((9,) * ndim, -1), squares(10, 2, ndim)], ClassRule(), [None] * 2).pq == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 3), st.sampled_from([2, 3]))
+def test_the_ceiling_does_not_depend_on_the_numbers_of_cells(seed: int, k: int, ndim: int) -> None:
+    _, labels = make_cells((24,) * ndim, seed, crowded(8.0))
+    order = np.random.default_rng(seed).permutation(labels.max()) + 1
+    other = np.concatenate([[0], order * 3])[labels]
+    rule = ClassRule(4, k, 2)
+    assert ceiling([other], rule, [None]).pq == pytest.approx(ceiling([labels], rule, [None]).pq)
+
+
+# cell_diameter
+
+
+def test_diameters() -> None:
+    assert cell_diameter([squares(10, 2, 2)]) == pytest.approx(2 * (100 / np.pi) ** 0.5)
+    assert cell_diameter([squares(6, 2, 3)]) == pytest.approx((6 * 216 / np.pi) ** (1 / 3))
+    assert cell_diameter([np.zeros((5, 5), int)]) == 0
+    assert cell_diameter([]) == 0
+    one, three = squares(4, 1, 2, 1), squares(8, 1, 2, 2)
+    assert cell_diameter([one, three]) == cell_diameter([three])  # the median over all cells
+    assert cell_diameter([np.where(three == 1, -1, three)]) == cell_diameter([three])

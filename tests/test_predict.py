@@ -47,12 +47,12 @@ def random_net(name: str, exact: bool = True) -> nn.Module:
     torch.manual_seed(len(name))
     shape = NETS[name]
     net = make_unet(shape).eval()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
-            module.running_mean.normal_(0, 0.5)
-            module.running_var.uniform_(0.5, 2)
-            module.weight.data.uniform_(0.5, 1.5)
-            module.bias.data.normal_(0, 0.5)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+            layer.running_mean.normal_(0, 0.5)
+            layer.running_var.uniform_(0.5, 2)
+            layer.weight.data.uniform_(0.5, 1.5)
+            layer.bias.data.normal_(0, 0.5)
     size = (48,) * 2 if len(net_stride(shape)) == 2 else (16,) * 3
     with torch.inference_mode():
         logits = net(torch.randn(1, shape.channels, *size)).transpose(0, 1).flatten(1)

@@ -30,8 +30,8 @@ class SafeCheckpoints(CheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, **_: Any) -> dict[str, Any]:
         try:
             with safe_open(path, "pt") as stored:
-                tree = json.loads((stored.metadata() or {})["tree"])
-                return _unpack(tree, stored)
+                tree = _unpack(json.loads((stored.metadata() or {})["tree"]), stored)
+                return dict(tree)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: not a checkpoint that can be resumed from ({error})") from error
 

@@ -251,9 +251,8 @@ def _trainer(
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # both at the end of an epoch: from a checkpoint of its middle Lightning would resume it halfway
-    last = ModelCheckpoint(run, "last", enable_version_counter=False, save_on_train_epoch_end=True)
-    best = last
-    callbacks: list[Callback] = [last, ProgressBar(console, settings.steps)]
+    best = last = ModelCheckpoint(run, "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    callbacks: list[Callback] = [ProgressBar(console, settings.steps)]
     if validates:
         best = ModelCheckpoint(
             run, "best", "val_pq", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
@@ -261,6 +260,7 @@ def _trainer(
         callbacks.append(best)
     if validates and settings.patience:
         callbacks.append(EarlyStopping("val_pq", mode="max", patience=settings.patience))
+    callbacks.append(last)  # after the others, whose state it keeps
     log = f"log-from-{done}" if done else "log"  # Lightning would delete the log it finds
     trainer = lightning.Trainer(
         # no max_steps: with it Lightning resumes within the epoch that had ended; the learner stops it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import fastremap
 import numpy as np
 
 from cleft.base.config import TrainSettings
@@ -43,25 +44,28 @@ def load_examples(
             for p in find_pairs(Path(data))
         ]
     else:
-        over = axes and "".join(a for a in axes if a in "ZYX")  # labels have no channels
-        pairs = [
-            (
-                f"pair {i}",
-                _as_image(x, axes, spacing, f"image {i}"),
-                _as_image(y, over, spacing, f"labels {i}"),
-            )
-            for i, (x, y) in enumerate(data)
-        ]
+        pairs = []
+        for i, (x, y) in enumerate(data):
+            image = _as_image(x, axes, spacing, f"image {i}")
+            # labels have no channels, and lie as their image does
+            pairs.append((f"pair {i}", image, _as_image(y, image.spatial_axes, spacing, f"labels {i}")))
     _check(pairs)
     return [
         Example(
             name,
             normalise(image.channels_first(), settings.percentiles),
-            labels.channels_first()[0].astype(np.int32),
+            _small_numbers(labels.channels_first()[0]),
             image.standard().spacing or labels.standard().spacing,
         )
         for name, image, labels in pairs
     ]
+
+
+def _small_numbers(labels: np.ndarray) -> np.ndarray:
+    """The labels as int32, renumbered where augmentation's float32 couldn't hold them."""
+    if labels.max(initial=0) < 1 << 24:
+        return labels.astype(np.int32)
+    return np.where(labels < 0, -1, fastremap.renumber(np.where(labels > 0, labels, 0))[0]).astype(np.int32)
 
 
 def _check(pairs: Sequence[tuple[str, Image, Image]]) -> None:

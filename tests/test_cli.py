@@ -1,0 +1,580 @@
+"""The command line from end to end: files in, files out, lines to read, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+import cleft
+from cleft.base.image import Image
+from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
+from cleft.labels.markers import score_markers
+from cleft.labels.scores import average, pool
+
+Says = Callable[..., Any]
+Files = Callable[[int], Path]
+QUICK = {"levels": 3, "width": 4, "batch": 2, "checks": 2, "learning_rate": 0.005}
+SHAPE = {2: (48, 56), 3: (12, 40, 44)}
+SPACING = {2: (0.25, 0.5), 3: (2.0, 0.25, 0.5)}
+COMMAND = Path(sys.executable).with_name("cleft")
+SCENE = ((2, 6), (8, 12), (14, 18))
+
+
+def squares(ndim: int, brightness: float = 1000, base: float = 50) -> tuple[np.ndarray, np.ndarray]:
+    """An image with three bright boxes along its diagonal, and their labels."""
+    labels = np.zeros((20,) * (ndim - 1) + (30,), np.int32)
+    for number, (start, stop) in enumerate(SCENE, 1):
+        labels[(slice(start, stop),) * ndim] = number
+    return np.where(labels > 0, base + brightness, base).astype(np.uint16), labels
+
+
+def write_squares(path: Path, ndim: int, **look: float) -> np.ndarray:
+    image, labels = squares(ndim, **look)
+    write_image(path, Image(image, "ZYX"[-ndim:], SPACING[ndim]))
+    return labels
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder, hidden files too."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+# --- what every command has in common -------------------------------------------------------------------
+
+
+def fastest(command: list[str], enough: float) -> float:
+    """Seconds of the best of a few runs: other programs may run beside."""
+    best = float("inf")
+    for _ in range(8):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        best = min(best, time.perf_counter() - started)
+        if best < enough:
+            break
+    return best
+
+
+def test_help_and_import_are_quick() -> None:
+    assert fastest([str(COMMAND), "--help"], 1.0) < 1.0
+    assert fastest([sys.executable, "-c", "import cleft"], 0.5) < 0.5
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import cleft",
+        "import cleft; cleft.CleftError; cleft.Image",
+        "import sys; sys.argv = ['cleft', '--help']\nfrom cleft.apps.cli import main\n"
+        "try: main()\nexcept SystemExit: pass",
+    ],
+)
+def test_help_and_import_load_nothing_heavy(code: str) -> None:
+    heavy = ["torch", "lightning", "monai", "zarr", "skimage", "numba", "scipy"]
+    code += f"\nprint('loaded', [name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys\n" + code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+def test_scoring_and_reading_need_no_torch(tmp_path: Path) -> None:
+    write_squares(tmp_path / "a.tif", 2)
+    code = (
+        "import sys, cleft, numpy as np\n"
+        f"image = cleft.read_image({str(tmp_path / 'a.tif')!r}).data\n"
+        "labels = (image > 99).astype(int)\n"
+        "cleft.score(labels, labels); cleft.to_classes(labels); cleft.make_cells((32, 32))\n"
+        "print([name for name in ('torch', 'lightning', 'monai') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_version(cleft_says: Says) -> None:
+    said = cleft_says("--version")
+    assert (said.code, said.out) == (0, f"cleft {cleft.__version__}\n")
+
+
+def test_help_names_every_verb(cleft_says: Says) -> None:
+    said = cleft_says("--help")
+    assert said.code == 0
+    for verb in ("train", "segment", "score", "demo", "info", "synthetic"):
+        assert f" {verb} " in said.out
+        assert cleft_says(verb, "--help").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["segmnet"], ["segment"], ["segment", "a.tif", "--tiel", "5"]])
+def test_wrong_usage(cleft_says: Says, arguments: list[str]) -> None:
+    said = cleft_says(*arguments)
+    assert said.code == 2
+    assert "Usage:" in said.err
+    assert "Traceback" not in said.err
+
+
+# --- train -> segment -> score --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Folders of made images with masks; the stacks are .npy, which don't name their axes."""
+    folder = tmp_path_factory.mktemp("made")
+
+    def make(ndim: int) -> Path:
+        here = folder / f"{ndim}d"
+        if not here.exists():
+            (here / "images").mkdir(parents=True)
+            (here / "masks").mkdir()
+            for seed in range(2):
+                image, labels = cleft.make_cells(SHAPE[ndim], seed=seed)
+                if ndim == 2:
+                    write_image(here / "images" / f"x{seed}.tif", image)
+                    write_labels(here / "masks" / f"x{seed}.tif", labels, "YX")
+                else:
+                    np.save(here / "images" / f"x{seed}.npy", image.data)
+                    np.save(here / "masks" / f"x{seed}.npy", labels)
+        return here
+
+    return make
+
+
+def settings_file(folder: Path, **more: object) -> Path:
+    path = folder / "settings.yml"
+    path.write_text(yaml.safe_dump({**QUICK, **more}))
+    return path
+
+
+def test_train_segment_score(cleft_says: Says, made: Files, tmp_path: Path, ndim: int) -> None:
+    data, model = made(ndim), tmp_path / "mine.safetensors"
+    axes = ["--axes", "ZYX"] if ndim == 3 else []
+    config = settings_file(tmp_path, patch=[32] * 2 if ndim == 2 else [8, 24, 24])
+    said = cleft_says(
+        "train", data, "-o", model, "--steps", 4, "--seed", 3, "--config", config, *axes, "--k", "2"
+    )
+    assert said.code == 0, said.err
+    assert "training on 2 images" in said.err
+    assert "ceiling (labels -> classes -> labels) PQ" in said.err
+    assert "step 4/4  loss" in said.err
+    assert f"next: cleft segment IMAGES -m {model} -o labels/" in said.out
+    card = cleft.load_model(model, device="cpu").card
+    assert (card.axes, card.net.width, card.k) == ("ZYX"[-ndim:], 4, 2)
+    assert (card.training["steps"], card.training["seed"], card.training["learning_rate"]) == (4, 3, 0.005)
+    assert (tmp_path / "mine.run" / "last.ckpt").is_file()
+    assert (tmp_path / "mine.run" / "log" / "metrics.csv").is_file()
+
+    said = cleft_says("segment", data / "images", "-m", model, "-o", tmp_path / "labels", *axes)
+    assert said.code == 0, said.err
+    assert names(tmp_path / "labels") == ["x0.tif", "x1.tif"]
+    for name in ("x0", "x1"):
+        labels = read_labels(tmp_path / "labels" / f"{name}.tif")
+        assert labels.axes == "ZYX"[-ndim:]
+        assert labels.data.shape == SHAPE[ndim]
+        assert f"{name}.{'tif' if ndim == 2 else 'npy'}: {labels.data.max()} cells\n" in said.err
+
+    said = cleft_says(
+        "score", data / "masks", tmp_path / "labels", "--json", tmp_path / "scores.json", *axes
+    )
+    assert said.code == 0, said.err
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert sorted(written["images"]) == ["x0", "x1"]
+
+
+def test_train_again_resumes_or_says_why_not(cleft_says: Says, made: Files, tmp_path: Path) -> None:
+    config = settings_file(tmp_path, patch=[32, 32])
+    train = ["train", made(2), "-o", tmp_path / "m.safetensors", "--config", config, "--steps"]
+    said = cleft_says(*train, 2, "--resume")
+    assert said.code == 1
+    assert "last.ckpt: no checkpoint to resume from; train without --resume first" in said.err
+    assert cleft_says(*train, 2).code == 0
+    first = cleft.load_model(tmp_path / "m.safetensors", device="cpu").net.state_dict()
+    said = cleft_says(*train, 2, "--resume")
+    assert said.code == 0, said.err
+    again = cleft.load_model(tmp_path / "m.safetensors", device="cpu").net.state_dict()
+    assert all((first[name] == again[name]).all() for name in first)
+    said = cleft_says(*train, 3, "--resume")
+    assert said.code == 1
+    assert "can't resume a training of steps 2 (now 3)" in said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stepps: 3", "stepps is 3"),
+        ("width: wide", "width is 'wide'"),
+        ("width: 1", "width is 1: input should be greater than or equal to 4"),
+        ("[1, 2]", "found list, expected lines of the form 'steps: 2000'"),
+        ("steps: [1", "can't be read as YAML settings"),
+    ],
+)
+def test_settings_that_make_no_sense(
+    cleft_says: Says, made: Files, tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "c.yml").write_text(text)
+    said = cleft_says("train", made(2), "-o", tmp_path / "m.safetensors", "--config", tmp_path / "c.yml")
+    assert said.code == 1
+    assert said.err.startswith(f"error: {tmp_path / 'c.yml'}: ")
+    assert told in said.err
+    assert names(tmp_path) == ["c.yml"]
+
+
+def test_a_settings_file_that_is_not_there(cleft_says: Says, made: Files, tmp_path: Path) -> None:
+    said = cleft_says("train", made(2), "-o", tmp_path / "m.safetensors", "--config", tmp_path / "no.yml")
+    assert said.code == 1
+    assert f"{tmp_path / 'no.yml'}: can't be read as YAML settings" in said.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--steps", "0", "steps is 0: input should be greater than or equal to 1"),
+        ("--classes", "5", "classes is 5"),
+        ("--loss", "mse", "loss is 'mse'"),
+        ("--k", "wide", "k is 'wide'"),
+        ("--gap-radius", "3 feet", "gap_radius is '3 feet'"),
+        ("--spacing", "1;2", 'found "1;2", expected numbers with commas between'),
+    ],
+)
+def test_options_that_make_no_sense(
+    cleft_says: Says, made: Files, tmp_path: Path, option: str, value: str, told: str
+) -> None:
+    said = cleft_says("train", made(2), "-o", tmp_path / "m.safetensors", option, value)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("error: ")
+    assert told in said.err
+    assert not names(tmp_path)
+
+
+# --- segment --------------------------------------------------------------------------------------------
+
+
+def test_labels_keep_name_axes_and_spacing(
+    cleft_says: Says, hand_file: Files, tmp_path: Path, ndim: int
+) -> None:
+    truth = write_squares(tmp_path / "in" / "field 7.ome.tif", ndim)
+    write_squares(tmp_path / "in" / "b.tif", ndim)
+    said = cleft_says("segment", tmp_path / "in", "-m", hand_file(ndim), "-o", tmp_path / "deep" / "out")
+    assert (said.code, said.err) == (0, "b.tif: 3 cells\nfield 7.ome.tif: 3 cells\n")
+    assert names(tmp_path / "deep") == ["out/b.tif", "out/field 7.tif"]
+    labels = read_labels(tmp_path / "deep" / "out" / "field 7.tif")
+    assert (labels.axes, labels.spacing) == ("ZYX"[-ndim:], SPACING[ndim])
+    assert labels.data.dtype == np.uint8
+    np.testing.assert_array_equal(labels.data, truth)
+
+
+def test_given_axes_and_spacing(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    """A stack stored X first: the labels are stored with X last, as TIFF has it, and mean the same."""
+    image, truth = squares(3)
+    np.save(tmp_path / "s.npy", image.T)
+    said = cleft_says(
+        "segment", tmp_path / "s.npy", "-m", hand_file(3), "-o", tmp_path, "--axes", "XYZ",
+        "--spacing", "0.5,0.25,2",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    labels = read_labels(tmp_path / "s.tif")
+    standard = labels.standard()
+    np.testing.assert_array_equal(standard.data[0] > 0, truth > 0)
+    assert standard.spacing == SPACING[3]
+
+
+def test_probabilities_and_overlays(cleft_says: Says, hand_file: Files, tmp_path: Path, ndim: int) -> None:
+    truth = write_squares(tmp_path / "a.tif", ndim)
+    said = cleft_says(
+        "segment", tmp_path / "a.tif", "-m", hand_file(ndim), "-o", tmp_path / "out", "--probabilities",
+        "--overlays", "--tile", ",".join(["8"] * ndim), "--device", "cpu",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert names(tmp_path / "out") == ["a.tif", "overlays/a.png", "probabilities/a.tif"]
+    found = read_image(tmp_path / "out" / "probabilities" / "a.tif")
+    assert sorted(found.axes) == sorted("C" + "ZYX"[-ndim:])
+    assert (found.data.dtype, found.spacing) == (np.float32, SPACING[ndim])
+    channels = found.channels_first()
+    np.testing.assert_allclose(channels.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(channels.argmax(0), truth > 0)
+    picture = imagecodecs.png_decode((tmp_path / "out" / "overlays" / "a.png").read_bytes())
+    assert (picture.ndim, picture.dtype) == (3, np.uint8)
+    grey = (picture == picture[..., :1]).all(axis=2)
+    assert 0 < np.count_nonzero(~grey) < grey.size, "cells are drawn in colour, the rest in grey"
+
+
+@pytest.mark.parametrize("method", ["map", "biased", "threshold", "watershed"])
+def test_every_method(cleft_says: Says, hand_file: Files, tmp_path: Path, method: str) -> None:
+    truth = write_squares(tmp_path / "a.tif", 2)
+    said = cleft_says(
+        "segment", tmp_path / "a.tif", "-m", hand_file(2), "-o", tmp_path / "out", "--method", method
+    )
+    assert said.code == 0, said.err
+    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.tif").data, truth)
+
+
+def test_more_than_65535_cells(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    image = np.zeros((2 * 265, 2 * 265), np.uint8)
+    image[::2, ::2] = 200
+    write_image(tmp_path / "many.tif", Image(image, "YX"))
+    said = cleft_says("segment", tmp_path / "many.tif", "-m", hand_file(2), "-o", tmp_path / "out")
+    assert (said.code, said.err) == (0, "many.tif: 70225 cells\n")
+    stored = tifffile.imread(tmp_path / "out" / "many.tif")
+    assert (stored.dtype, stored.max()) == (np.uint32, 70_225)
+    np.testing.assert_array_equal(stored > 0, image > 0)
+    assert np.unique(stored).size == 70_226
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(255, "u1"), (256, "u2"), (300, "u2")])
+def test_the_smallest_type_that_holds_the_labels(
+    cleft_says: Says, hand_file: Files, tmp_path: Path, count: int, dtype: str
+) -> None:
+    image = np.zeros((4, 2 * count), np.uint8)
+    image[1:3, ::2] = 9
+    write_image(tmp_path / "row.tif", Image(image, "YX"))
+    assert cleft_says("segment", tmp_path / "row.tif", "-m", hand_file(2), "-o", tmp_path / "o").code == 0
+    assert tifffile.imread(tmp_path / "o" / "row.tif").dtype == dtype
+
+
+def test_a_bad_file_among_good_ones(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for name in ("a.tif", "c.tif", "e.tif"):
+        write_squares(folder / name, 2)
+    (folder / "b.tif").write_bytes((folder / "a.tif").read_bytes()[:200])
+    np.save(folder / "d.npy", np.zeros((9, 9)))
+    said = cleft_says("segment", folder, "-m", hand_file(2), "-o", tmp_path / "out", "--overlays")
+    assert said.code == 1
+    lines = said.err.splitlines()
+    assert lines[:6] == [
+        "a.tif: 3 cells", "b.tif: failed", "c.tif: 3 cells", "d.npy: failed", "e.tif: 3 cells",
+        "2 of the images failed:",
+    ]  # fmt: skip
+    assert f"{folder / 'b.tif'}: can't be read as TIFF, damaged or cut short?" in lines[6]
+    assert f"{folder / 'd.npy'}: every pixel is 0.0, expected an image with some contrast" in lines[7]
+    assert len(lines) == 8
+    assert names(tmp_path / "out") == [
+        *(f"{n}.tif" for n in "ace"),
+        *(f"overlays/{n}.png" for n in "ace"),
+    ]
+
+
+def test_inputs_of_one_name(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    write_squares(tmp_path / "x" / "a.tif", 2)
+    write_squares(tmp_path / "y" / "a.tif", 2)
+    said = cleft_says(
+        "segment", tmp_path / "x", tmp_path / "y", "-m", hand_file(2), "-o", tmp_path / "out"
+    )
+    assert said.code == 1
+    assert "error: found several images named a; their labels would overwrite each other" in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_never_overwrite_their_image(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    write_squares(tmp_path / "a.tif", 2)
+    before = (tmp_path / "a.tif").read_bytes()
+    said = cleft_says("segment", tmp_path / "a.tif", "-m", hand_file(2), "-o", tmp_path)
+    assert said.code == 1
+    assert "would overwrite" in said.err
+    assert (tmp_path / "a.tif").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--method", "otsu", 'method is "otsu", expected one of map, biased, threshold, watershed'),
+        ("--tile", "8", "tile is (8,), expected 2 positive numbers of pixels"),
+        ("--tile", "0,8", 'found "0,8", expected whole numbers of pixels, such as 512,512'),
+        ("--tile", "8,x", 'found "8,x", expected numbers with commas between'),
+        ("--tile", "inf,8", 'found "inf,8", expected whole numbers of pixels, such as 512,512'),
+        ("--spacing", "0.5", "spacing is (0.5,), expected one positive number"),
+        ("--axes", "ZYX", 'axes "ZYX" name 3 dimensions, the array has 2'),
+        ("--device", "gpu", 'device is "gpu", expected cpu, cuda, mps or auto'),
+        ("--model", "cells9d", "cells9d: no such model"),
+    ],
+)
+def test_segment_options_that_make_no_sense(
+    cleft_says: Says, hand_file: Files, tmp_path: Path, option: str, value: str, told: str
+) -> None:
+    write_squares(tmp_path / "a.tif", 2)
+    said = cleft_says("segment", tmp_path / "a.tif", "-m", hand_file(2), "-o", tmp_path / "o", option, value)
+    assert said.code == 1
+    assert told in said.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_installed_command(hand_file: Files, tmp_path: Path) -> None:
+    write_squares(tmp_path / "a.tif", 2)
+    (tmp_path / "b.tif").write_bytes(b"no image")
+    done = subprocess.run(
+        [COMMAND, "segment", "a.tif", "b.tif", "-m", hand_file(2), "-o", "out"],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[:3] == ["a.tif: 3 cells", "b.tif: failed", "1 of the images failed:"]
+    assert names(tmp_path / "out") == ["a.tif"]
+
+
+# --- score ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> tuple[Path, Path]:
+    """Two true masks and labels that find most of them."""
+    for seed, name in enumerate(("a", "b")):
+        _, truth = cleft.make_cells((64, 64), seed=seed)
+        found = np.roll(truth, 2, axis=1)
+        found[found == 3] = 0
+        write_labels(tmp_path / "truth" / f"{name}.tif", truth, "YX")
+        write_labels(tmp_path / "found" / f"{name}.tif", found, "YX")
+    return tmp_path / "truth", tmp_path / "found"
+
+
+def test_scores_of_a_folder(cleft_says: Says, masks: tuple[Path, Path], tmp_path: Path) -> None:
+    truth, found = masks
+    said = cleft_says("score", truth, found, "--json", tmp_path / "s.json")
+    assert said.code == 0, said.err
+    scores = [
+        cleft.score(read_labels(truth / f"{n}.tif").data, read_labels(found / f"{n}.tif").data)
+        for n in ("a", "b")
+    ]
+    assert 0.1 < scores[0].pq < 0.95
+    assert json.loads((tmp_path / "s.json").read_text()) == json.loads(
+        json.dumps(
+            {
+                "images": {"a": scores[0].to_dict(), "b": scores[1].to_dict()},
+                "mean": average(scores),
+                "pooled": pool(scores).to_dict(),
+            }
+        )
+    )
+    rows = {line.split("│")[1].strip(): line for line in said.out.splitlines() if line.startswith("│")}
+    assert list(rows) == ["a", "b", "mean", "pooled"]
+    for name, values in (("a", scores[0]), ("b", scores[1]), ("pooled", pool(scores))):
+        shown = [float(cell) for cell in rows[name].split("│")[2:-1]]
+        expected = [values.p05, values.rq, values.sq, values.pq, values.seg, values.aji, values.ap[0.5]]
+        assert shown == pytest.approx(expected, abs=6e-5)
+    mean = [float(cell) for cell in rows["mean"].split("│")[2:-1]]
+    assert mean[3] == pytest.approx((scores[0].pq + scores[1].pq) / 2, abs=6e-5)
+
+
+def test_scores_of_two_files(cleft_says: Says, masks: tuple[Path, Path], tmp_path: Path) -> None:
+    truth, found = masks
+    (found / "b.tif").rename(tmp_path / "other name.tif")
+    said = cleft_says(
+        "score", truth / "b.tif", tmp_path / "other name.tif", "--json", tmp_path / "s.json"
+    )
+    assert said.code == 0, said.err
+    written = json.loads((tmp_path / "s.json").read_text())
+    assert list(written["images"]) == ["other name"]
+
+
+def test_a_perfect_score(cleft_says: Says, masks: tuple[Path, Path]) -> None:
+    said = cleft_says("score", masks[0], masks[0])
+    cells = [c.strip() for line in said.out.splitlines() if "pooled" in line for c in line.split("│")]
+    assert cells == ["", "pooled", *["1.0000"] * 7, ""]
+
+
+def test_long_names_are_shown_whole(cleft_says: Says, masks: tuple[Path, Path], tmp_path: Path) -> None:
+    name = "plate_03_well_B07_field_0012_channel_membrane_deconvolved_time_000017_registered"
+    for folder in masks:
+        (folder / "a.tif").rename(folder / f"{name}.tif")
+    said = cleft_says("score", *masks)
+    (row,) = (line for line in said.out.splitlines() if name in line)
+    assert len([c for c in row.split("│") if c.strip()]) == 8
+    assert "…" not in said.out
+
+
+def test_not_annotated_pixels_take_part_in_nothing(cleft_says: Says, tmp_path: Path) -> None:
+    truth = np.array([[1, 1, 0, -1, -1]])
+    write_labels(tmp_path / "t.tif", truth, "YX")
+    write_labels(tmp_path / "p.tif", np.array([[1, 1, 0, 2, 2]]), "YX")
+    assert cleft_says("score", tmp_path / "t.tif", tmp_path / "p.tif", "--json", tmp_path / "s").code == 0
+    assert json.loads((tmp_path / "s").read_text())["pooled"]["pq"] == 1
+
+
+def test_markers(cleft_says: Says, tmp_path: Path) -> None:
+    markers = np.array([[1, 0, 2, 0, 3, 0, 0]])
+    labels = np.array([[5, 5, 6, 6, 6, 0, 7]])
+    for name in ("a", "b"):
+        write_labels(tmp_path / "markers" / f"{name}.tif", markers, "YX")
+        write_labels(tmp_path / "labels" / f"{name}.tif", labels, "YX")
+    said = cleft_says(
+        "score", tmp_path / "markers", tmp_path / "labels", "--markers", "--json", tmp_path / "s.json"
+    )
+    assert said.code == 0, said.err
+    one = score_markers(markers, labels)
+    assert json.loads((tmp_path / "s.json").read_text()) == {
+        "images": {"a": one.to_dict(), "b": one.to_dict()},
+        "pooled": (one + one).to_dict(),
+    }
+    (row,) = (line.split("│") for line in said.out.splitlines() if "pooled" in line)
+    assert [float(c) for c in row[2:-1]] == pytest.approx([1 / 3, 1 / 3, 1 / 3], abs=1e-4)
+
+
+def test_scores_of_stacks_without_named_axes(cleft_says: Says, tmp_path: Path) -> None:
+    _, truth = squares(3)
+    np.save(tmp_path / "t.npy", truth)
+    said = cleft_says("score", tmp_path / "t.npy", tmp_path / "t.npy")
+    assert said.code == 1
+    assert "t.npy: the file doesn't name the axes of its shape (20, 20, 30); pass" in said.err
+    assert "--axes ZYX" in said.err
+    assert cleft_says("score", tmp_path / "t.npy", tmp_path / "t.npy", "--axes", "ZYX").code == 0
+
+
+def test_scores_that_can_not_be(cleft_says: Says, masks: tuple[Path, Path], tmp_path: Path) -> None:
+    truth, found = masks
+    write_labels(found / "b.tif", np.ones((64, 60), int), "YX")
+    said = cleft_says("score", truth, found, "--json", tmp_path / "s.json")
+    assert said.code == 1
+    assert f"{found / 'b.tif'}: shape (64, 60), expected that of {truth / 'b.tif'}: (64, 64)" in said.err
+    (found / "b.tif").unlink()
+    said = cleft_says("score", truth, found, "--json", tmp_path / "s.json")
+    assert said.code == 1
+    assert f"{found}: no labels for 1 of 2 masks: b" in said.err
+    assert cleft_says("score", truth, tmp_path / "none").err.endswith("none: no such file or folder\n")
+    assert not (tmp_path / "s.json").exists()
+
+
+# --- info, synthetic ------------------------------------------------------------------------------------
+
+
+def test_info_is_the_card(cleft_says: Says, hand_file: Files, hand_model: Callable, ndim: int) -> None:
+    said = cleft_says("info", hand_file(ndim))
+    assert said.code == 0
+    assert yaml.safe_load(said.out) == hand_model(ndim).card.model_dump(mode="json")
+
+
+def test_info_without_a_model_lists_those_that_ship(cleft_says: Says) -> None:
+    assert cleft_says("info").out == "cells2d\ncells3d\n"
+    card = yaml.safe_load(cleft_says("info", "cells3d").out)
+    assert card["axes"] == "ZYX"
+
+
+@pytest.mark.parametrize(("shape", "axes"), [("40,56", "YX"), ("12,32,40", "ZYX")])
+def test_synthetic(cleft_says: Says, tmp_path: Path, shape: str, axes: str) -> None:
+    for folder, seed in (("one", 4), ("two", 4), ("three", 5)):
+        said = cleft_says("synthetic", tmp_path / folder, "--count", 2, "--shape", shape, "--seed", seed)
+        assert (said.code, said.out) == (0, f"{tmp_path / folder}: 2 images with masks\n")
+    pairs = {name: find_pairs(tmp_path / name) for name in ("one", "two", "three")}
+    assert [p.name for p in pairs["one"]] == ["made0000", "made0001"]
+    read = {name: [read_image(p.image).data for p in found] for name, found in pairs.items()}
+    image = read_image(pairs["one"][0].image)
+    assert image.axes == axes
+    assert image.spatial_shape == tuple(map(int, shape.split(",")))
+    np.testing.assert_array_equal(read["one"], read["two"])
+    assert (np.array(read["one"]) != read["three"]).any()
+    assert (read["one"][0] != read["one"][1]).any()
+    masks = [read_labels(p.labels).data for p in pairs["one"]]
+    assert max(m.max() for m in masks) > 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"), [("40", "shape is (40,)"), ("40,0", "expected whole numbers"), ("a,b", 'found "a,b"')]
+)
+def test_synthetic_shapes_that_are_none(cleft_says: Says, tmp_path: Path, shape: str, told: str) -> None:
+    said = cleft_says("synthetic", tmp_path / "d", "--shape", shape)
+    assert said.code == 1
+    assert told in said.err
+    assert not (tmp_path / "d").exists()

@@ -1,0 +1,443 @@
+"""Training: the loss falls, seeds fix everything, a training killed halfway ends where it would have."""
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from rich.console import Console
+from torch import nn
+
+import cleft
+from cleft.api import train
+from cleft.base.config import TrainSettings
+from cleft.base.errors import CleftError, DataError
+from cleft.base.image import Image
+from cleft.io.synthetic import make_cells
+from cleft.labels.rule import ceiling, cell_diameter, choose_rule
+from cleft.learn.dataset import Example
+from cleft.learn.fit import fit
+from cleft.learn.prepare import hold_out, load_examples
+from cleft.model.file import read_card, read_model
+
+Pair = tuple[Image, np.ndarray]
+TINY: dict[str, Any] = {"width": 4, "levels": 3, "batch": 2, "steps": 4, "checks": 2, "seed": 0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    """Sums in another order differ in their last bits, and tiny networks gain nothing from threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def made(ndim: int, count: int = 2, first: int = 0) -> list[Pair]:
+    shape = (64, 64) if ndim == 2 else (16, 32, 32)
+    return [make_cells(shape, first + i) for i in range(count)]
+
+
+def tiny(ndim: int, **more: Any) -> dict[str, Any]:
+    return TINY | {"patch": (32, 32) if ndim == 2 else (16, 16, 16)} | more
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def column(folder: Path, name: str) -> list[float]:
+    return [float(row[name]) for row in rows(folder) if row.get(name)]
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+# what a training does
+
+
+def test_the_loss_falls_and_a_model_is_written(ndim: int, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "m.safetensors"
+    settings = tiny(ndim, steps=40, checks=4, learning_rate=0.01)
+    model = train(made(ndim), path, val=made(ndim, 1, 9), **settings)
+    losses = column(path.parent / "m.run" / "log", "loss")
+    assert len(losses) == 4
+    assert losses[-1] < 0.8 * losses[0]
+    net, card = read_model(path)
+    assert card == model.card == read_card(path)
+    assert same_weights(net, model.net.cpu())
+    assert not model.net.training
+    assert sorted(p.name for p in path.parent.iterdir()) == ["m.run", "m.safetensors"]
+
+
+def test_the_card_says_how_the_model_was_made(ndim: int, tmp_path: Path) -> None:
+    data = made(ndim)
+    labels, spacings = [g for _, g in data], [x.spacing for x, _ in data]
+    card = train(data, tmp_path / "m.safetensors", val=made(ndim, 1, 9), **tiny(ndim, lam=0.2)).card
+    rule = choose_rule(labels, 4, "auto", "auto", spacings)
+    assert (card.k, card.gap_radius) == (rule.k, rule.gap_radius)
+    assert card.ceiling_pq == ceiling(labels, rule, spacings).pq
+    assert card.cell_diameter == pytest.approx(cell_diameter(labels))
+    assert (card.axes, card.spacing_um) == ("ZYX"[-ndim:], (0.5,) * ndim)
+    assert (card.net.n_classes, card.net.width, len(card.net.strides)) == (4, 4, 2)
+    assert card.trained_on["images"] == 2
+    assert card.trained_on["cells"] == sum(g.max() for g in labels)
+    assert card.training["lam"] == 0.2
+    assert card.training["steps"] == 4
+    assert card.cleft == cleft.__version__
+
+
+def test_every_check_is_logged(ndim: int, tmp_path: Path) -> None:
+    train(made(ndim), tmp_path / "m.safetensors", val=made(ndim, 1, 9), **tiny(ndim, steps=6, checks=3))
+    log = tmp_path / "m.run" / "log"
+    assert {"epoch", "step", "loss", "val_pq", "waited"} <= set(rows(log)[0])
+    for name in ("loss", "val_pq", "waited"):
+        assert len(column(log, name)) == 3
+    assert all(0 <= share <= 1 for share in column(log, "waited"))
+    assert sorted(set(column(log, "step"))) == [1, 3, 5]
+    assert {p.name for p in (tmp_path / "m.run").iterdir()} == {"best.ckpt", "last.ckpt", "log"}
+
+
+def test_the_model_kept_is_the_one_of_the_best_check(tmp_path: Path) -> None:
+    """Its score is the best in the log, and it still reaches it on the same images."""
+    check = made(2, 1, 9)
+    settings = tiny(2, steps=40, checks=8, learning_rate=0.02)
+    model = train(made(2), tmp_path / "m.safetensors", val=check, **settings)
+    seen = column(tmp_path / "m.run" / "log", "val_pq")
+    assert len(seen) == 8
+    assert model.card.scores["val_pq"] == pytest.approx(max(seen))
+    assert len(set(seen)) > 1
+    found = cleft.score(check[0][1], model.segment(check[0][0])).pq
+    # whole images in half precision there, here in full where the processor has both
+    assert found == pytest.approx(max(seen), abs=0.1)
+
+
+def test_the_last_steps_are_validated_too(tmp_path: Path) -> None:
+    """5 steps in 2 checks: 3 and 2, not 3 and none."""
+    train(made(2), tmp_path / "m.safetensors", val=made(2, 1, 9), **tiny(2, steps=5))
+    log = tmp_path / "m.run" / "log"
+    assert [int(float(r["step"])) for r in rows(log) if r.get("val_pq")] == [2, 4]
+
+
+def test_more_checks_than_steps(tmp_path: Path) -> None:
+    train(made(2), tmp_path / "m.safetensors", **tiny(2, steps=2, checks=20))
+    assert len(column(tmp_path / "m.run" / "log", "loss")) == 2
+
+
+def test_without_a_path_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = train(made(2), **tiny(2))
+    assert model.segment(made(2)[0][0]).shape == (64, 64)
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_stops_early_where_nothing_improves(tmp_path: Path) -> None:
+    """At a learning rate of next to nothing PQ wavers, and two checks without a better one are the end."""
+    settings = tiny(2, steps=30, checks=15, patience=2, learning_rate=1e-12)
+    model = train(made(2), tmp_path / "m.safetensors", val=made(2, 1, 9), **settings)
+    seen = column(tmp_path / "m.run" / "log", "val_pq")
+    assert len(seen) < 15
+    assert np.argmax(seen) == len(seen) - 1 - 2
+    assert read_card(tmp_path / "m.safetensors") == model.card
+
+
+@pytest.mark.parametrize(
+    "more", [{"loss": "ce"}, {"loss": "dsc"}, {"classes": 3}, {"loss": "jc", "lam": 0.5}]
+)
+def test_losses_and_classes(more: dict[str, Any], ndim: int) -> None:
+    model = train(made(ndim, 1), **tiny(ndim, steps=2, **more))
+    assert model.card.net.n_classes == more.get("classes", 4)
+    probabilities = model.probabilities(made(ndim, 1)[0][0])
+    assert probabilities.shape[0] == more.get("classes", 4)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-4)
+
+
+# seeds
+
+
+def test_seeds_fix_everything(ndim: int) -> None:
+    first, again = (train(made(ndim), **tiny(ndim, seed=3)) for _ in range(2))
+    other = train(made(ndim), **tiny(ndim, seed=4))
+    assert same_weights(first.net, again.net)
+    assert not same_weights(first.net, other.net)
+
+
+def test_two_losses_start_from_the_same_weights() -> None:
+    still = tiny(2, steps=1, learning_rate=1e-12)
+    a, b = (train(made(2), loss=loss, **still) for loss in ("ce", "jc"))
+    for x, y in zip(a.net.parameters(), b.net.parameters(), strict=True):
+        torch.testing.assert_close(x, y, atol=1e-9, rtol=0)
+
+
+# going on after the end of the machine
+
+
+def folder_of_pairs(folder: Path, pairs: list[Pair]) -> Path:
+    for i, (image, labels) in enumerate(pairs):
+        for kind, array in (("images", image.data), ("masks", labels.astype(np.uint16))):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(folder / kind / f"{i}.tif", array)
+    return folder
+
+
+def wait_for(path: Path, process: subprocess.Popen, seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until, f"no {path.name} after {seconds} seconds"
+        time.sleep(0.005)
+
+
+def test_killed_and_resumed_it_ends_where_it_would_have(tmp_path: Path) -> None:
+    """A real ``cleft train`` ended by SIGKILL after its first checkpoint; the rest equals bit for bit."""
+    data = folder_of_pairs(tmp_path / "data", made(2))
+    check = folder_of_pairs(tmp_path / "check", made(2, 1, 9))
+    config = tmp_path / "tiny.yaml"
+    config.write_text("{width: 4, levels: 3, batch: 2, checks: 40, patch: [32, 32]}")
+    steps = 80
+    options = ["train", data, "-o", tmp_path / "killed.safetensors", "--val", check]
+    options += ["--steps", steps, "--config", config]
+    command = [sys.executable, "-c", "from cleft.apps.cli import main; main()", *map(str, options)]
+    process = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, start_new_session=True
+    )
+    last = tmp_path / "killed.run" / "last.ckpt"
+    wait_for(last, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed.safetensors").exists()
+    settings = TrainSettings(width=4, levels=3, batch=2, checks=40, patch=(32, 32), steps=steps)
+    learn, validate = load_examples(data, settings), load_examples(check, settings)
+    resumed, straight = tmp_path / "killed.safetensors", tmp_path / "straight.safetensors"
+    said = io.StringIO()
+    fit(learn, settings, resumed, validate, resume=True, console=Console(file=said))
+    fit(learn, settings, straight, validate, console=Console(file=io.StringIO()))
+    (a, card), (b, other) = read_model(resumed), read_model(straight)
+    assert same_weights(a, b)
+    assert card.scores == other.scores
+    # the log of the first part is still there, and the second begins where it ended
+    parts = [p for p in sorted((tmp_path / "killed.run").iterdir()) if p.is_dir()]
+    assert [p.name.split("-")[0] for p in parts] == ["log", "log"]
+    done = int(parts[1].name.removeprefix("log-from-"))
+    assert 2 <= done < steps
+    assert f"step {done + 2}/{steps}" in said.getvalue()
+    whole = column(tmp_path / "straight.run" / "log", "loss")
+    assert column(parts[1], "loss") == whole[done // 2 :]
+    assert column(parts[0], "loss") == whole[: len(column(parts[0], "loss"))]
+
+
+def test_resuming_what_has_ended_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    first = train(made(2), path, val=made(2, 1, 9), **tiny(2))
+    again = train(made(2), path, val=made(2, 1, 9), resume=True, **tiny(2))
+    assert same_weights(first.net, again.net)
+    assert first.card.scores == again.card.scores
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"last.ckpt: no checkpoint to resume from; train without --resume"):
+        train(made(2), tmp_path / "m.safetensors", resume=True, **tiny(2))
+
+
+def test_another_training_is_not_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    train(made(2), path, **tiny(2))
+    for change, told in (
+        ({"width": 8}, r"of width 4 \(now 8\); give the same settings"),
+        ({"steps": 8, "loss": "ce"}, r"of steps 4 \(now 8\), loss jc \(now ce\)"),
+    ):
+        with pytest.raises(DataError, match=r"last.ckpt: can't resume a training " + told):
+            train(made(2), path, resume=True, **tiny(2, **change))
+    with pytest.raises(DataError, match=r"of images 2 \(now 3\)"):
+        train(made(2, 3), path, resume=True, **tiny(2))
+    (tmp_path / "m.run" / "last.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(CleftError, match=r"last.ckpt: not a checkpoint that can be resumed from"):
+        train(made(2), path, resume=True, **tiny(2))
+
+
+# what is held out
+
+
+def examples(count: int) -> list[Example]:
+    return [Example(str(i), np.zeros((1, 4, 4), np.float32), np.ones((4, 4), np.int32)) for i in range(count)]
+
+
+def names(some: list[Example]) -> list[str]:
+    return [e.name for e in some]
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "held"), [(9, 0.5, 0), (10, 0.1, 1), (40, 0.1, 4), (12, 0, 0), (20, 0.5, 10)]
+)
+def test_a_share_of_the_images_is_held_out(count: int, share: float, held: int) -> None:
+    every = examples(count)
+    learn, check = hold_out(every, share, 0)
+    assert len(check) == held
+    assert sorted(names(learn) + names(check)) == sorted(names(every))
+    assert names(learn) == [n for n in names(every) if n in names(learn)]  # in their order
+    assert names(hold_out(every, share, 0)[1]) == names(check)
+    assert count < 20 or names(hold_out(every, share, 1)[1]) != names(check)
+
+
+def test_training_holds_out_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ten = made(2, 10)
+    model = train(ten, tmp_path / "m.safetensors", **tiny(2))
+    assert "training on 9 images" in (told := capfd.readouterr().err)
+    assert "validating on 1" in told
+    assert model.card.trained_on["images"] == 9
+    assert model.card.scores.keys() == {"val_pq"}
+    few = train(ten[:9], tmp_path / "few.safetensors", **tiny(2))
+    assert "validating on 0" in (told := capfd.readouterr().err)
+    assert f"PQ {few.card.ceiling_pq:.3f}" in told
+    assert few.card.scores == {}
+    assert "val_pq" not in rows(tmp_path / "few.run" / "log")[0]
+
+
+def test_folders_are_drawn_from_equally_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders are two groups; arrays are one."""
+    from cleft import api
+
+    seen: list[list[int]] = []
+    monkeypatch.setattr(api, "fit", lambda found, *_, **__: seen.append([e.group for e in found]) or 1 / 0)
+    one = folder_of_pairs(tmp_path / "one", made(2))
+    two = folder_of_pairs(tmp_path / "two", made(2, 1, 5))
+    for data in ([one, two], one, made(2)):
+        with pytest.raises(ZeroDivisionError):
+            train(data, **tiny(2))
+    assert seen == [[0, 0, 1], [0, 0], [0, 0]]
+
+
+# what the shapes follow from
+
+
+def test_small_images_make_small_patches_and_shallow_nets(ndim: int) -> None:
+    image = np.random.default_rng(0).random((12,) * ndim)
+    labels = np.zeros((12,) * ndim, np.int32)
+    labels[(slice(1, 6),) * ndim], labels[(slice(6, 11),) * ndim] = 1, 2
+    model = train([(image, labels)], axes="ZYX"[-ndim:], **(TINY | {"levels": 5, "steps": 1}))
+    assert len(model.card.net.strides) == 2
+    assert model.segment(image, axes="ZYX"[-ndim:]).shape == image.shape
+
+
+def test_anisotropic_stacks_stride_their_coarse_axis_later() -> None:
+    model = train(made(3), spacing=None, **tiny(3, steps=1))
+    assert model.card.net.strides == ((2, 2, 2), (2, 2, 2))
+    coarse = [(Image(x.data, "ZYX", (2.0, 0.5, 0.5)), g) for x, g in made(3)]
+    model = train(coarse, **tiny(3, steps=1, patch=(8, 16, 16)))
+    assert model.card.net.strides == ((1, 2, 2), (1, 2, 2))
+    assert model.card.spacing_um == (2.0, 0.5, 0.5)
+
+
+def test_several_channels() -> None:
+    image, labels = made(2)[0]
+    both = np.stack([image.data, image.data[::-1]])
+    model = train([(both, labels)], axes="CYX", **tiny(2, steps=1))
+    assert model.card.net.channels == 2
+    assert model.segment(both, axes="CYX").shape == labels.shape
+
+
+def test_labels_need_not_be_consecutive_and_may_be_large() -> None:
+    """Two cells whose numbers differ only beyond what float32 holds stay two."""
+    image, labels = made(2)[0]
+    large = np.where(labels > 0, labels.astype(np.int64) + 2**31 - 40, 0)
+    a, b = (train([(image, g)], **tiny(2, steps=2)) for g in (labels, large))
+    assert a.card.trained_on["cells"] == b.card.trained_on["cells"] == labels.max()
+    assert same_weights(a.net, b.net)
+
+
+# bad input gets a sentence
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda x, g: (np.full_like(x, 7), g), r"0\.tif: every pixel is 7.0, expected"),
+        (lambda x, g: (np.where(x > x.mean(), np.nan, x), g), r"0\.tif: .*NaN"),
+        (lambda x, g: (np.where(x > x.mean(), np.inf, x), g), r"0\.tif: .*infinit"),
+        (lambda x, g: (x[:-1], g), r"0\.tif: found a mask of shape"),
+        (lambda x, g: (x, (g > 0).astype(g.dtype)), r"0\.tif: found a binary mask"),
+        (lambda x, g: (x, 0 * g), "no cells in any of the 1 masks"),
+        (lambda x, g: (x, g / 2), r"0\.tif: .*float"),
+    ],
+    ids=["constant", "NaN", "infinite", "shapes", "binary", "no cells", "float mask"],
+)
+def test_data_that_cannot_be_learnt_from(tmp_path: Path, spoil: Any, told: str) -> None:
+    image, labels = made(2)[0]
+    x, g = spoil(image.data.astype(np.float32), labels)
+    for kind, array in (("images", x), ("masks", g)):
+        (tmp_path / kind).mkdir()
+        tifffile.imwrite(tmp_path / kind / "0.tif", array)
+    with pytest.raises(CleftError, match=told):
+        train(tmp_path, tmp_path / "m.safetensors", **tiny(2))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "masks"]
+
+
+def test_no_data_at_all(tmp_path: Path) -> None:
+    with pytest.raises(CleftError, match=str(tmp_path)):
+        train(tmp_path, **tiny(2))
+    with pytest.raises(CleftError, match="found no pair of image and labels"):
+        train([], **tiny(2))
+    with pytest.raises(CleftError, match="nowhere"):
+        train(tmp_path / "nowhere", **tiny(2))
+
+
+def test_an_ambiguous_array() -> None:
+    image, labels = made(3)[0]
+    with pytest.raises(
+        CleftError, match=r"image 0: an array of shape \(16, 32, 32\) is ambiguous; pass axes"
+    ):
+        train([(image.data, labels)], **tiny(3))
+
+
+def test_labels_lie_as_their_image_does() -> None:
+    """Arrays of labels need no axes where the image says its own; those of another number are refused."""
+    image, labels = made(3)[0]
+    with pytest.raises(CleftError, match="labels 0"):
+        train([(image, labels[0])], **tiny(3))
+    with pytest.raises(CleftError, match="labels 0"):
+        train([(image.data[0], labels)], **tiny(2))
+
+
+def test_planes_and_stacks_do_not_mix() -> None:
+    with pytest.raises(CleftError, match="expected as in"):
+        train([made(2)[0], made(3)[0]], **tiny(2))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"patch": (32,)}, r"patch is \(32,\), expected 2 numbers of pixels"),
+        ({"patch": (32, 32, 32)}, r"patch is \(32, 32, 32\), expected 2 numbers"),
+        ({"shrink": (2,)}, r"shrink is \(2,\), expected 2 whole numbers"),
+        ({"k": "0.5"}, r"k is"),
+        ({"gap_radius": 0}, r"gap_radius is 0"),
+        ({"steps": 0}, "settings: steps is 0"),
+        ({"loss": "mse"}, "settings: loss is 'mse'"),
+    ],
+)
+def test_settings_that_do_not_fit(more: dict[str, Any], told: str) -> None:
+    with pytest.raises(CleftError, match=told):
+        train(made(2, 1), **tiny(2, **more))
+
+
+def test_a_place_that_cannot_be_written_to_is_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CleftError, match=r"m.run: can't be made"):
+        train(made(2), tmp_path / "file" / "m.safetensors", **tiny(2))
+    with pytest.raises(CleftError, match=r"folder: is a folder, expected the name of a file"):
+        train(made(2), tmp_path / "folder", **tiny(2))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cleft.io.synthetic import make_cells
 from cleft.labels.classes import BACKGROUND, CELL, TOUCHING, ClassRule, classes_by_rule
-from cleft.learn.augment import bend, modulate_touching, vary_intensity
+from cleft.learn.augment import OUTSIDE, bend, modulate_touching, vary_intensity
 
 
 class Chosen:
@@ -83,7 +83,7 @@ def test_labels_are_those_that_were_there(seed: int, ndim: int) -> None:
     """No label is made up and none is a mixture."""
     channels, labels = cells(ndim, 24)
     _, cut = bend(channels, 7 * labels, (20,) * ndim, np.random.default_rng(seed))
-    assert set(np.unique(cut)) <= {-1, *(7 * np.unique(labels))}
+    assert set(np.unique(cut)) <= {OUTSIDE, *(7 * np.unique(labels))}
 
 
 def test_outside_of_the_image_is_not_annotated(ndim: int) -> None:
@@ -91,7 +91,7 @@ def test_outside_of_the_image_is_not_annotated(ndim: int) -> None:
     channels, labels = cells(ndim)
     image, cut = bend(channels, labels, labels.shape, Chosen(math.pi / 4))
     corner, centre = cut[..., :4, :4], cut[..., 8:24, 8:24]
-    assert (corner == -1).all()
+    assert (corner == OUTSIDE).all()
     assert (centre >= 0).all()
     assert image.min() >= channels.min()  # the image is mirrored there, not 0
 

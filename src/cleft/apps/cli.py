@@ -98,7 +98,10 @@ def segment(
     """Segment images: a label TIFF of the same name each, 0 background, 1.. one integer per cell."""
     from cleft.apps.files import SegmentOptions, segment_files
     from cleft.infer.model import load_model
+    from cleft.labels.instances import METHODS
 
+    if method not in METHODS:
+        raise CleftError(f'method is "{method}", expected one of {", ".join(METHODS)}')
     options = SegmentOptions(
         output, axes, _numbers(spacing), method, _integers(tile), probabilities, overlays
     )
@@ -189,7 +192,7 @@ def _integers(text: str | None) -> tuple[int, ...] | None:
     numbers = _numbers(text)
     if numbers is None:
         return None
-    if any(n != int(n) or n < 1 for n in numbers):
+    if any(not n.is_integer() or n < 1 for n in numbers):
         raise CleftError(f'found "{text}", expected whole numbers of pixels, such as 512,512')
     return tuple(int(n) for n in numbers)
 

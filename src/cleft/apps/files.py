@@ -56,15 +56,10 @@ def segment_files(
         The images that failed, and why.
 
     Raises:
-        DataError: no images, or two of the same base name.
+        DataError: no images, two of the same base name, or one that its labels would overwrite.
     """
     paths = find_images(inputs)
-    names = [base_name(p) for p in paths]
-    doubled = sorted({n for n in names if names.count(n) > 1})
-    if doubled:
-        raise DataError(
-            f"found several images named {', '.join(doubled[:5])}; their labels would overwrite each other"
-        )
+    names = _label_names(paths, options.output)
     failed: list[tuple[Path, CleftError]] = []
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console,
@@ -83,6 +78,21 @@ def segment_files(
                 console.print(f"{path.name}: {n} cells", highlight=False)
             bar.advance(task)
     return failed
+
+
+def _label_names(paths: Sequence[Path], output: Path) -> list[str]:
+    """The name of each image's labels, after checking that none is written over another file of the user's."""
+    names = [base_name(p) for p in paths]
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    if doubled:
+        raise DataError(
+            f"found several images named {', '.join(doubled[:5])}; their labels would overwrite each other"
+        )
+    for path, name in zip(paths, names, strict=True):
+        target = output / f"{name}.tif"
+        if target.exists() and target.samefile(path):
+            raise DataError(f"{path}: its labels would overwrite it; expected another folder for the labels")
+    return names
 
 
 def _segment_file(model: Any, path: Path, name: str, options: SegmentOptions) -> int:

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from cleft.labels.classes import BACKGROUND, CELL, TOUCHING
 
-__all__ = ["LARGEST_SCALE", "bend", "modulate_touching", "vary_intensity"]
+__all__ = ["LARGEST_SCALE", "OUTSIDE", "bend", "modulate_touching", "vary_intensity"]
 
+OUTSIDE = -2  # label of what lies outside the image: no cell, and not to be learnt from
 LARGEST_SCALE = 1.25  # of a patch; the smallest is its inverse
 WARP_EVERY = 24  # pixels between the control points of a warp
 WARP_BY = 2.0  # pixels, standard deviation of their displacement
@@ -35,17 +36,17 @@ def bend(
         rng: where the chance comes from.
 
     Returns:
-        (C, *patch) float32 and (*patch) int32; what lies outside S is -1 in the labels.
+        (C, *patch) float32 and (*patch) int32; what lies outside S is ``OUTSIDE`` in the labels.
     """
     where = _coordinates(patch, labels.shape, rng)
     grid = torch.from_numpy(np.ascontiguousarray(where[::-1].transpose(*range(1, where.ndim), 0)))[None]
     image = functional.grid_sample(
         torch.from_numpy(channels)[None], grid, "bilinear", "reflection", align_corners=True
     )
-    # shifted by one so that the zero filled in outside becomes -1
-    shifted = torch.from_numpy(labels.astype(np.float32) + 1)[None, None]
+    # shifted so that the zero filled in outside becomes OUTSIDE
+    shifted = torch.from_numpy(labels.astype(np.float32) - OUTSIDE)[None, None]
     turned = functional.grid_sample(shifted, grid, "nearest", "zeros", align_corners=True)
-    return image[0].numpy(), turned[0, 0].numpy().round().astype(np.int32) - 1
+    return image[0].numpy(), turned[0, 0].numpy().round().astype(np.int32) + OUTSIDE
 
 
 def _coordinates(patch: Sequence[int], shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:

@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from cleft.base.scale import shrink, shrink_labels
-from cleft.labels.classes import CELL, GAP, TOUCHING, ClassRule, classes_by_rule
-from cleft.learn.augment import LARGEST_SCALE, bend, modulate_touching, vary_intensity
+from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
+from cleft.learn.augment import LARGEST_SCALE, OUTSIDE, bend, modulate_touching, vary_intensity
 
 __all__ = ["Example", "PatchSampler", "Patches"]
 
@@ -87,7 +87,10 @@ class Patches(Dataset):
         wide = [n + 2 * m for n, m in zip(self.patch, margin, strict=True)]
         channels, labels = _surroundings(example, self._centre(example, rng), wide)
         channels, labels = bend(channels, labels, wide, rng)
-        classes = classes_by_rule(labels, self.rule, example.spacing)
+        outside = labels == OUTSIDE
+        # nothing lies outside the image, which is known; unlike what is not annotated within
+        classes = classes_by_rule(np.where(outside, 0, labels), self.rule, example.spacing)
+        classes[outside] = IGNORE
         if rng.random() < 0.5:
             channels = modulate_touching(channels, classes, rng)
         patch = tuple(slice(m, m + n) for m, n in zip(margin, self.patch, strict=True))
@@ -113,10 +116,9 @@ class Patches(Dataset):
     def _margin(self, example: Example) -> list[int]:
         """How far beyond the patch to look, along each axis, to give its pixels the classes of the whole.
 
-        A closing looks twice its radius away; once keeps the cost of a volume's patch down, and errs
-        only on a gap both of whose cells lie beyond the patch.
+        A closing looks twice its radius away.
         """
-        farthest = max(self.rule.k, self.rule.gap_radius if self.rule.n_classes == 4 else 0)
+        farthest = max(self.rule.k, 2 * self.rule.gap_radius if self.rule.n_classes == 4 else 0)
         spacing = example.spacing or (1.0,) * len(self.patch)
         return [math.ceil(farthest * min(spacing) / s) for s in spacing]
 
@@ -124,13 +126,13 @@ class Patches(Dataset):
 def _surroundings(
     example: Example, centre: np.ndarray, patch: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the image a turned and scaled patch can reach, mirrored and -1 outside."""
+    """The part of the image a turned and scaled patch can reach, mirrored and ``OUTSIDE`` outside."""
     half = np.array([math.ceil(n * 0.5 * _stretch(a, patch)) + 4 for a, n in enumerate(patch)])
     spans = list(zip(centre - half, centre + half, example.labels.shape, strict=True))
     inside = tuple(slice(max(0, a), min(n, b)) for a, b, n in spans)
     over = [(max(0, -a), max(0, b - n)) for a, b, n in spans]
     channels = np.pad(example.channels[(slice(None), *inside)], [(0, 0), *over], mode="symmetric")
-    return channels, np.pad(example.labels[inside], over, constant_values=-1)
+    return channels, np.pad(example.labels[inside], over, constant_values=OUTSIDE)
 
 
 def _stretch(axis: int, patch: Sequence[int]) -> float:

@@ -9,7 +9,9 @@ from torch import Tensor, distributed
 
 from cleft.base.errors import DataError
 
-__all__ = ["add_over_devices", "class_sums", "flatten"]
+__all__ = ["add_over_devices", "class_counts", "class_sums", "flatten"]
+
+PART = 1 << 18
 
 
 def flatten(logits: Tensor, classes: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +62,37 @@ def class_sums(values: Tensor, known: Tensor) -> Tensor:
                 [4., 6.]])
     """
     k = values.shape[1]
-    return values.new_zeros(k, k).index_add(0, known, values)
+    if not len(known):
+        return values.sum() * values.new_zeros(k, k)
+    # in parts, because float32 stops growing where a running sum dwarfs what is added
+    parts = [values.new_zeros(k, k).index_add(0, t, v) for t, v in zip(known.split(PART), values.split(PART))]
+    return torch.stack(parts).sum(0)
+
+
+def class_counts(known: Tensor, k: int) -> Tensor:
+    """The number of pixels of each true class.
+
+    Args:
+        known: (M,) int64.
+        k: number of classes.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        DataError: a class outside 0..K-1.
+
+    Example:
+        >>> class_counts(torch.tensor([1, 1, 2]), 3)
+        tensor([0, 2, 1])
+    """
+    try:
+        counts = torch.bincount(known, minlength=k)
+    except RuntimeError as error:
+        raise DataError(f"classes: found a negative class, expected 0 to {k - 1} or ignore_index") from error
+    if len(counts) > k:
+        raise DataError(f"classes: found class {len(counts) - 1}, expected 0 to {k - 1} or ignore_index")
+    return counts
 
 
 def add_over_devices(sums: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cleft.base.errors import DataError
-from cleft.losses.statistics import add_over_devices, class_sums, flatten
+from cleft.losses.statistics import add_over_devices, class_counts, class_sums, flatten
 
 __all__ = ["BinaryJLoss", "JCLoss", "JLoss"]
 
@@ -59,7 +59,7 @@ class JLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             flat, known = flatten(logits, classes, self.ignore_index)
             k = flat.shape[1]
-            counts = add_over_devices(torch.bincount(known, minlength=k).to(flat))
+            counts = add_over_devices(class_counts(known, k).to(flat))
             sums = add_over_devices(class_sums(torch.softmax(flat, 1), known))
             return pairwise_j(sums, counts, _matrix(self.get_buffer("lam"), k))
 
@@ -99,7 +99,7 @@ class JCLoss(nn.Module):
             flat, known = flatten(logits, classes, self.ignore_index)
             k = flat.shape[1]
             logs = torch.log_softmax(flat, 1)
-            counts = add_over_devices(torch.bincount(known, minlength=k).to(flat))
+            counts = add_over_devices(class_counts(known, k).to(flat))
             sums = add_over_devices(class_sums(logs.exp(), known))
             missed = add_over_devices(-logs.gather(1, known[:, None]).sum())
             cross_entropy = missed / counts.sum().clamp(min=1)

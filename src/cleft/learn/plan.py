@@ -1,0 +1,156 @@
+"""What follows from data and settings together: widths of the classes, shapes, the model's card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+
+from cleft.base.config import ModelCard, NetSettings, TrainSettings
+from cleft.base.errors import DataError
+from cleft.labels.classes import ClassRule
+from cleft.labels.rule import ceiling, cell_diameter, choose_rule
+from cleft.learn.dataset import Example
+from cleft.model.unet import net_stride, strides_for
+
+__all__ = ["Plan", "choose_shrink", "make_plan"]
+
+# by the number of axes: edge of a patch in pixels, and how many such patches' pixels make a step
+PATCH = {2: (192, 2), 3: (48, 1)}
+COMFORT = 40  # pixels across a cell after shrinking: well within the network's reach
+COARSEST = 6  # pixels a patch keeps along its longest axis at the coarsest level
+SMALLEST_EDGE = 16  # of a patch, in pixels
+ENOUGH_IMAGES = 16  # to choose the widths of the classes from
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training does: its settings, and what they leave open.
+
+    Args:
+        settings: as given.
+        card: of the model to be, without scores.
+        rule: how labels become classes.
+        patch: shape in pixels.
+        batch: patches per step and device.
+        per_epoch: steps between two checks.
+    """
+
+    settings: TrainSettings
+    card: ModelCard
+    rule: ClassRule
+    patch: tuple[int, ...]
+    batch: int
+    per_epoch: int
+
+    def lines(self, held_out: int) -> list[str]:
+        """What to tell the user before it starts."""
+        card, said = self.card, []
+        said.append(
+            f"training on {card.trained_on['images']} images ({card.trained_on['cells']} cells of about "
+            f"{card.cell_diameter:.0f} pixels), validating on {held_out}"
+        )
+        if max(card.shrink) > 1:
+            said.append(f"large cells: images are shrunk {_times(card.shrink)} for the network")
+        said.append(
+            f"touching window k = {self.rule.k:g}, gap radius {self.rule.gap_radius:g} pixels: "
+            f"ceiling (labels -> classes -> labels) PQ {card.ceiling_pq:.3f}"
+        )
+        said.append(
+            f"U-Net of width {card.net.width} with {len(card.net.strides) + 1} levels; "
+            f"{self.settings.steps} steps of {self.batch} patches of {_times(self.patch)} pixels; "
+            f"seed {self.settings.seed}"
+        )
+        return said
+
+
+def choose_shrink(examples: Sequence[Example], settings: TrainSettings) -> tuple[int, ...]:
+    """The whole factor along each axis that brings cells nearest to ``COMFORT`` pixels, never enlarging.
+
+    Args:
+        examples: at least one, at full size.
+        settings: ``shrink`` is taken if given.
+
+    Raises:
+        DataError: a given one doesn't fit the images.
+    """
+    ndim = examples[0].labels.ndim
+    if settings.shrink is not None:
+        if len(settings.shrink) != ndim or min(settings.shrink) < 1:
+            raise DataError(f"shrink is {settings.shrink}, expected {ndim} whole numbers, at least 1")
+        return settings.shrink
+    spacing = examples[0].spacing or (1.0,) * ndim
+    mean = float(np.prod(spacing)) ** (1 / ndim)
+    diameter = cell_diameter([e.labels for e in examples])
+    return tuple(max(1, round(diameter * mean / s / COMFORT)) for s in spacing)
+
+
+def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tuple[int, ...]) -> Plan:
+    """Decide what the settings leave open.
+
+    Args:
+        examples: already shrunk.
+        settings: of the training.
+        shrink: the factors they were shrunk by.
+
+    Raises:
+        DataError: a width of the classes or a patch that doesn't fit the images.
+    """
+    labels, spacings = [e.labels for e in examples], [e.spacing for e in examples]
+    some = slice(None, None, -(-len(examples) // ENOUGH_IMAGES))
+    rule = choose_rule(labels[some], settings.classes, settings.k, settings.gap_radius, spacings[some])
+    known = [s for s in spacings if s is not None]
+    spacing = tuple(np.median(known, axis=0).tolist()) if known else None
+    ndim = labels[0].ndim
+    net, patch = _shapes(examples, settings, spacing or (1.0,) * ndim)
+    card = ModelCard(
+        cleft=version("cleft"),
+        net=net,
+        axes="ZYX"[-ndim:],
+        spacing_um=spacing and tuple(s / f for s, f in zip(spacing, shrink, strict=True)),
+        shrink=shrink,
+        k=rule.k,
+        gap_radius=rule.gap_radius,
+        percentiles=settings.percentiles,
+        cell_diameter=cell_diameter(labels) * float(np.prod(shrink)) ** (1 / ndim),
+        ceiling_pq=ceiling(labels[some], rule, spacings[some]).pq,
+        trained_on={
+            "images": len(examples),
+            "cells": sum(int(np.unique(g[g > 0]).size) for g in labels),
+            "names": [e.name for e in examples][:100],
+        },
+    )
+    edge, at_once = PATCH[ndim]
+    batch = settings.batch or max(1, round(at_once * edge**ndim / math.prod(patch)))
+    return Plan(settings, card, rule, patch, batch, per_epoch=-(-settings.steps // settings.checks))
+
+
+def _shapes(
+    examples: Sequence[Example], settings: TrainSettings, ratio: tuple[float, ...]
+) -> tuple[NetSettings, tuple[int, ...]]:
+    """The network and the patch: of equal extent in space along each axis, no larger than the images."""
+    largest = np.max([e.labels.shape for e in examples], axis=0)
+    edge, _ = PATCH[len(ratio)]
+    edges = settings.patch or tuple(
+        min(int(n), max(SMALLEST_EDGE, round(edge * min(ratio) / s)))
+        for s, n in zip(ratio, largest, strict=True)
+    )
+    if len(edges) != len(ratio):
+        raise DataError(f"patch is {edges}, expected {len(ratio)} numbers of pixels")
+    levels = settings.levels
+    while levels > 3 and max(edges) >> (levels - 1) < COARSEST:
+        levels -= 1
+    net = NetSettings(
+        channels=examples[0].channels.shape[0],
+        n_classes=settings.classes,
+        width=settings.width,
+        strides=strides_for(ratio, levels),
+    )
+    return net, tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
+
+
+def _times(numbers: Sequence[int]) -> str:
+    return " x ".join(map(str, numbers))

@@ -1,0 +1,102 @@
+"""Lightning's trainer and torch's loader, set up for a plan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from cleft.base.errors import CleftError
+from cleft.learn.checkpoint import SafeCheckpoints
+from cleft.learn.dataset import Example, Patches, PatchSampler
+from cleft.learn.plan import Plan
+from cleft.learn.progress import ProgressBar
+
+__all__ = ["make_loader", "make_trainer"]
+
+
+def make_loader(examples: Sequence[Example], plan: Plan, trainer: lightning.Trainer, done: int) -> DataLoader:
+    """Batches of patches from a process (on a card: several) of its own.
+
+    Args:
+        examples: to cut patches from.
+        plan: rule, shapes, steps and seed.
+        trainer: for its devices.
+        done: steps already behind, a whole number of epochs.
+    """
+    patches = Patches(examples, plan.rule, plan.patch, plan.settings.seed)
+    sampler = PatchSampler(plan.per_epoch * plan.batch, trainer.global_rank, trainer.world_size)
+    # Lightning draws the first patches before it tells which epoch it is in
+    sampler.set_epoch(done // plan.per_epoch)
+    workers = 1 if trainer.strategy.root_device.type == "cpu" else 8
+    return DataLoader(
+        patches, plan.batch, sampler=sampler, num_workers=workers, persistent_workers=True,
+        prefetch_factor=4, pin_memory=workers > 1,
+    )  # fmt: skip
+
+
+def make_trainer(
+    plan: Plan, run: Path, report: ProgressBar, validates: bool, done: int
+) -> tuple[lightning.Trainer, ModelCheckpoint]:
+    """A trainer, and the checkpoint that its best model will be in.
+
+    Args:
+        plan: settings and the steps of an epoch.
+        run: folder of checkpoints and logs.
+        report: the progress bar.
+        validates: whether there is anything to validate on.
+        done: steps already behind.
+    """
+    settings = plan.settings
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    # both at the end of an epoch: from a checkpoint of its middle Lightning would resume it halfway
+    best = last = ModelCheckpoint(run, "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    callbacks: list[Callback] = [report]
+    if validates:
+        best = ModelCheckpoint(
+            run, "best", "val_pq", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
+        )
+        callbacks.append(best)
+    if validates and settings.patience:
+        callbacks.append(EarlyStopping("val_pq", mode="max", patience=settings.patience))
+    callbacks.append(last)  # after the others, whose state it keeps
+    log = f"log-from-{done}" if done else "log"  # Lightning would delete the log it finds
+    trainer = lightning.Trainer(
+        # no max_steps: with it Lightning resumes within the epoch that had ended; the learner stops it
+        max_epochs=-(-settings.steps // plan.per_epoch), limit_train_batches=plan.per_epoch,
+        precision=_precision(), callbacks=callbacks, plugins=[SafeCheckpoints()],
+        logger=_loggers(run, log, settings.tensorboard), log_every_n_steps=plan.per_epoch,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        num_sanity_val_steps=0, deterministic="warn", benchmark=False,
+    )  # fmt: skip
+    return trainer, best
+
+
+def _loggers(run: Path, version: str, tensorboard: bool) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(run, name="", version=version, flush_logs_every_n_steps=1)]
+    if tensorboard:
+        try:
+            loggers.append(TensorBoardLogger(run, name="", version=f"tensorboard-{version}"))
+        except ModuleNotFoundError as error:
+            raise CleftError(
+                "tensorboard is not installed; pip install 'cleft[log]', or leave it out"
+            ) from error
+    return loggers
+
+
+def _precision() -> Any:
+    """Half precision where the hardware has it: twice as fast on such processors, more on cards."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _native_bf16() else "32-true"
+
+
+def _native_bf16() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()

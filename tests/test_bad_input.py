@@ -364,7 +364,7 @@ def test_a_disk_that_fills_up_while_segmenting(
     cleft_says: Says, hand_file: Files, tmp_path: Path, ndim: int
 ) -> None:
     """The labels fit, the probabilities don't: whole files or none, and the next image is tried."""
-    noise = np.random.default_rng(0).random((60,) * (ndim - 1) + (70,)).astype(np.float32)
+    noise = np.random.default_rng(0).random((32,) * (ndim - 1) + (40,)).astype(np.float32)
     for name in "ab":
         write_image(tmp_path / "in" / f"{name}.tif", Image(noise, "ZYX"[-ndim:]))
     run = ["segment", tmp_path / "in", "-m", hand_file(ndim), "--probabilities", "-o"]

@@ -81,7 +81,7 @@ def segment_files(
 
 
 def _label_names(paths: Sequence[Path], output: Path) -> list[str]:
-    """The name of each image's labels, after checking that none is written over another file of the user's."""
+    """The name of each image's labels, none of which may overwrite the image or another's labels."""
     names = [base_name(p) for p in paths]
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:

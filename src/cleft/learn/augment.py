@@ -16,9 +16,9 @@ from cleft.labels.classes import BACKGROUND, CELL, TOUCHING
 __all__ = ["LARGEST_SCALE", "OUTSIDE", "bend", "modulate_touching", "vary_intensity"]
 
 OUTSIDE = -2  # label of what lies outside the image: no cell, and not to be learnt from
-LARGEST_SCALE = 1.25  # of a patch; the smallest is its inverse
+LARGEST_SCALE = 1.15  # of a patch; the smallest is its inverse
 WARP_EVERY = 24  # pixels between the control points of a warp
-WARP_BY = 2.0  # pixels, standard deviation of their displacement
+WARP_BY = 1.0  # pixels, standard deviation of their displacement
 
 
 def bend(
@@ -75,7 +75,7 @@ def _warp(patch: Sequence[int], rng: np.random.Generator) -> np.ndarray:
 
 
 def vary_intensity(channels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Change gamma, contrast and brightness, and at times blur or add noise.
+    """At times change gamma, contrast and brightness, blur, or add noise.
 
     Args:
         channels: (C, *S) float32, about 0 to 1.
@@ -84,16 +84,17 @@ def vary_intensity(channels: np.ndarray, rng: np.random.Generator) -> np.ndarray
     Returns:
         (C, *S) float32.
     """
-    low, high = channels.min(), channels.max()
-    if high > low:
-        gamma = math.exp(rng.uniform(-0.5, 0.5))
-        channels = low + (high - low) * ((channels - low) / (high - low)) ** gamma
-    channels = channels * rng.uniform(0.8, 1.25) + rng.uniform(-0.1, 0.1)
-    if rng.random() < 0.2:
-        sigma = rng.uniform(0.3, 1.0)
+    if rng.random() < 0.5:
+        low, high = channels.min(), channels.max()
+        if high > low:
+            gamma = math.exp(rng.uniform(-0.3, 0.3))
+            channels = low + (high - low) * ((channels - low) / (high - low)) ** gamma
+        channels = channels * rng.uniform(0.85, 1.15) + rng.uniform(-0.05, 0.05)
+    if rng.random() < 0.1:
+        sigma = rng.uniform(0.3, 0.8)
         channels = ndimage.gaussian_filter(channels, [0, *[sigma] * (channels.ndim - 1)])
-    if rng.random() < 0.3:
-        channels = channels + rng.normal(0, rng.uniform(0, 0.08), channels.shape)
+    if rng.random() < 0.1:
+        channels = channels + rng.normal(0, rng.uniform(0, 0.05), channels.shape)
     return channels.astype(np.float32)
 
 

@@ -16,6 +16,7 @@ from cleft.learn.augment import LARGEST_SCALE, OUTSIDE, bend, modulate_touching,
 
 __all__ = ["Example", "PatchSampler", "Patches"]
 
+MODULATED = 0.2  # share of patches whose touching contrast is changed
 SPOTS = 20_000  # pixels remembered per class and image: enough to draw from, little to keep
 
 
@@ -91,7 +92,7 @@ class Patches(Dataset):
         # nothing lies outside the image, which is known; unlike what is not annotated within
         classes = classes_by_rule(np.where(outside, 0, labels), self.rule, example.spacing)
         classes[outside] = IGNORE
-        if rng.random() < 0.5:
+        if rng.random() < MODULATED:
             channels = modulate_touching(channels, classes, rng)
         patch = tuple(slice(m, m + n) for m, n in zip(margin, self.patch, strict=True))
         channels, classes = channels[(slice(None), *patch)], np.ascontiguousarray(classes[patch])

@@ -64,6 +64,7 @@ class TrainSettings(Settings):
     held_out: float = Field(0.1, ge=0, le=0.5, description="share of images held out if no --val is given")
     checks: int = Field(20, ge=1, description="how often to validate and save")
     patience: int = Field(0, ge=0, description="checks without a better PQ before stopping; 0 never stops")
+    licence: str = Field("not stated", description="under which the model may be used; kept in its file")
     tensorboard: bool = Field(False, description="log for TensorBoard too (pip install cleft[log])")
     seed: int = Field(0, ge=0, description="fixes weights, patches and augmentation")
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
 from cleft.base.config import ModelCard, TrainSettings
-from cleft.base.errors import DataError
+from cleft.base.errors import CleftError, DataError
 from cleft.learn.checkpoint import SafeCheckpoints
 from cleft.learn.dataset import Example
 from cleft.learn.module import Learner
@@ -58,7 +59,7 @@ def fit(
 
     Raises:
         DataError: nothing to resume from, or a training with other settings.
-        CleftError: the place can't be written to.
+        CleftError: the place can't be written to, or training diverged.
     """
     console = console or Console(stderr=True)
     started = time.perf_counter()
@@ -75,6 +76,8 @@ def fit(
     done = _steps_done(run / LAST, learner.about) if resume else 0
     score, main = _run(learner, plan, run, (learn, check), done, console)
     net = learner.net.cpu().eval()
+    if not all(torch.isfinite(weights).all() for weights in net.parameters()):
+        raise CleftError(f"{path}: not written, training diverged to NaN; try a lower learning_rate")
     training = {**settings.model_dump(mode="json"), "minutes": round((time.perf_counter() - started) / 60, 1)}
     scores = {} if score is None else {"val_pq": score}
     card = plan.card.model_copy(update={"scores": scores, "training": training})

@@ -16,7 +16,7 @@ from cleft.labels.rule import ceiling, cell_diameter, choose_rule
 from cleft.learn.dataset import Example
 from cleft.model.unet import net_stride, strides_for
 
-__all__ = ["Plan", "choose_shrink", "make_plan"]
+__all__ = ["Plan", "choose_shrink", "level_extents", "make_plan"]
 
 # by the number of axes: edge of a patch in pixels, and how many such patches' pixels make a step
 PATCH = {2: (192, 2), 3: (48, 1)}
@@ -114,6 +114,7 @@ def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tupl
         shrink=shrink,
         k=rule.k,
         gap_radius=rule.gap_radius,
+        licence=settings.licence,
         percentiles=settings.percentiles,
         cell_diameter=cell_diameter(labels) * float(np.prod(shrink)) ** (1 / ndim),
         ceiling_pq=ceiling(labels[some], rule, spacings[some]).pq,
@@ -150,6 +151,19 @@ def _shapes(
         strides=strides_for(ratio, levels),
     )
     return net, tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
+
+
+def level_extents(plan: Plan) -> list[tuple[int, ...]]:
+    """The extent of a patch at each level of the network, finest first.
+
+    Example:
+        >>> from types import SimpleNamespace as Made
+        >>> net = NetSettings(strides=((1, 2), (2, 2)))
+        >>> level_extents(Made(patch=(8, 8), card=Made(net=net)))
+        [(8, 8), (8, 4), (4, 2)]
+    """
+    strides = np.array([(1,) * len(plan.patch), *plan.card.net.strides])
+    return [tuple(int(n) for n in level) for level in np.array(plan.patch) // np.cumprod(strides, axis=0)]
 
 
 def _times(numbers: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from cleft.base.errors import CleftError
 from cleft.learn.checkpoint import SafeCheckpoints
 from cleft.learn.dataset import Example, Patches, PatchSampler
-from cleft.learn.plan import Plan
+from cleft.learn.plan import Plan, level_extents
 from cleft.learn.progress import ProgressBar
 
 __all__ = ["make_loader", "make_trainer"]
@@ -71,7 +71,7 @@ def make_trainer(
     trainer = lightning.Trainer(
         # no max_steps: with it Lightning resumes within the epoch that had ended; the learner stops it
         max_epochs=-(-settings.steps // plan.per_epoch), limit_train_batches=plan.per_epoch,
-        precision=_precision(), callbacks=callbacks, plugins=[SafeCheckpoints()],
+        precision=_precision(plan), callbacks=callbacks, plugins=[SafeCheckpoints()],
         logger=_loggers(run, log, settings.tensorboard), log_every_n_steps=plan.per_epoch,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         num_sanity_val_steps=0, deterministic="warn", benchmark=False,
@@ -91,12 +91,21 @@ def _loggers(run: Path, version: str, tensorboard: bool) -> list[Logger]:
     return loggers
 
 
-def _precision() -> Any:
+def _precision(plan: Plan) -> Any:
     """Half precision where the hardware has it: twice as fast on such processors, more on cards."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _native_bf16() else "32-true"
+    return "bf16-mixed" if _native_bf16() and not _thin(plan) else "32-true"
 
 
 def _native_bf16() -> bool:
-    return torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
+    avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
+    return avx512 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _thin(plan: Plan) -> bool:
+    """Whether a level of a volume's patch is two pixels thin.
+
+    There torch 2.13 gives garbage for the gradient of a bfloat16 convolution's weights on processors.
+    """
+    return len(plan.patch) > 2 and any(2 in extent for extent in level_extents(plan))

@@ -164,11 +164,17 @@ def synthetic(
     count: Annotated[int, typer.Option(help="Images to make.")] = 20,
     shape: Annotated[str, typer.Option(help="Pixels along each axis, such as 256,256.")] = "256,256",
     seed: Annotated[int, typer.Option(help="The same seed makes the same images.")] = 0,
+    diameter: Annotated[
+        float | None, typer.Option(help="Mean diameter of the cells in pixels; any if not given.")
+    ] = None,
+    style: Annotated[
+        str | None, typer.Option(help="nuclei, membrane, cytoplasm or phase; any if not given.")
+    ] = None,
 ) -> None:
     """Make images of crowded cells of many kinds with their true masks, to train on or to try with."""
     from cleft.apps.files import make_files
 
-    make_files(output, count, tuple(_integers(shape) or ()), seed)
+    make_files(output, count, tuple(_integers(shape) or ()), seed, diameter=diameter, style=style)
     out.print(f"{output}: {count} images with masks", highlight=False)
 
 

@@ -19,9 +19,9 @@ __all__ = ["SCENES", "run_demo"]
 
 # name, shape, settings, model
 SCENES = (
-    ("nuclei-2d", (512, 512), CellSettings(), "cells2d"),
-    ("phase-2d", (384, 384), CellSettings(style="phase", diameter=18, elongation=2.2), "cells2d"),
-    ("nuclei-3d", (48, 128, 128), CellSettings(diameter=18, spacing=(1.0, 0.5, 0.5)), "cells3d"),
+    ("nuclei-2d", (512, 512), CellSettings(diameter=32, gap=0.5), "cells2d"),
+    ("phase-2d", (384, 384), CellSettings(style="phase", diameter=20, elongation=2.2), "cells2d"),
+    ("nuclei-3d", (48, 128, 128), CellSettings(diameter=26, gap=0.5, blur=0.7, axial_blur=1.0), "cells3d"),
 )
 
 

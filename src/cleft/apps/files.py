@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +182,7 @@ def _table(rows: dict[str, Any], summary: dict[str, Any], columns: tuple[str, ..
     return table
 
 
-def make_files(output: Path, count: int, shape: tuple[int, ...], seed: int) -> None:
+def make_files(output: Path, count: int, shape: tuple[int, ...], seed: int, **fixed: Any) -> None:
     """Write made images with their masks, of many kinds.
 
     Args:
@@ -190,10 +190,16 @@ def make_files(output: Path, count: int, shape: tuple[int, ...], seed: int) -> N
         count: of images.
         shape: of each, in pixels.
         seed: of the first; the others follow.
+        **fixed: ``style`` for all of them, and ``diameter``, their mean in pixels, give or take a quarter;
+            ``None`` leaves it to chance.
     """
     for i in range(count):
         rng = np.random.default_rng([seed, i])
         settings = random_settings(rng, len(shape))
+        if fixed.get("style") is not None:
+            settings = replace(settings, style=fixed["style"])
+        if fixed.get("diameter") is not None:
+            settings = replace(settings, diameter=fixed["diameter"] * rng.uniform(0.75, 1.25))
         image, labels = make_cells(shape, seed=int(rng.integers(2**31)), settings=settings)
         write_image(output / "images" / f"made{i:04d}.tif", image)
         write_labels(output / "masks" / f"made{i:04d}.tif", labels, image.axes, image.spacing)

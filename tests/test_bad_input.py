@@ -127,7 +127,8 @@ def test_a_plane_mask_of_a_stack(cleft_says: Says, tmp_path: Path) -> None:
     data = pair(tmp_path / "data", stack, LABELS)
     told = refuses_to_train(cleft_says, data, "--axes", "ZYX")
     assert str(data / "masks" / "a.tif") in told
-    assert "2" in told
+    assert "(1, 40, 44)" in told
+    assert "(3, 40, 44)" in told
     assert "ZYX" in told
 
 

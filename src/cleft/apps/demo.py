@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -34,7 +35,9 @@ def run_demo(output: Path, seed: int, device: str, console: Console) -> None:
         device: to predict on.
         console: for the table and the next steps.
     """
-    table = Table("made image", "shape", "model", "true", "found", "RQ", "SQ", "PQ", "seconds")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("made image", "shape", "model", "true", "found", "RQ", "SQ", "PQ", "seconds"):
+        table.add_column(title, no_wrap=True)
     report = {}
     for name, shape, settings, model_name in SCENES:
         image, truth = make_cells(shape, seed, settings)
@@ -49,7 +52,7 @@ def run_demo(output: Path, seed: int, device: str, console: Console) -> None:
         found = score(truth, labels)
         report[name] = {"seed": seed, "model": model_name, "seconds": round(seconds, 2), **found.to_dict()}
         table.add_row(
-            name, " x ".join(map(str, shape)), model_name, str(found.n_true), str(found.n_pred),
+            name, "x".join(map(str, shape)), model_name, str(found.n_true), str(found.n_pred),
             f"{found.rq:.3f}", f"{found.sq:.3f}", f"{found.pq:.3f}", f"{seconds:.1f}",
         )  # fmt: skip
     with atomic_path(output / "scores.json") as beside:

@@ -104,19 +104,6 @@ def test_nuclei_are_found(shared_data: Path) -> None:
     assert total.pq > 0.5
 
 
-def test_nuclei_of_an_ovule_are_found(shared_data: Path) -> None:
-    pair = find_pairs(shared_data / "ovule-nuclei-3d" / "test")[0]
-    image, truth = read_image(pair.image), read_labels(pair.labels)
-    crop = tuple(slice(n // 2 - 32, n // 2 + 32) for n in image.data.shape)
-    labels = cleft.load_model("cells3d", device="cpu").segment(
-        image.data[crop], axes=image.axes, spacing=image.spacing
-    )
-    known = truth.data[crop]
-    assert np.unique(known).size > 5
-    assert 0.5 < labels.max() / np.unique(known[known > 0]).size < 2
-    assert cleft.score(known, labels).rq > 0.3
-
-
 def test_labels_of_a_real_image_do_not_depend_on_tiles(shared_data: Path) -> None:
     image = read_image(find_pairs(shared_data / "tcells" / "test")[0].image).data[:300, :340]
     model = cleft.load_model("cells2d", device="cpu")

@@ -153,7 +153,8 @@ def _pixels(name: str, width: Width, pixel: float | None) -> float:
         return float(length[1])
     if pixel is None:
         raise DataError(f"{name} is a length ({width}), but the pixel size is not known; pass spacing")
-    return max(1.0, float(length[1]) * MICROMETRES[length[2]] / pixel)
+    # rounded, because 0.6 / 0.2 falls short of 3
+    return max(1.0, round(float(length[1]) * MICROMETRES[length[2]] / pixel, 9))
 
 
 def _auto_gap(labels: Sequence[np.ndarray], spacings: Sequence[Spacing]) -> float:

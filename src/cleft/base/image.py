@@ -9,7 +9,7 @@ import numpy as np
 
 from cleft.base.errors import DataError
 
-__all__ = ["Image", "check_axes"]
+__all__ = ["Image", "as_image", "check_axes"]
 
 SPATIAL = "ZYX"
 
@@ -92,6 +92,39 @@ class Image:
     def channels_first(self) -> np.ndarray:
         """The pixels of ``standard()``: (C, *S)."""
         return self.standard().data
+
+
+def as_image(
+    array: np.ndarray | Image,
+    axes: str | None,
+    spacing: Sequence[float] | None,
+    source: str = "image",
+    such_as: str = "ZYX",
+) -> Image:
+    """An ``Image`` as it is, or one made of an array; two dimensions alone are YX.
+
+    Args:
+        array: any numeric dtype.
+        axes: of an array.
+        spacing: micrometres per pixel along each spatial axis of an array.
+        source: named in the message.
+        such_as: axes the message gives as an example.
+
+    Raises:
+        DataError: an array of other than two dimensions without axes.
+
+    Example:
+        >>> as_image(np.zeros((2, 3)), None, None).axes
+        'YX'
+    """
+    if isinstance(array, Image):
+        return array
+    array = np.asarray(array)
+    if axes is None and array.ndim != 2:
+        raise DataError(
+            f'{source}: an array of shape {array.shape} is ambiguous; pass axes, such as axes="{such_as}"'
+        )
+    return Image(array, axes or "YX", None if spacing is None else tuple(spacing), source)
 
 
 def check_axes(axes: str, shape: Sequence[int], source: str = "image") -> None:

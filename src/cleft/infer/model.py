@@ -12,7 +12,7 @@ from torch import nn
 
 from cleft.base.config import ModelCard
 from cleft.base.errors import DataError, ModelError
-from cleft.base.image import Image
+from cleft.base.image import Image, as_image
 from cleft.base.intensity import normalise
 from cleft.base.scale import enlarge, shrink
 from cleft.infer.predict import Finish, likeliest, predict, softmax
@@ -120,15 +120,7 @@ class Model:
         return enlarge(found, factors, image.spatial_shape)
 
     def _checked(self, image: np.ndarray | Image, axes: str | None, spacing: Sequence[float] | None) -> Image:
-        if not isinstance(image, Image):
-            array = np.asarray(image)
-            if axes is None and array.ndim != 2:
-                raise DataError(
-                    f"image: an array of shape {array.shape} is ambiguous; "
-                    f'pass axes, such as axes="{self.card.axes}"'
-                )
-            image = Image(array, axes or "YX", None if spacing is None else tuple(spacing))
-        image = _numbers(image)
+        image = _numbers(as_image(image, axes, spacing, such_as=self.card.axes))
         found = image.standard()
         if sorted(found.spatial_axes) != sorted(self.card.axes):
             raise ModelError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from cleft.base.config import TrainSettings
 from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.base.image import Image, as_image
 from cleft.base.intensity import normalise
 from cleft.io import check_pixels, find_pairs, read_image, read_labels
 from cleft.labels.check import check_pair, check_set
@@ -46,9 +46,9 @@ def load_examples(
     else:
         pairs = []
         for i, (x, y) in enumerate(data):
-            image = _as_image(x, axes, spacing, f"image {i}")
+            image = as_image(x, axes, spacing, f"image {i}")
             # labels have no channels, and lie as their image does
-            pairs.append((f"pair {i}", image, _as_image(y, image.spatial_axes, spacing, f"labels {i}")))
+            pairs.append((f"pair {i}", image, as_image(y, image.spatial_axes, spacing, f"labels {i}")))
     _check(pairs)
     return [
         Example(
@@ -102,16 +102,3 @@ def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Exa
         [e for i, e in enumerate(examples) if i not in chosen],
         [e for i, e in enumerate(examples) if i in chosen],
     )
-
-
-def _as_image(
-    array: np.ndarray | Image, axes: str | None, spacing: Sequence[float] | None, source: str
-) -> Image:
-    if isinstance(array, Image):
-        return array
-    array = np.asarray(array)
-    if axes is None and array.ndim != 2:
-        raise DataError(
-            f'{source}: an array of shape {array.shape} is ambiguous; pass axes, such as axes="ZYX"'
-        )
-    return Image(array, axes or "YX", None if spacing is None else tuple(spacing), source)

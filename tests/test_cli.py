@@ -465,6 +465,21 @@ def test_scores_of_two_files(cleft_says: Says, masks: tuple[Path, Path], tmp_pat
     assert list(written["images"]) == ["other name"]
 
 
+def test_an_image_may_be_named_like_a_summary(cleft_says: Says, masks: tuple[Path, Path]) -> None:
+    for folder in masks:
+        (folder / "a.tif").rename(folder / "mean.tif")
+    lines = [line.split() for line in cleft_says("score", *masks).out.splitlines()]
+    assert [line[0] for line in lines if len(line) > 5] == ["image", "b", "mean", "mean", "pooled"]
+
+
+def test_two_masks_of_one_name(cleft_says: Says, masks: tuple[Path, Path]) -> None:
+    truth, found = masks
+    np.save(truth / "a.npy", np.ones((64, 64), int))
+    said = cleft_says("score", truth, found)
+    assert said.code == 1
+    assert f"{truth}: found a.npy and a.tif, expected one file for a" in said.err
+
+
 def test_a_perfect_score(cleft_says: Says, masks: tuple[Path, Path]) -> None:
     said = cleft_says("score", masks[0], masks[0])
     assert {float(cell) for cell in table_rows(said.out)["pooled"]} == {1.0}

@@ -16,7 +16,16 @@ from rich.table import Table
 
 from cleft.base.errors import CleftError, DataError
 from cleft.base.image import Image
-from cleft.io import atomic_path, base_name, find_images, read_image, read_labels, write_image, write_labels
+from cleft.io import (
+    atomic_path,
+    base_name,
+    by_name,
+    find_images,
+    read_image,
+    read_labels,
+    write_image,
+    write_labels,
+)
 from cleft.io.overlay import write_overlay
 from cleft.io.synthetic import make_cells, random_settings
 from cleft.labels.markers import MarkerScores, score_markers
@@ -152,33 +161,31 @@ def score_files(truth: Path, prediction: Path, report: Path | None, axes: str | 
 
 
 def _matched(truth: Path, prediction: Path) -> dict[str, tuple[Path, Path]]:
-    if truth.is_file() and prediction.is_file():
+    """Truth and prediction by base name; two images given as such belong together whatever their names."""
+    true, found = find_images([truth]), find_images([prediction])
+    if true == [truth] and found == [prediction]:
         return {base_name(prediction): (truth, prediction)}
-    true = {base_name(p): p for p in find_images([truth])}
-    found = {base_name(p): p for p in find_images([prediction])}
-    missing = [name for name in true if name not in found]
+    named, others = by_name(true), by_name(found)
+    missing = [name for name in named if name not in others]
     if missing:
         raise DataError(
             f"{prediction}: no labels for {len(missing)} of {len(true)} masks: {', '.join(missing[:5])}"
         )
-    return {name: (path, found[name]) for name, path in true.items()}
+    return {name: (path, others[name]) for name, path in named.items()}
 
 
 def _table(rows: dict[str, Any], summary: dict[str, Any], columns: tuple[str, ...]) -> Table:
-    over = [] if "f1" in columns else [f"AP{round(100 * t)}" for t in SHOWN]
+    thresholds = [] if "f1" in columns else SHOWN
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("image", overflow="fold")
-    for title in (*(c.upper() for c in columns), *over):
+    for title in (*(c.upper() for c in columns), *(f"AP{round(100 * t)}" for t in thresholds)):
         table.add_column(title, justify="right", no_wrap=True)
-    everything = {**{name: value.to_dict() for name, value in rows.items()}, **summary}
-    for name, values in everything.items():
-        if name in summary and name == next(iter(summary)):
+    for i, (name, values) in enumerate([*((n, v.to_dict()) for n, v in rows.items()), *summary.items()]):
+        if i == len(rows):
             table.add_section()
-        cells = [f"{values[c]:.3f}" for c in columns]
-        if "ap" in values:
-            ap = {float(k): v for k, v in values["ap"].items()}
-            cells += [f"{ap[t]:.3f}" for t in SHOWN]
-        table.add_row(name, *cells)
+        ap = {float(t): v for t, v in values.get("ap", {}).items()}
+        cells = [*(values[c] for c in columns), *(ap[t] for t in thresholds)]
+        table.add_row(name, *(f"{cell:.3f}" for cell in cells))
     return table
 
 

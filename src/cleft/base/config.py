@@ -46,7 +46,7 @@ class NetSettings(Settings):
 class TrainSettings(Settings):
     """How a model is trained; every field is an option of ``cleft train`` or a line of its config file."""
 
-    steps: int = Field(3600, ge=1, description="training steps")
+    steps: int = Field(4500, ge=1, description="training steps")
     classes: Literal[3, 4] = Field(4, description="4 with the gap class (J4), 3 without (J3)")
     loss: Literal["jc", "ce", "dsc"] = Field("jc", description="cross entropy with J, alone, or with Dice")
     lam: float = Field(0.05, ge=0, description="weight of the J term")
@@ -59,7 +59,7 @@ class TrainSettings(Settings):
     )
     patch: tuple[Count, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
     batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of Adam")
     percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")
     held_out: float = Field(0.1, ge=0, le=0.5, description="share of images held out if no --val is given")
     checks: int = Field(20, ge=1, description="how often to validate and save")

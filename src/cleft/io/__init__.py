@@ -1,6 +1,6 @@
 """Floor 1: from disk to Image and back."""
 
-from cleft.io.pairs import Pair, base_name, find_images, find_pairs
+from cleft.io.pairs import Pair, base_name, by_name, find_images, find_pairs
 from cleft.io.read import check_pixels, read_image, read_labels
 from cleft.io.write import atomic_path, write_image, write_labels
 
@@ -8,6 +8,7 @@ __all__ = [
     "Pair",
     "atomic_path",
     "base_name",
+    "by_name",
     "check_pixels",
     "find_images",
     "find_pairs",

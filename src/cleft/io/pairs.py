@@ -10,7 +10,7 @@ from pathlib import Path
 from cleft.base.errors import DataError
 from cleft.io.zarr_store import is_zarr
 
-__all__ = ["Pair", "base_name", "find_images", "find_pairs"]
+__all__ = ["Pair", "base_name", "by_name", "find_images", "find_pairs"]
 
 READABLE = (".tif", ".tiff", ".btf", ".lsm", ".png", ".npy")
 # Paired all the same, so that the reader can say what is wrong with them.
@@ -118,7 +118,7 @@ def find_pairs(folder: str | Path) -> list[Pair]:
         )
     inner = [folder / "images", folder / "masks"]
     if all(path.is_dir() for path in inner):
-        images, masks = (_by_name(_listing(path, READABLE + REFUSED)) for path in inner)
+        images, masks = (by_name(_listing(path, READABLE + REFUSED)) for path in inner)
         return _matched(folder, images, masks)
     sequences = [path for path in _natural(folder.iterdir()) if path.name.isdigit() and _truths(path)]
     if sequences:
@@ -146,8 +146,16 @@ def _matched(folder: Path, images: dict[str, Path], masks: dict[str, Path]) -> l
     return [Pair(name, image, masks[name]) for name, image in images.items()]
 
 
-def _by_name(paths: Iterable[Path], suffixes: Sequence[str] = ()) -> dict[str, Path]:
-    """Paths by base name (less one of the suffixes); two of one name are refused."""
+def by_name(paths: Iterable[Path], suffixes: Sequence[str] = ()) -> dict[str, Path]:
+    """Paths by base name, less one of the suffixes.
+
+    Raises:
+        DataError: two of one name.
+
+    Example:
+        >>> by_name([Path("masks/a_masks.png")], ["_masks"])
+        {'a': PosixPath('masks/a_masks.png')}
+    """
     named: dict[str, Path] = {}
     for path in paths:
         name = base_name(path)
@@ -164,7 +172,7 @@ def _cellpose_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """Images and masks of a Cellpose folder by name; its other products are left out."""
     paths = [p for p in _listing(folder, READABLE + REFUSED) if not CELLPOSE_OTHERS.match(base_name(p))]
     masks = [path for path in paths if base_name(path).endswith(CELLPOSE_MASKS)]
-    return _by_name(p for p in paths if p not in masks), _by_name(masks, CELLPOSE_MASKS)
+    return by_name(p for p in paths if p not in masks), by_name(masks, CELLPOSE_MASKS)
 
 
 def _truths(sequence: Path) -> list[Path]:

@@ -20,7 +20,9 @@ __all__ = ["Plan", "choose_shrink", "level_extents", "make_plan"]
 
 # by the number of axes: edge of a patch in pixels, and how many such patches' pixels make a step
 PATCH = {2: (192, 2), 3: (48, 1)}
-COMFORT = 40  # pixels across a cell after shrinking: well within the network's reach
+# by the number of axes: pixels across a cell after shrinking. In a plane well within the network's reach;
+# in a volume a patch costs the cube of its edge and must still hold several cells
+COMFORT = {2: 40, 3: 16}
 COARSEST = 6  # pixels a patch keeps along its longest axis at the coarsest level
 SMALLEST_EDGE = 16  # of a patch, in pixels
 ENOUGH_IMAGES = 16  # to choose the widths of the classes from
@@ -82,10 +84,10 @@ def choose_shrink(examples: Sequence[Example], settings: TrainSettings) -> tuple
         if len(settings.shrink) != ndim or min(settings.shrink) < 1:
             raise DataError(f"shrink is {settings.shrink}, expected {ndim} whole numbers, at least 1")
         return settings.shrink
-    spacing = examples[0].spacing or (1.0,) * ndim
+    spacing = _median_spacing(examples) or (1.0,) * ndim
     mean = float(np.prod(spacing)) ** (1 / ndim)
     diameter = cell_diameter([e.labels for e in examples])
-    return tuple(max(1, round(diameter * mean / s / COMFORT)) for s in spacing)
+    return tuple(max(1, round(diameter * mean / s / COMFORT[ndim])) for s in spacing)
 
 
 def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tuple[int, ...]) -> Plan:
@@ -102,8 +104,7 @@ def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tupl
     labels, spacings = [e.labels for e in examples], [e.spacing for e in examples]
     some = slice(None, None, -(-len(examples) // ENOUGH_IMAGES))
     rule = choose_rule(labels[some], settings.classes, settings.k, settings.gap_radius, spacings[some])
-    known = [s for s in spacings if s is not None]
-    spacing = tuple(np.median(known, axis=0).tolist()) if known else None
+    spacing = _median_spacing(examples)
     ndim = labels[0].ndim
     net, patch = _shapes(examples, settings, spacing or (1.0,) * ndim)
     card = ModelCard(
@@ -127,6 +128,12 @@ def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tupl
     edge, at_once = PATCH[ndim]
     batch = settings.batch or max(1, round(at_once * edge**ndim / math.prod(patch)))
     return Plan(settings, card, rule, patch, batch, per_epoch=-(-settings.steps // settings.checks))
+
+
+def _median_spacing(examples: Sequence[Example]) -> tuple[float, ...] | None:
+    """Of the images that tell theirs."""
+    known = [e.spacing for e in examples if e.spacing is not None]
+    return tuple(np.median(known, axis=0).tolist()) if known else None
 
 
 def _shapes(

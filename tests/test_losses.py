@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import cleft
 from cleft.base.errors import DataError
-from cleft.losses.compare import LOSSES, CELoss, DSCLoss, make_loss
+from cleft.losses.compare import LOSSES, CELoss, DSCLoss, GapDecided, make_loss
 from cleft.losses.statistics import class_sums, flatten
 from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
 from references import losses as reference
@@ -291,6 +291,34 @@ def test_sums_are_those_of_one_hot() -> None:
     flat, known = flatten(logits, classes, 255)
     one_hot = nn.functional.one_hot(known, 5).double()
     torch.testing.assert_close(class_sums(flat, known), one_hot.T @ flat)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["1D", "2D", "3D"])
+@pytest.mark.parametrize("loss", EVERY, ids=NAMES)
+def test_gap_decided_adds_the_cross_entropy_of_three_classes(loss: nn.Module, shape: tuple[int, ...]) -> None:
+    logits, classes = batch(4, shape)
+    logits.requires_grad_()
+    decided = classes.clone()
+    decided[classes == 3] = 0
+    added = reference.cross_entropy(logits[:, :3], decided)
+    torch.testing.assert_close(GapDecided(loss, 0.3)(logits, classes), loss(logits, classes) + 0.3 * added)
+    assert torch.autograd.gradcheck(lambda z: GapDecided(loss, 0.3)(z, classes), logits)
+
+
+def test_gap_decided_of_three_classes_or_without_weight_is_the_loss_itself() -> None:
+    three, four = batch(3, (5, 6)), batch(4, (5, 6))
+    assert GapDecided(JCLoss())(*three) == JCLoss()(*three)
+    assert GapDecided(JCLoss(), 0)(*four) == JCLoss()(*four)
+
+
+def test_gap_decided_says_what_comes_next_in_a_gap() -> None:
+    """The loss of four classes has no opinion between background and touching there; the sum has."""
+    gap = torch.tensor([[3]])
+    next_background = torch.tensor([[[2.0], [0], [0], [9]]])
+    next_touching = torch.tensor([[[0.0], [0], [2], [9]]])
+    plain, decided = CELoss(), GapDecided(CELoss())
+    assert plain(next_background, gap) == plain(next_touching, gap)
+    assert decided(next_background, gap) < decided(next_touching, gap) - 1
 
 
 def test_made_by_name() -> None:

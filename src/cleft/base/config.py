@@ -50,6 +50,7 @@ class TrainSettings(Settings):
     classes: Literal[3, 4] = Field(4, description="4 with the gap class (J4), 3 without (J3)")
     loss: Literal["jc", "ce", "dsc"] = Field("jc", description="cross entropy with J, alone, or with Dice")
     lam: float = Field(0.05, ge=0, description="weight of the J term")
+    gap_decided: float = Field(1.0, ge=0, description="weight of cross entropy with gap as background")
     width: int = Field(32, ge=4, le=128, description="features of the first level")
     levels: int = Field(5, ge=3, le=6, description="resolution levels of the U-Net")
     k: float | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -40,11 +41,11 @@ def load_tiff(path: Path) -> Stored:
         RuntimeError: its compressed data are damaged.
     """
     with _no_silent_damage(), tifffile.TiffFile(path) as tif:
-        series = list(tif.series)
+        series = _whole_series(tif)
         _check_complete(tif, series)
         first = series[0]
         page = first.keyframe
-        axes, shape = first.get_axes(squeeze=False), first.get_shape(squeeze=False)
+        axes, shape = _axes_and_shape(first)
         planes = [s.asarray().reshape(shape) for s in series]
         data = np.stack(planes) if len(planes) > 1 else planes[0][None]
         # Samples last is how colour is stored; planes of samples may be any stack that a writer took for RGB.
@@ -61,14 +62,26 @@ def load_tiff(path: Path) -> Stored:
         )
 
 
-def _check_complete(tif: tifffile.TiffFile, series: list[tifffile.TiffPageSeries]) -> None:
+def _whole_series(tif: tifffile.TiffFile) -> list[Any]:
+    """The series with their axes of length 1, which tifffile must be asked for since 2026.5.2."""
+    return list(tif.series(squeeze=False) if callable(tif.series) else tif.series)
+
+
+def _axes_and_shape(series: Any) -> tuple[str, tuple[int, ...]]:
+    """With the axes of length 1, which tifffile before 2026.5.2 gives only by these methods."""
+    if hasattr(series, "get_axes"):
+        return series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    return series.axes, series.shape
+
+
+def _check_complete(tif: tifffile.TiffFile, series: list[Any]) -> None:
     """Refuse what tifffile would read as zeros or as fewer planes than the metadata promise."""
     if not series:
         raise ValueError("no image in it")
     for flag, kind in ((tif.is_ome, "ome"), (tif.is_imagej, "imagej")):
         if flag and series[0].kind != kind:
             raise ValueError(f"its {kind} metadata don't fit the {len(tif.pages)} pages found")
-    kinds = {(s.get_shape(squeeze=False), s.get_axes(squeeze=False), s.dtype) for s in series}
+    kinds = {(_axes_and_shape(s), s.dtype) for s in series}
     if len(kinds) > 1:
         shapes = ", ".join(str(s.shape) for s in series[:5])
         raise ValueError(

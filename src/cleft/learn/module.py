@@ -18,7 +18,7 @@ from cleft.model.unet import memory_format
 
 __all__ = ["Learner", "segment_whole"]
 
-SETTLED = 0.4  # share of the steps after which the statistics of batch normalisation are kept
+SETTLED = 0.7  # share of the steps after which the statistics of batch normalisation are kept
 
 
 class Learner(lightning.LightningModule):
@@ -63,17 +63,17 @@ class Learner(lightning.LightningModule):
         checkpoint["about"] = self.about
 
     def on_train_epoch_start(self) -> None:
+        self._waited, self._started = 0.0, time.perf_counter()
+        self._since = self._started
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._waited += time.perf_counter() - self._since
         if self.trainer.global_step >= SETTLED * self.steps:
             # from here on as at prediction: a batch of one or two patches has statistics of its own,
             # and a network that relies on them is another one where they are replaced by the average
             for layer in self.net.modules():
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     layer.eval()
-        self._waited, self._started = 0.0, time.perf_counter()
-        self._since = self._started
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self._waited += time.perf_counter() - self._since
 
     def on_train_batch_end(self, *_: Any) -> None:
         self._since = time.perf_counter()

@@ -21,6 +21,8 @@ from cleft.learn.progress import ProgressBar
 
 __all__ = ["make_loader", "make_trainer"]
 
+LONGEST_GRADIENT = 1.0  # one odd patch must not undo what others taught
+
 
 def make_loader(examples: Sequence[Example], plan: Plan, trainer: lightning.Trainer, done: int) -> DataLoader:
     """Batches of patches from a process (on a card: several) of its own.
@@ -71,10 +73,10 @@ def make_trainer(
     trainer = lightning.Trainer(
         # no max_steps: with it Lightning resumes within the epoch that had ended; the learner stops it
         max_epochs=-(-settings.steps // plan.per_epoch), limit_train_batches=plan.per_epoch,
-        precision=_precision(plan), callbacks=callbacks, plugins=[SafeCheckpoints()],
-        logger=_loggers(run, log, settings.tensorboard), log_every_n_steps=plan.per_epoch,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        num_sanity_val_steps=0, deterministic="warn", benchmark=False,
+        precision=_precision(plan), gradient_clip_val=LONGEST_GRADIENT,
+        callbacks=callbacks, plugins=[SafeCheckpoints()], logger=_loggers(run, log, settings.tensorboard),
+        log_every_n_steps=plan.per_epoch, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, num_sanity_val_steps=0, deterministic="warn", benchmark=False,
     )  # fmt: skip
     return trainer, best
 

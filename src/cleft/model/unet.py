@@ -14,6 +14,7 @@ from cleft.base.config import NetSettings
 __all__ = ["make_unet", "memory_format", "net_reach", "net_stride", "strides_for"]
 
 KERNEL = 3
+MOMENTUM = 0.02  # of batch normalisation's averages: over some fifty steps, since one or two patches are few
 
 
 def strides_for(spacing: Sequence[float], levels: int) -> tuple[tuple[int, ...], ...]:
@@ -68,7 +69,7 @@ def make_unet(settings: NetSettings) -> nn.Module:
         strides=[1, *settings.strides],
         upsample_kernel_size=settings.strides,
         filters=[settings.width << level for level in range(levels)],
-        norm_name="batch",
+        norm_name=("batch", {"momentum": MOMENTUM}),
         act_name="relu",
     )
 

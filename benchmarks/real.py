@@ -30,13 +30,13 @@ from cleft.model.file import read_card
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 
-# what each set needs beside the defaults; steps so that a run takes 10 to 30 minutes on two cores
+# what each set needs beside the defaults; steps so that a run takes 10 to 40 minutes on one core
 SETS = {
-    "tcells": "",
-    "nuclei-dsb": "--steps 1500",
-    "dic-hela-weak": "--steps 2000",
-    "gland-3d": "--steps 2000 --axes ZYX",
-    "ovule-nuclei-3d": "--steps 1500",
+    "tcells": "--steps 3600",
+    "nuclei-dsb": "--steps 2200",
+    "dic-hela-weak": "--steps 1500",
+    "gland-3d": "--width 16 --steps 5000 --axes ZYX",
+    "ovule-nuclei-3d": "--width 16 --steps 2000",
 }
 CROP = 256  # pixels of a picture's side
 

@@ -70,7 +70,7 @@ def same_weights(a: nn.Module, b: nn.Module) -> bool:
 
 def test_the_loss_falls_and_a_model_is_written(ndim: int, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "m.safetensors"
-    settings = tiny(ndim, steps=40, checks=4, learning_rate=0.01)
+    settings = tiny(ndim, steps=80, checks=4, learning_rate=0.01)
     model = train(made(ndim), path, val=made(ndim, 1, 9), **settings)
     losses = column(path.parent / "m.run" / "log", "loss")
     assert len(losses) == 4
@@ -113,7 +113,7 @@ def test_every_check_is_logged(ndim: int, tmp_path: Path) -> None:
 def test_the_model_kept_is_the_one_of_the_best_check(tmp_path: Path) -> None:
     """Its score is the best in the log, and it still reaches it on the same images."""
     check = made(2, 1, 9)
-    settings = tiny(2, steps=40, checks=8, learning_rate=0.02)
+    settings = tiny(2, steps=160, checks=8, learning_rate=0.01)
     model = train(made(2), tmp_path / "m.safetensors", val=check, **settings)
     seen = column(tmp_path / "m.run" / "log", "val_pq")
     assert len(seen) == 8

@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from cleft.base.errors import DataError
 from cleft.labels.classes import CELL, TOUCHING, ClassRule, classes_by_rule
-from cleft.labels.instances import METHODS, classes_to_labels, most_likely, to_labels
+from cleft.labels.instances import METHODS, classes_to_labels, drop_small, most_likely, to_labels
+from cleft.labels.scores import score
 from references import instances as reference
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -224,3 +225,37 @@ def test_refuses_what_holds_no_classes(shape: tuple[int, ...]) -> None:
 def test_refuses_an_unknown_method() -> None:
     with pytest.raises(DataError, match='method is "best", expected one of map'):
         to_labels(np.zeros((3, 4, 4)), "best")  # type: ignore[arg-type]
+
+
+# drop_small
+
+
+def test_small_finds_inside_the_image_are_dropped(ndim: int) -> None:
+    labels = np.zeros((12,) * ndim, np.uint32)
+    for number, (corner, side) in enumerate([(0, 1), (2, 2), (5, 1), (7, 3), (11, 1)], start=1):
+        labels[(slice(corner, corner + side),) * ndim] = number
+    # 1 and 5 are at the border; 2 has just half of the smallest, 3 less
+    left = drop_small(labels, 2 * 2**ndim)
+    assert left.dtype == np.uint32
+    assert left.max() == 4
+    for before, after in ((1, 1), (2, 2), (3, 0), (4, 3), (5, 4)):
+        assert np.all(left[labels == before] == after)
+    assert np.array_equal(left > 0, (labels > 0) & (labels != 3))
+
+
+@pytest.mark.parametrize("smallest", [0, 1, 2])
+def test_nothing_is_smaller_than_a_pixel(ndim: int, smallest: int) -> None:
+    labels = np.random.default_rng(0).permutation(8**ndim).reshape((8,) * ndim).astype(np.uint32)
+    assert np.array_equal(drop_small(labels, smallest), labels)
+    nothing = np.zeros((0, *(4,) * (ndim - 1)), np.uint32)
+    assert drop_small(nothing, smallest).shape == nothing.shape
+
+
+def test_what_is_dropped_could_match_no_cell(rng: np.random.Generator) -> None:
+    """Of a true cell of any size from the smallest on, it covers less than half."""
+    for _ in range(50):
+        truth, found = np.zeros((2, 12, 12), np.uint32)
+        truth[2:6, 2:6] = 1
+        found[2 : 2 + rng.integers(1, 5), 2 : 2 + rng.integers(1, 5)] = 1
+        if drop_small(found, 16).max() == 0:
+            assert score(truth, found).tp == 0

@@ -13,7 +13,7 @@ from skimage.measure import label
 from cleft.base.errors import CleftError, DataError, ModelError
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
-from cleft.labels.instances import METHODS, classes_to_labels, to_labels
+from cleft.labels.instances import METHODS, classes_to_labels, drop_small, inner_sizes, to_labels
 from cleft.model.file import write_model
 from cleft.model.zoo import find_model, shipped_models
 
@@ -81,6 +81,20 @@ def test_labels_come_back_in_the_order_of_the_image(hand_model: Maker, axes: str
     labels = hand_model(3).segment(image, axes=axes, spacing=(1, 1, 1))
     np.testing.assert_array_equal(labels > 0, image)
     np.testing.assert_array_equal(labels, truth(3).transpose(order))
+
+
+def test_finds_far_smaller_than_any_cell_learnt_from_are_dropped(hand_model: Maker, ndim: int) -> None:
+    image = Image(bright(ndim), "ZYX"[-ndim:])
+    cells = truth(ndim).astype(np.uint32)
+    sizes = inner_sizes(cells)
+    assert (sizes > 0).any()
+    too_large = 2 * int(sizes.max()) + 1
+    model = hand_model(ndim, smallest_cell=too_large)
+    expected = drop_small(cells, too_large)
+    assert expected.max() < cells.max()
+    np.testing.assert_array_equal(model.segment(image), expected)
+    np.testing.assert_array_equal(model.segment(image, smallest=0), cells)
+    np.testing.assert_array_equal(hand_model(ndim).segment(image, smallest=too_large), expected)
 
 
 def test_a_plane_of_x_and_y(hand_model: Maker) -> None:

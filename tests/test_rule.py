@@ -9,7 +9,7 @@ import cleft
 from cleft.base.errors import DataError
 from cleft.io.synthetic import CellSettings, make_cells
 from cleft.labels.classes import ClassRule, classes_by_rule
-from cleft.labels.rule import ENOUGH_CEILING, ceiling, cell_diameter, choose_rule, to_classes
+from cleft.labels.rule import ENOUGH_CEILING, ceiling, cell_diameter, choose_rule, smallest_cell, to_classes
 from cleft.labels.scores import score
 
 
@@ -224,6 +224,25 @@ def test_the_ceiling_does_not_depend_on_the_numbers_of_cells(seed: int, k: int, 
     other = np.concatenate([[0], order * 3])[labels]
     rule = ClassRule(4, k, 2)
     assert ceiling([other], rule, [None]).pq == pytest.approx(ceiling([labels], rule, [None]).pq)
+
+
+# smallest_cell
+
+
+def test_the_smallest_cell_of_those_inside(ndim: int) -> None:
+    large, small = squares(6, 2, ndim), squares(3, 2, ndim)
+    assert smallest_cell([large]) == 6**ndim
+    assert 3**ndim <= smallest_cell([large, small]) < 6**ndim
+    small[small > 0] = -1
+    assert smallest_cell([large, small]) == 6**ndim
+    assert smallest_cell([large[(slice(4, -4),) * ndim], small]) == 6**ndim  # only the middle one is whole
+    assert smallest_cell([np.ones((3,) * ndim, int)]) == smallest_cell([]) == 0
+
+
+def test_one_slip_among_a_hundred_cells_is_no_cell() -> None:
+    many = squares(4, 2, 2, count=11)
+    many[0, 0], many[1, 1] = 0, 500
+    assert smallest_cell([many]) == 16
 
 
 # cell_diameter

@@ -91,6 +91,10 @@ def segment(
     spacing: Spacing = None,
     method: Annotated[str, typer.Option(help="map, biased, threshold or watershed.")] = "map",
     tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
+    smallest: Annotated[
+        float | None,
+        typer.Option(min=0, help="Pixels of the smallest cell; by default the model's, 0 keeps all."),
+    ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write them too.")] = False,
     overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with outlines.")] = False,
     device: Device = "auto",
@@ -103,7 +107,7 @@ def segment(
     if method not in METHODS:
         raise CleftError(f'method is "{method}", expected one of {", ".join(METHODS)}')
     options = SegmentOptions(
-        output, axes, _numbers(spacing), method, _integers(tile), probabilities, overlays
+        output, axes, _numbers(spacing), method, _integers(tile), smallest, probabilities, overlays
     )
     failed = segment_files(load_model(model, device), inputs, options, said)
     if failed:

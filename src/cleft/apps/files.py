@@ -46,6 +46,7 @@ class SegmentOptions:
     spacing: tuple[float, ...] | None = None
     method: Any = "map"
     tile: tuple[int, ...] | None = None
+    smallest: float | None = None
     probabilities: bool = False
     overlays: bool = False
 
@@ -106,7 +107,7 @@ def _label_names(paths: Sequence[Path], output: Path) -> list[str]:
 
 def _segment_file(model: Any, path: Path, name: str, options: SegmentOptions) -> int:
     image = read_image(path, options.axes, options.spacing)
-    labels = model.segment(image, method=options.method, tile=options.tile)
+    labels = model.segment(image, method=options.method, tile=options.tile, smallest=options.smallest)
     write_labels(options.output / f"{name}.tif", labels, image.spatial_axes, image.spacing)
     if options.probabilities:
         found = model.probabilities(image, tile=options.tile)

@@ -90,6 +90,7 @@ class ModelCard(Settings):
     gap_radius: float = Field(description="gap ball, in pixels after shrinking")
     percentiles: tuple[float, float]
     cell_diameter: float = Field(description="median diameter of the training cells, in pixels of the image")
+    smallest_cell: float = Field(0.0, description="pixels of the image; finds of less than half are dropped")
     ceiling_pq: float = Field(description="PQ of labels -> classes -> labels on the training labels")
     trained_on: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)

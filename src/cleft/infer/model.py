@@ -17,7 +17,7 @@ from cleft.base.intensity import normalise
 from cleft.base.scale import enlarge, shrink
 from cleft.infer.predict import Finish, likeliest, predict, softmax
 from cleft.io.read import check_pixels
-from cleft.labels.instances import Method, classes_to_labels, to_labels
+from cleft.labels.instances import Method, classes_to_labels, drop_small, to_labels
 from cleft.model.file import read_model
 from cleft.model.zoo import find_model
 
@@ -51,6 +51,7 @@ class Model:
         method: Method = "map",
         tile: Sequence[int] | None = None,
         progress: Progress = lambda done, of: None,
+        smallest: float | None = None,
     ) -> np.ndarray:
         """One label per cell.
 
@@ -61,6 +62,9 @@ class Model:
             method: ``"map"`` (default), ``"biased"``, ``"threshold"`` or ``"watershed"``; see ``to_labels``.
             tile: extent along each axis; changes memory and speed, not labels.
             progress: called with tiles done and tiles in all.
+            smallest: pixels of the smallest cell; what has less than half of them and doesn't touch the
+                image's border is dropped. ``None`` is that of the cells the model learnt from
+                (``card.smallest_cell``), 0 keeps everything.
 
         Returns:
             (*S) uint32 in the order of the image's spatial axes, 0 background, 1 to the number of cells.
@@ -84,6 +88,7 @@ class Model:
         else:
             probabilities = self._predict(standard, softmax, tile, progress)
             labels = to_labels(probabilities, method, standard.spacing)
+        labels = drop_small(labels, self.card.smallest_cell if smallest is None else smallest)
         return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
 
     def probabilities(

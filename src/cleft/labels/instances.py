@@ -12,7 +12,7 @@ import numpy as np
 from cleft.base.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING, neighbour_steps
 
-__all__ = ["METHODS", "Method", "classes_to_labels", "most_likely", "to_labels"]
+__all__ = ["METHODS", "Method", "classes_to_labels", "drop_small", "inner_sizes", "most_likely", "to_labels"]
 
 Method = Literal["map", "biased", "threshold", "watershed"]
 METHODS: tuple[Method, ...] = ("map", "biased", "threshold", "watershed")
@@ -127,6 +127,52 @@ def classes_to_labels(classes: np.ndarray, spacing: Sequence[float] | None = Non
         isotropic = (1.0,) * labels.ndim
         _grow_into(labels, classes == TOUCHING, isotropic if spacing is None else spacing)
     return labels
+
+
+def inner_sizes(labels: np.ndarray) -> np.ndarray:
+    """The size of each cell that doesn't touch the image's border, which may cut it.
+
+    Args:
+        labels: (*S) integer, -1 not annotated.
+
+    Returns:
+        (m + 1,) pixels by label; 0 for background, for absent labels and for cells at the border.
+
+    Example:
+        >>> inner_sizes(np.array([[0, 0, 0, 0], [0, 1, 2, 2], [0, 0, 0, 0]]))
+        array([0, 1, 0])
+    """
+    sizes = np.bincount(np.maximum(labels, 0).reshape(-1), minlength=1)
+    sizes[0] = 0
+    if labels.size:
+        for axis in range(labels.ndim):
+            for end in (0, -1):
+                sizes[np.maximum(labels.take(end, axis), 0)] = 0
+    return sizes
+
+
+def drop_small(labels: np.ndarray, smallest: float) -> np.ndarray:
+    """The labels without those less than half as large as the smallest cell; those at the border stay.
+
+    With less than half of its pixels no cell is matched: its IoU is below 0.5.
+
+    Args:
+        labels: (*S) unsigned integer, 1 to m.
+        smallest: pixels of the smallest cell there is.
+
+    Returns:
+        (*S) of the same type, 1 to the number of cells left.
+
+    Example:
+        >>> drop_small(np.array([[0, 0, 0, 0], [0, 1, 0, 2], [0, 0, 0, 0]], np.uint32), 3)
+        array([[0, 0, 0, 0],
+               [0, 0, 0, 1],
+               [0, 0, 0, 0]], dtype=uint32)
+    """
+    sizes = inner_sizes(labels)
+    keep = (sizes == 0) | (2 * sizes >= smallest)
+    keep[0] = False
+    return np.where(keep, np.cumsum(keep), 0).astype(labels.dtype)[labels]
 
 
 def _components(mask: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from cleft.learn.progress import ProgressBar
 from cleft.learn.trainer import make_loader, make_trainer
 from cleft.losses.compare import GapDecided, make_loss
 from cleft.model.file import write_model
-from cleft.model.unet import make_unet, net_stride
+from cleft.model.unet import make_unet
 
 __all__ = ["fit"]
 
@@ -93,7 +93,7 @@ def _learner(plan: Plan, about: dict[str, Any]) -> Learner:
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
     net = make_unet(plan.card.net)
     loss = GapDecided(make_loss(settings.loss, settings.lam), settings.gap_decided)
-    learner = Learner(net, loss, settings.steps, settings.learning_rate, net_stride(plan.card.net))
+    learner = Learner(net, loss, plan)
     learner.about = {**settings.model_dump(mode="json"), **about}
     return learner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cleft.labels.instances import classes_to_labels, most_likely
+from cleft.labels.instances import classes_to_labels, drop_small, most_likely
 from cleft.labels.scores import score
 from cleft.learn.dataset import Example
-from cleft.model.unet import memory_format
+from cleft.learn.plan import Plan
+from cleft.model.unet import memory_format, net_stride
 
 __all__ = ["Learner", "segment_whole"]
 
@@ -27,17 +29,16 @@ class Learner(lightning.LightningModule):
     Args:
         net: (N, C, *S) to logits (N, K, *S).
         loss: (logits, classes) to ().
-        steps: of the whole training, for the learning rate's course.
-        learning_rate: at its peak.
-        stride: the multiple each axis of the network's input must be.
+        plan: for the steps, the peak learning rate, and what the network's input and its cells must be.
     """
 
-    def __init__(
-        self, net: nn.Module, loss: nn.Module, steps: int, learning_rate: float, stride: tuple[int, ...]
-    ) -> None:
+    def __init__(self, net: nn.Module, loss: nn.Module, plan: Plan) -> None:
         super().__init__()
+        stride = net_stride(plan.card.net)
         self.net = net.to(memory_format=memory_format(len(stride)))  # type: ignore[call-overload]
-        self.loss, self.steps, self.learning_rate, self.stride = loss, steps, learning_rate, stride
+        self.loss, self.stride = loss, stride
+        self.steps, self.learning_rate = plan.settings.steps, plan.settings.learning_rate
+        self.smallest = plan.card.smallest_cell / math.prod(plan.card.shrink)
         self._waited, self._since, self._started = 0.0, 0.0, 0.0
         self.about: dict[str, Any] = {}  # kept in checkpoints, so that another training isn't resumed
 
@@ -49,7 +50,7 @@ class Learner(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Example, _: int) -> None:
-        labels = segment_whole(self.net, batch, self.stride, self.device)
+        labels = drop_small(segment_whole(self.net, batch, self.stride, self.device), self.smallest)
         self.log("val_pq", score(batch.labels, labels).pq, prog_bar=True, batch_size=1, sync_dist=True)
 
     def configure_optimizers(self) -> Any:

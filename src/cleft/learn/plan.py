@@ -12,7 +12,7 @@ import numpy as np
 from cleft.base.config import ModelCard, NetSettings, TrainSettings
 from cleft.base.errors import DataError
 from cleft.labels.classes import ClassRule
-from cleft.labels.rule import ceiling, cell_diameter, choose_rule
+from cleft.labels.rule import ceiling, cell_diameter, choose_rule, smallest_cell
 from cleft.learn.dataset import Example
 from cleft.model.unet import net_stride, strides_for
 
@@ -118,6 +118,7 @@ def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tupl
         licence=settings.licence,
         percentiles=settings.percentiles,
         cell_diameter=cell_diameter(labels) * float(np.prod(shrink)) ** (1 / ndim),
+        smallest_cell=smallest_cell(labels) * math.prod(shrink),
         ceiling_pq=ceiling(labels[some], rule, spacings[some]).pq,
         trained_on={
             "images": len(examples),

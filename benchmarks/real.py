@@ -38,7 +38,8 @@ SETS = {
     "gland-3d": "--width 16 --steps 5000 --axes ZYX",
     "ovule-nuclei-3d": "--width 16 --steps 2000",
 }
-CROP = 256  # pixels of a picture's side
+CROP = 256  # pixels of a picture's side at least
+CELLS = 5  # cells along it at least
 
 
 def main() -> None:
@@ -78,7 +79,8 @@ def measure(name: str, extra: list[str], models: Path) -> None:
     out = ROOT / "docs" / "results" / f"{name}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
-    draw(name, test, found, axes[1] if axes else None)
+    crop = max(CROP, round(CELLS * read_card(model).cell_diameter))
+    draw(name, test, found, axes[1] if axes else None, crop)
 
 
 def scored(command: list[str], report: Path) -> dict:
@@ -86,13 +88,13 @@ def scored(command: list[str], report: Path) -> dict:
     return json.loads(report.read_text())
 
 
-def draw(name: str, test: Path, found: Path, axes: str | None) -> None:
+def draw(name: str, test: Path, found: Path, axes: str | None, crop: int) -> None:
     """The middle of the first test image: image, truth, found."""
     path = sorted((test / "images").iterdir())[0]
     image = read_image(path, axes)
     base = path.name.removesuffix(".tif").removesuffix(".ome")
     truth, labels = read_labels(test / "masks" / path.name, axes), read_labels(found / f"{base}.tif", axes)
-    middle = tuple(slice(max(0, (n - CROP) // 2), (n + CROP) // 2) for n in image.spatial_shape)
+    middle = tuple(slice(max(0, (n - crop) // 2), (n + crop) // 2) for n in image.spatial_shape)
     cut = Image(np.ascontiguousarray(image.data[middle]), image.axes, image.spacing, image.source)
     write_overlay(ROOT / "docs" / "images" / f"{name}.png", cut, labels.data[middle], truth.data[middle])
 

@@ -36,6 +36,7 @@ OVULE = {"width": 16, "steps": 350}
 TRIALS = {
     **{f"learning_rate={r}": {**CELLS, "learning_rate": r} for r in (0.001, 0.003, 0.01)},
     "batch=4": {**CELLS, "batch": 4, "steps": 500},
+    **{f"gap_decided={w}": {**CELLS, "gap_decided": w} for w in (0, 0.25, 1)},
     **{f"k={k}": {**CELLS, "k": k} for k in (1, 2, 3, 4)},
     **{f"lam={lam}": {**CELLS, "lam": lam} for lam in (0, 0.2, 0.5)},
     **{f"ovule shrink={s}": {**OVULE, "shrink": s} for s in ((1, 1, 1), (1, 2, 2))},

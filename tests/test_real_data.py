@@ -101,7 +101,15 @@ def test_nuclei_are_found(shared_data: Path) -> None:
     assert len(scores) == 3
     total = pool(scores)
     assert total.n_true > 20
-    assert total.pq > 0.5
+    assert total.pq > 0.6
+
+
+def test_nuclei_of_a_stack_are_found(shared_data: Path) -> None:
+    (pair,) = find_pairs(shared_data / "ovule-nuclei-3d" / "test")
+    image, truth = read_image(pair.image), read_labels(pair.labels)
+    found = cleft.score(truth.data, cleft.load_model("cells3d", device="cpu").segment(image))
+    assert found.n_true == 32
+    assert found.pq > 0.4
 
 
 def test_labels_of_a_real_image_do_not_depend_on_tiles(shared_data: Path) -> None:

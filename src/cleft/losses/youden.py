@@ -64,7 +64,7 @@ class JLoss(nn.Module):
             return pairwise_j(sums, counts, _matrix(self.get_buffer("lam"), k))
 
 
-class JCLoss(nn.Module):
+class JCLoss(JLoss):
     """Cross entropy plus Youden's J: trains imbalanced classes without class weights.
 
     Args:
@@ -90,9 +90,7 @@ class JCLoss(nn.Module):
     """
 
     def __init__(self, lam: Lambda = 0.05, ignore_index: int = 255) -> None:
-        super().__init__()
-        self.register_buffer("lam", torch.as_tensor(lam, dtype=torch.float64), persistent=False)
-        self.ignore_index = ignore_index
+        super().__init__(lam, ignore_index)
 
     def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):

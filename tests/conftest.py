@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # before anything imports Triton, as torch and MONAI do when they please: its kernels run as numpy
+    os.environ["TRITON_INTERPRET"] = "1"
 
 from cleft.base.config import ModelCard, NetSettings
 

@@ -15,6 +15,7 @@ import tifffile
 import yaml
 
 import cleft
+from cleft.base.config import LOSSES
 from cleft.base.image import Image
 from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
 from cleft.labels.markers import score_markers
@@ -554,8 +555,13 @@ def test_info_is_the_card(cleft_says: Says, hand_file: Files, hand_model: Callab
     assert yaml.safe_load(said.out) == hand_model(ndim).card.model_dump(mode="json")
 
 
-def test_info_without_a_model_lists_those_that_ship(cleft_says: Says) -> None:
-    assert cleft_says("info").out == "cells2d\ncells3d\n"
+def test_info_without_a_model_lists_those_that_ship_and_the_losses(cleft_says: Says) -> None:
+    models, losses = cleft_says("info").out.split("\n\n")
+    assert models == "cells2d\ncells3d"
+    heading, *lines = losses.splitlines()
+    assert heading == "losses, for cleft train --loss:"
+    assert [line.split(maxsplit=1) for line in lines] == [list(pair) for pair in LOSSES.items()]
+    assert all(name in cleft_says("train", "--help").out for name in LOSSES)
     card = yaml.safe_load(cleft_says("info", "cells3d").out)
     assert card["axes"] == "ZYX"
 

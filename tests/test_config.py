@@ -42,7 +42,7 @@ def test_every_setting_survives_a_file(file: Path) -> None:
         ("steps: many", "steps is 'many': input should be a valid integer"),
         ("steps: 0", "steps is 0: input should be greater than or equal to 1"),
         ("classes: 5", "classes is 5: input should be 3 or 4"),
-        ("loss: mse", "loss is 'mse': input should be 'jc', 'ce' or 'dsc'"),
+        ("loss: mse", "loss is 'mse': input should be 'jc', 'j', 'ce', '"),
         ("lam: -1", "lam is -1: input should be greater than or equal to 0"),
         ("levels: 2", "levels is 2: input should be greater than or equal to 3"),
         ("k: wide", "k is 'wide': "),

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from cleft.io.synthetic import CellSettings, make_cells
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
+from cleft.labels.weights import WEIGHT_MAPS, balance_weights
 from cleft.learn.dataset import Example, Patches, PatchSampler
 
 RULE = ClassRule(4, 2, 3)
@@ -172,6 +173,43 @@ def test_classes_fit_the_image_they_come_with(ndim: int) -> None:
             agree.append((image[0][classes == CELL].mean() > image[0][classes == 0].mean() + 0.4).item())
     assert len(agree) >= 8
     assert np.mean(agree) > 0.9
+
+
+@pytest.mark.parametrize("name", WEIGHT_MAPS)
+def test_weights_come_with_the_same_patches(name: str, ndim: int) -> None:
+    plain, weighed = patches(ndim), patches(ndim)
+    weighed.weigh = WEIGHT_MAPS[name]
+    emphasis = []
+    for i in range(6):
+        image, classes, weights = weighed[i]
+        for a, b in zip(plain[i], (image, classes), strict=True):
+            assert torch.equal(a, b)
+        assert (weights.shape, weights.dtype) == (classes.shape, torch.float32)
+        assert torch.equal(weights == 0, classes == IGNORE)
+        emphasis += (weights[classes == TOUCHING] > 5).tolist()
+    assert np.mean(emphasis) > 0.9
+
+
+def test_weights_see_beyond_the_patch_and_nothing_outside_the_image() -> None:
+    """They are made of what the classes are made of, and then cut."""
+    seen = []
+
+    def watch(labels: np.ndarray, classes: np.ndarray, spacing: object) -> np.ndarray:
+        seen.append((labels, classes, spacing))
+        return balance_weights(classes)
+
+    made = Patches([example((20, 24))], RULE, (16, 16), 0, watch)
+    made.examples[0].spacing = (0.5, 0.5)
+    _, classes, weights = made[1]
+    (labels, wide, spacing), margin = seen[0], made._margin(made.examples[0])
+    middle = tuple(slice(m, m + 16) for m in margin)
+    assert labels.shape == wide.shape == tuple(16 + 2 * m for m in margin)
+    assert spacing == (0.5, 0.5)
+    assert (labels[labels < 0] == -2).all()
+    assert (wide[labels < 0] == IGNORE).all()
+    assert (labels < 0).any()
+    np.testing.assert_array_equal(classes, wide[middle])
+    np.testing.assert_array_equal(weights, balance_weights(wide)[middle])
 
 
 def test_three_classes_have_no_gap(ndim: int) -> None:

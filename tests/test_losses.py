@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 import cleft
 from cleft.base.errors import DataError
-from cleft.losses.compare import LOSSES, CELoss, DSCLoss, GapDecided, make_loss
-from cleft.losses.statistics import class_sums, flatten
-from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
+from cleft.losses.pixelwise import CELoss
+from cleft.losses.statistics import masked, plain_statistics
+from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss, strength_at
 from references import losses as reference
 
 SHAPES = [(7,), (3, 4), (2, 3, 2)]
-EVERY = [JLoss(0.7), JCLoss(0.7), CELoss(), DSCLoss()]
-NAMES = ["j", "jc", "ce", "dsc"]
+EVERY = [JLoss(0.7), JCLoss(0.7)]  # what every loss must keep is in test_company
+NAMES = ["j", "jc"]
 
 
 def batch(
@@ -28,16 +28,6 @@ def batch(
     classes = torch.randint(0, n_classes, (2, *shape), generator=source)
     classes[torch.rand(classes.shape, generator=source) < 0.2] = 255
     return logits, classes
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=["1D", "2D", "3D"])
-@pytest.mark.parametrize("n_classes", [2, 3, 4, 7])
-@pytest.mark.parametrize("loss", EVERY, ids=NAMES)
-def test_gradients_are_those_of_the_value(loss: nn.Module, n_classes: int, shape: tuple[int, ...]) -> None:
-    logits, classes = batch(n_classes, shape)
-    assert (classes == 255).any()
-    logits.requires_grad_()
-    assert torch.autograd.gradcheck(lambda z: loss(z, classes), logits)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["1D", "2D", "3D"])
@@ -122,47 +112,8 @@ def test_lambda_is_no_weight_of_a_model() -> None:
     assert not JCLoss(0.5).state_dict()
 
 
-@pytest.mark.parametrize("n_classes", [2, 4])
-def test_cross_entropy_is_that_of_torch(ndim: int, n_classes: int) -> None:
-    logits, classes = batch(n_classes, (5,) * ndim)
-    expected = nn.functional.cross_entropy(logits, classes, ignore_index=255)
-    torch.testing.assert_close(CELoss()(logits, classes), expected)
-
-
-def test_dice_is_that_of_monai(ndim: int) -> None:
-    from monai.losses import DiceLoss
-
-    logits, classes = batch(4, (5,) * ndim, dtype=torch.float32)
-    classes[classes == 255] = 0
-    expected = DiceLoss(softmax=True, to_onehot_y=True, batch=True)(logits, classes[:, None])
-    found = DSCLoss()(logits, classes) - CELoss()(logits, classes)
-    torch.testing.assert_close(found, expected)
-
-
-def test_dice_of_annotated_pixels_is_that_of_the_image_without_the_others() -> None:
-    logits, classes = batch(3, (1, 8))
-    classes[:, :, 5:] = 255
-    classes[:, :, :5] %= 3
-    torch.testing.assert_close(DSCLoss()(logits, classes), DSCLoss()(logits[..., :5], classes[..., :5]))
-
-
-@pytest.mark.parametrize("loss", EVERY, ids=NAMES)
-def test_ignored_pixels_change_nothing_and_get_no_gradient(loss: nn.Module, ndim: int) -> None:
-    logits, classes = batch(3, (4,) * ndim)
-    away = (classes == 255)[:, None].expand_as(logits)
-    other = torch.where(away, torch.full_like(logits, 50.0), logits)
-    assert loss(other, classes).item() == loss(logits, classes).item()
-    logits.requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(logits, classes), logits)
-    assert not gradient[away].any()
-    assert gradient[~away].any()
-
-
-def test_another_number_can_be_ignored() -> None:
+def test_another_number_can_be_ignored_by_the_binary_form() -> None:
     logits, classes = batch(3, (4, 4))
-    for make in (JLoss, JCLoss, CELoss, DSCLoss):
-        moved = torch.where(classes == 255, -100, classes)
-        assert make(ignore_index=-100)(logits, moved).item() == make()(logits, classes).item()
     two = torch.where(classes == 2, 255, classes)
     moved = torch.where(two == 255, -100, two)
     expected = BinaryJLoss()(logits[:, 0], two).item()
@@ -172,69 +123,6 @@ def test_another_number_can_be_ignored() -> None:
 def certain(classes: Tensor, n_classes: int, by: float) -> Tensor:
     """Logits of ``by`` for the true class and 0 for the others."""
     return by * nn.functional.one_hot(classes, n_classes).movedim(-1, 1).float()
-
-
-@pytest.mark.parametrize("loss", EVERY, ids=NAMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("case", ["perfect", "hopeless", "one class", "nothing known", "empty"])
-def test_always_finite(loss: nn.Module, dtype: torch.dtype, case: str) -> None:
-    truth = torch.arange(4).repeat(2, 3)
-    logits = {"perfect": certain(truth, 4, 1e4), "hopeless": certain((truth + 1) % 4, 4, 1e4)}.get(
-        case, torch.randn(2, 4, 12)
-    )
-    truth = {"one class": torch.ones_like(truth), "nothing known": torch.full_like(truth, 255)}.get(
-        case, truth
-    )
-    if case == "empty":
-        logits, truth = logits[:0], truth[:0]
-    logits = logits.to(dtype).requires_grad_()
-    value = loss(logits, truth)
-    value.backward()
-    assert value.shape == ()
-    assert value.dtype == torch.float32
-    assert torch.isfinite(value)
-    assert torch.isfinite(logits.grad).all()
-    if case in ("nothing known", "empty"):
-        assert value.item() == pytest.approx(0, abs=1e-6)
-        assert not logits.grad.any()
-    if case == "perfect":
-        assert value.item() == pytest.approx(0, abs=1e-6)
-    if case == "hopeless":
-        assert value.item() > 1
-
-
-@pytest.mark.parametrize("loss", EVERY, ids=NAMES)
-def test_float32_inside_under_autocast(loss: nn.Module) -> None:
-    """bfloat16 counts to 256 only: a sum of 4096 pixels taken in it would be far off."""
-    logits, classes = batch(4, (64, 64), dtype=torch.float32)
-    plain = loss(logits, classes)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = loss(logits, classes)
-        half = loss(logits.bfloat16(), classes)
-    assert inside.dtype == half.dtype == torch.float32
-    assert inside.item() == plain.item()
-    assert half.item() == loss(logits.bfloat16().float(), classes).item()
-
-
-def test_values_of_large_batches_stay_exact() -> None:
-    logits, classes = batch(4, (400, 400), dtype=torch.float32)
-    for loss in EVERY:
-        precise = loss(logits.double(), classes).item()
-        assert loss(logits, classes).item() == pytest.approx(precise, rel=1e-4)
-
-
-@pytest.mark.parametrize("loss", EVERY, ids=NAMES)
-@pytest.mark.parametrize("n_classes", [2, 3, 4, 7])
-def test_better_predictions_score_lower(loss: nn.Module, n_classes: int, ndim: int) -> None:
-    _, classes = batch(n_classes, (6,) * ndim)
-    truth = torch.where(classes == 255, 0, classes)
-    wrong = certain((truth + 1) % n_classes, n_classes, 1.0)
-    unsure = torch.zeros_like(wrong)
-    right = certain(truth, n_classes, 1.0)
-    perfect = certain(truth, n_classes, 30.0)
-    values = [loss(z, classes).item() for z in (perfect, right, unsure, wrong)]
-    assert values == sorted(set(values))
-    assert values[0] == pytest.approx(0, abs=1e-4)
 
 
 def test_j_does_not_move_with_the_imbalance() -> None:
@@ -260,75 +148,111 @@ def test_binary_form_is_the_form_of_two_classes(ndim: int) -> None:
     torch.testing.assert_close(one, JLoss(0.4)(logits, classes))
 
 
-@pytest.mark.parametrize("loss", EVERY, ids=NAMES)
-@pytest.mark.parametrize(
-    ("logits", "classes"),
-    [((2, 3, 4, 4), (2, 4, 5)), ((2, 3, 4, 4), (2, 1, 4, 4)), ((3,), (3,)), ((2, 3), (3,))],
-)
-def test_wrong_shapes_are_refused(loss: nn.Module, logits: tuple[int, ...], classes: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match=r"expected \(N, K, \*S\) and \(N, \*S\)") as told:
-        loss(torch.zeros(logits), torch.zeros(classes, dtype=torch.long))
-    assert str(logits) in str(told.value)
-    assert str(classes) in str(told.value)
-
-
 def test_binary_form_refuses_wrong_shapes() -> None:
     with pytest.raises(DataError, match="expected"):
         BinaryJLoss()(torch.zeros(2, 4, 4), torch.zeros(2, 4, 5, dtype=torch.long))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
-def test_classes_of_any_integer_type_and_memory_layout(dtype: torch.dtype) -> None:
-    logits, classes = batch(3, (4, 6), dtype=torch.float32)
-    expected = JCLoss()(logits, classes)
-    last = logits.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(JCLoss()(last, classes.to(dtype)), expected)
-    torch.testing.assert_close(JCLoss()(logits.transpose(2, 3), classes.to(dtype).transpose(1, 2)), expected)
-
-
-def test_sums_are_those_of_one_hot() -> None:
+def test_statistics_are_those_of_one_hot() -> None:
     logits, classes = batch(5, (7, 7))
-    flat, known = flatten(logits, classes, 255)
-    one_hot = nn.functional.one_hot(known, 5).double()
-    torch.testing.assert_close(class_sums(flat, known), one_hot.T @ flat)
+    for per_image in (False, True):
+        for found, expected in zip(
+            plain_statistics(logits, classes, per_image=per_image),
+            reference.statistics(logits, classes, 255, per_image),
+            strict=True,
+        ):
+            torch.testing.assert_close(found, expected)
+
+
+def test_ignored_pixels_are_masked() -> None:
+    logits, classes = batch(3, (4, 4))
+    pixels, known, weights = masked(logits, classes, 255, torch.full(classes.shape, 2))
+    away = (classes == 255).reshape(2, -1)
+    assert not pixels[away].any()
+    assert not known[away].any()
+    assert weights.tolist() == torch.where(away, 0.0, 2.0).tolist()
+
+
+# the options of J
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["1D", "2D", "3D"])
-@pytest.mark.parametrize("loss", EVERY, ids=NAMES)
-def test_gap_decided_adds_the_cross_entropy_of_three_classes(loss: nn.Module, shape: tuple[int, ...]) -> None:
-    logits, classes = batch(4, shape)
-    logits.requires_grad_()
-    decided = classes.clone()
-    decided[classes == 3] = 0
-    added = reference.cross_entropy(logits[:, :3], decided)
-    torch.testing.assert_close(GapDecided(loss, 0.3)(logits, classes), loss(logits, classes) + 0.3 * added)
-    assert torch.autograd.gradcheck(lambda z: GapDecided(loss, 0.3)(z, classes), logits)
+@pytest.mark.parametrize("n_classes", [2, 3, 4, 7])
+def test_j_of_images_is_the_mean_of_their_own(n_classes: int, shape: tuple[int, ...]) -> None:
+    logits, classes = batch(n_classes, shape)
+    images = [(z[None], h[None]) for z, h in zip(logits, classes, strict=True)]
+    own = torch.stack([JLoss(0.7)(*image) for image in images]).mean()
+    found = JLoss(0.7, reduction="image")(logits, classes)
+    torch.testing.assert_close(found, own)
+    assert abs(found - JLoss(0.7)(logits, classes)) > 1e-4
+    # cross entropy remains the batch's
+    jc = JCLoss(0.7, reduction="image")(logits, classes)
+    torch.testing.assert_close(jc, CELoss()(logits, classes) + own)
 
 
-def test_gap_decided_of_three_classes_or_without_weight_is_the_loss_itself() -> None:
-    three, four = batch(3, (5, 6)), batch(4, (5, 6))
-    assert GapDecided(JCLoss())(*three) == JCLoss()(*three)
-    assert GapDecided(JCLoss(), 0)(*four) == JCLoss()(*four)
+def test_another_reduction_is_refused() -> None:
+    with pytest.raises(DataError, match='reduction is "pixel", expected batch or image'):
+        JCLoss(reduction="pixel")
 
 
-def test_gap_decided_says_what_comes_next_in_a_gap() -> None:
-    """The loss of four classes has no opinion between background and touching there; the sum has."""
-    gap = torch.tensor([[3]])
-    next_background = torch.tensor([[[2.0], [0], [0], [9]]])
-    next_touching = torch.tensor([[[0.0], [0], [2], [9]]])
-    plain, decided = CELoss(), GapDecided(CELoss())
-    assert plain(next_background, gap) == plain(next_touching, gap)
-    assert decided(next_background, gap) < decided(next_touching, gap) - 1
+@pytest.mark.parametrize("loss", [JLoss, JCLoss])
+@pytest.mark.parametrize("lam", [0.3, [0.1, 0.2, 0.9, 0.5]])
+def test_pairs_are_a_lambda_of_zeros_elsewhere(loss: type[JLoss] | type[JCLoss], lam: float | list) -> None:
+    logits, classes = batch(4, (5, 5))
+    pairs = [(0, 1), (1, 0), (2, 3), (3, 1)]
+    matrix = torch.zeros(4, 4)
+    for i, k in pairs:
+        matrix[i, k] = torch.as_tensor(lam).expand(4)[i]
+    found = loss(lam, pairs=pairs)(logits, classes)
+    torch.testing.assert_close(found, loss(matrix)(logits, classes))
+    j = reference.j_loss(logits, classes, matrix)
+    torch.testing.assert_close(
+        found, j + (CELoss()(logits, classes) if loss is JCLoss else 0), rtol=1e-6, atol=1e-7
+    )
+    every = [(i, k) for i in range(4) for k in range(4) if i != k]
+    torch.testing.assert_close(loss(lam, pairs=every)(logits, classes), loss(lam)(logits, classes))
 
 
-def test_made_by_name() -> None:
-    logits, classes = batch(3, (4, 4))
-    expected = {"jc": JCLoss(0.3), "ce": CELoss(), "dsc": DSCLoss()}
-    assert set(LOSSES) == set(expected)
-    for name, loss in expected.items():
-        torch.testing.assert_close(make_loss(name, 0.3)(logits, classes), loss(logits, classes))
-    with pytest.raises(DataError, match='loss is "mse", expected one of ce, dsc, jc'):
-        make_loss("mse")
+@pytest.mark.parametrize("pairs", [[(0, 3)], [(1, 1)], [(-1, 0)]])
+def test_pairs_that_are_none_are_refused(pairs: list) -> None:
+    logits, classes = batch(3, (5, 5))
+    with pytest.raises(DataError, match="expected pairs of two classes of 0 to 2"):
+        JCLoss(pairs=pairs)(logits, classes)
+
+
+def test_no_pairs_are_no_j() -> None:
+    logits, classes = batch(3, (5, 5))
+    assert JLoss(pairs=[])(logits, classes) == 0
+    assert JCLoss(pairs=[])(logits, classes) == CELoss()(logits, classes)
+
+
+def test_strength_is_a_share_of_lambda() -> None:
+    logits, classes = batch(3, (5, 5))
+    for make, rest in ((JLoss, 0), (JCLoss, CELoss()(logits, classes))):
+        loss = make(0.8)
+        for share in (0, 0.25, 1):
+            loss.strength = share
+            torch.testing.assert_close(loss(logits, classes), rest + JLoss(0.8 * share)(logits, classes))
+
+
+def test_schedules() -> None:
+    assert [strength_at("constant", s) for s in (0, 0.3, 1)] == [1, 1, 1]
+    assert [strength_at("rising", s) for s in (0, 0.3, 1)] == [0, 0.3, 1]
+    assert [strength_at("falling", s) for s in (0, 0.25, 1)] == [1, 0.75, 0]
+    with pytest.raises(DataError, match='lam_schedule is "up", expected one of constant, rising, falling'):
+        strength_at("up", 0.5)
+
+
+@pytest.mark.parametrize("reduction", ["batch", "image"])
+def test_weight_2_is_a_pixel_twice_within_its_image(reduction: str) -> None:
+    logits, classes = batch(3, (12,))
+    weight = torch.ones(classes.shape)
+    weight[:, ::3] = 2
+    twice = [i for i in range(12) for _ in range(2 if i % 3 == 0 else 1)]
+    for make in (JLoss, JCLoss):
+        loss = make(0.7, reduction=reduction)
+        found, expected = loss(logits, classes, weight), loss(logits[..., twice], classes[..., twice])
+        torch.testing.assert_close(found, expected)
 
 
 def test_in_anyones_training_loop() -> None:

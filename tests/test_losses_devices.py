@@ -6,11 +6,20 @@ import pytest
 import torch
 from torch import Tensor, multiprocessing, nn
 
-from cleft.losses.compare import CELoss, DSCLoss
+from cleft.losses.boundary import BoundaryLoss
+from cleft.losses.lovasz import LovaszLoss
+from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, SensitivitySpecificityLoss
+from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss, TverskyLoss
 from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
 
 PROCESSES = 2
-LOSSES = {"j": JLoss(0.7), "jc": JCLoss([0.3, 0.5, 0.7]), "ce": CELoss(), "dsc": DSCLoss()}
+LOSSES = {
+    "j": JLoss(0.7), "j of images": JLoss(0.7, reduction="image"), "jc": JCLoss([0.3, 0.5, 0.7]),
+    "jc of images": JCLoss(0.7, reduction="image"), "ce": CELoss(), "wce": BalancedCELoss(),
+    "dsc": DSCLoss(), "dice": DiceLoss(), "gdl": GeneralisedDiceLoss(), "tversky": TverskyLoss(),
+    "focal": FocalLoss(), "mcc": MCCLoss(), "sens-spec": SensitivitySpecificityLoss(),
+    "boundary": BoundaryLoss(0.1),
+}  # fmt: skip
 
 
 def batches() -> tuple[Tensor, Tensor, Tensor]:
@@ -42,7 +51,7 @@ def one_of_several(rank: int, folder: str) -> None:
     )
     images, classes, nothing = batches()
     found = {}
-    for name, loss in LOSSES.items():
+    for name, loss in (LOSSES | {"lovasz": LovaszLoss()}).items():
         for case, truth in (("some", classes), ("none", nothing)):
             # averages the gradients, as every data-parallel training does
             net = nn.parallel.DistributedDataParallel(network())
@@ -66,7 +75,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 
 @pytest.mark.parametrize("case", ["some", "none"])
-@pytest.mark.parametrize("name", ["j", "jc", "ce"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_value_and_gradient_are_those_of_one_process(seen: list[dict], name: str, case: str) -> None:
     """``none``: the second process has nothing annotated at all."""
     images, classes, nothing = batches()
@@ -85,11 +94,11 @@ def test_a_mean_of_the_processes_own_values_would_be_another_number() -> None:
     """Otherwise the test above could not fail."""
     images, classes, _ = batches()
     net = network()
-    for name in ("j", "jc", "ce"):
+    for name in LOSSES.keys() - {"j of images"}:  # whose images are one to a process here
         loss = LOSSES[name]
         together = loss(net(images), classes)
         apart = [loss(net(images[i : i + 1]), classes[i : i + 1]) for i in range(PROCESSES)]
-        assert abs(together - sum(apart) / PROCESSES) > 0.005
+        assert abs(together - sum(apart) / PROCESSES) > 1e-4
 
 
 def test_the_binary_form_over_processes(seen: list[dict]) -> None:
@@ -99,12 +108,13 @@ def test_the_binary_form_over_processes(seen: list[dict]) -> None:
         torch.testing.assert_close(of_rank["binary"][0], expected)
 
 
-def test_dice_is_each_process_s_own(seen: list[dict]) -> None:
-    """As documented: its cross entropy is of all, its Dice of the process."""
+def test_lovasz_is_each_process_s_own(seen: list[dict]) -> None:
+    """As documented: a pixel's rank among all pixels is no sum. The gradient is that of the mean."""
     images, classes, _ = batches()
     net = network()
-    cross_entropy = CELoss()(net(images), classes)
-    for rank, of_rank in enumerate(seen):
-        own = (net(images[rank : rank + 1]), classes[rank : rank + 1])
-        dice = DSCLoss()(*own) - CELoss()(*own)
-        torch.testing.assert_close(of_rank["dsc some"][0], (cross_entropy + dice).detach())
+    own = [LovaszLoss()(net(images[i : i + 1]), classes[i : i + 1]) for i in range(PROCESSES)]
+    (sum(own) / PROCESSES).backward()
+    for value, of_rank in zip(own, seen, strict=True):
+        found, slope = of_rank["lovasz some"]
+        torch.testing.assert_close(found, value.detach())
+        torch.testing.assert_close(slope, gradient(net))

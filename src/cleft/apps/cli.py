@@ -1,8 +1,10 @@
-"""The command line: train, segment, score, demo, info, synthetic."""
+"""The command line: train, segment, score, demo, info, synthetic, paper."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ import typer
 from rich.console import Console
 
 import cleft
+from cleft.base.config import LOSSES
 from cleft.base.errors import CleftError
 
 __all__ = ["app", "main"]
@@ -20,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+paper = typer.Typer(help="Make a figure of the paper, with the numbers behind it.", no_args_is_help=True)
+app.add_typer(paper, name="paper")
 said = Console(stderr=True, soft_wrap=True)
 out = Console(soft_wrap=True)
 
@@ -27,6 +32,7 @@ Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say th
 Spacing = Annotated[
     str | None, typer.Option(help="Micrometres per pixel along each axis, such as 0.5,0.2,0.2.")
 ]
+_LOSS_NAMES = f"{', '.join(LOSSES)}; cleft info says what they are."
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
 
 
@@ -59,7 +65,7 @@ def train(
     val: Annotated[list[Path] | None, typer.Option(help="Folder to validate on.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     classes: Annotated[int | None, typer.Option(help="4 with the gap class (J4), 3 without (J3).")] = None,
-    loss: Annotated[str | None, typer.Option(help="jc, ce or dsc.")] = None,
+    loss: Annotated[str | None, typer.Option(help=_LOSS_NAMES)] = None,
     lam: Annotated[float | None, typer.Option(help="Weight of the J term.")] = None,
     width: Annotated[int | None, typer.Option(help="Features of the first level: 16, 32, 64.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes weights, patches and augmentation.")] = None,
@@ -149,15 +155,19 @@ def demo(
 def info(
     model: Annotated[str | None, typer.Argument(help="cells2d, cells3d, or a model file.")] = None,
 ) -> None:
-    """What a model is and how it was made; without one, the models that ship."""
-    import yaml
-
-    from cleft.model.file import read_card
+    """What a model is and how it was made; without one, the models that ship and the losses to train with."""
     from cleft.model.zoo import find_model, shipped_models
 
     if model is None:
         out.print("\n".join(shipped_models()), highlight=False)
+        out.print("\nlosses, for cleft train --loss:", highlight=False)
+        for name, says in LOSSES.items():
+            out.print(f"  {name:<10} {says}", highlight=False)
         return
+    import yaml
+
+    from cleft.model.file import read_card
+
     card = read_card(find_model(model)).model_dump(mode="json")
     out.print(yaml.safe_dump(card, sort_keys=False), highlight=False, end="")
 
@@ -180,6 +190,50 @@ def synthetic(
 
     make_files(output, count, tuple(_integers(shape) or ()), seed, diameter=diameter, style=style)
     out.print(f"{output}: {count} images with masks", highlight=False)
+
+
+Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the picture and the numbers.")]
+Chance = Annotated[int, typer.Option("--seed", help="The same seed makes the same numbers.")]
+
+
+@paper.command()
+def fig2(output: Folder, seed: Chance = 0) -> None:
+    """Six measures against the imbalance of the classes: J and MCC stay flat. Seconds."""
+    from cleft.paper.fig2 import run
+
+    _show(lambda: run(output, seed))
+
+
+@paper.command()
+def fig3(output: Folder, seed: Chance = 0) -> None:
+    """J against MCC, and how closely they correlate. Seconds."""
+    from cleft.paper.fig3 import run
+
+    _show(lambda: run(output, seed))
+
+
+@paper.command()
+def fig4(output: Folder) -> None:
+    """A wrong mask shrinks onto two squares: cross entropy leads, J takes over. Seconds."""
+    from cleft.paper.fig4 import run
+
+    _show(lambda: run(output))
+
+
+@paper.command()
+def fig5(output: Folder, seed: Chance = 0) -> None:
+    """The losses BWM, W3 and JC around one trained optimum. A minute on one core."""
+    from cleft.paper.fig5 import run
+
+    _show(lambda: run(output, seed))
+
+
+def _show(make: Callable[[], Path]) -> None:
+    """Make a figure; say where it is and what it took."""
+    started = time.perf_counter()
+    path = make()
+    seconds = time.perf_counter() - started
+    out.print(f"{path} and {path.with_suffix('.json').name}: {seconds:.1f} s", highlight=False, markup=False)
 
 
 def _plain(error: object) -> str:

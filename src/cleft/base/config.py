@@ -10,11 +10,36 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cleft.base.errors import CleftError, DataError
 
-__all__ = ["ModelCard", "NetSettings", "TrainSettings", "explain", "read_settings"]
+__all__ = ["LOSSES", "LossName", "ModelCard", "NetSettings", "TrainSettings", "explain", "read_settings"]
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+Weights = Weight | tuple[Weight, ...] | tuple[tuple[Weight, ...], ...]
 Length = Annotated[str, Field(pattern=r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(um|µm|nm|mm)\s*$")]
+
+LossName = Literal[
+    "jc", "j", "ce", "wce", "bwm", "w3", "dsc", "dice", "gdl", "tversky", "focal", "lovasz", "mcc",
+    "sens-spec", "boundary",
+]  # fmt: skip
+# what ``cleft train --loss`` takes; here, because listing them must not wait for torch
+LOSSES: dict[LossName, str] = {
+    "jc": "cross entropy plus Youden's J: the loss of this project",
+    "j": "Youden's J alone",
+    "ce": "cross entropy",
+    "wce": "cross entropy in which every class weighs as much",
+    "bwm": "cross entropy with class balance and borders between cells (U-Net's map)",
+    "w3": "cross entropy with the triplex map: class balance, contours, touching",
+    "dsc": "cross entropy plus soft Dice",
+    "dice": "soft Dice alone",
+    "gdl": "generalised Dice: rare classes count most",
+    "tversky": "Dice that counts what is missed more than what is wrongly found",
+    "focal": "cross entropy in which pixels that are right already fade",
+    "lovasz": "Lovász-softmax: the Jaccard index made continuous",
+    "mcc": "Matthews' correlation of prediction and truth",
+    "sens-spec": "squared errors, sensitivity against specificity",
+    "boundary": "generalised Dice plus distances to the contours",
+}
 
 
 class Settings(BaseModel):
@@ -48,8 +73,15 @@ class TrainSettings(Settings):
 
     steps: int = Field(4500, ge=1, description="training steps")
     classes: Literal[3, 4] = Field(4, description="4 with the gap class (J4), 3 without (J3)")
-    loss: Literal["jc", "ce", "dsc"] = Field("jc", description="cross entropy with J, alone, or with Dice")
-    lam: float = Field(0.05, ge=0, description="weight of the J term")
+    loss: LossName = Field("jc", description="what is made small; `cleft info` lists the names")
+    lam: Weights = Field(0.05, description="weight of the J term: a number, one per class, or a matrix")
+    lam_schedule: Literal["constant", "rising", "falling"] = Field(
+        "constant", description="of the J term's weight over the training"
+    )
+    reduction: Literal["batch", "image"] = Field("batch", description="J of the batch, or of each image")
+    pairs: tuple[tuple[int, int], ...] | None = Field(
+        None, description="pairs of classes (i, k) that J compares; all if not given"
+    )
     gap_decided: float = Field(1.0, ge=0, description="weight of cross entropy with gap as background")
     width: int = Field(32, ge=4, le=128, description="features of the first level")
     levels: int = Field(5, ge=3, le=6, description="resolution levels of the U-Net")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = ["Example", "PatchSampler", "Patches"]
 
 MODULATED = 0.2  # share of patches whose touching contrast is changed
 SPOTS = 20_000  # pixels remembered per class and image: enough to draw from, little to keep
+WeightMap = Callable[[np.ndarray, np.ndarray, Sequence[float] | None], np.ndarray]
 
 
 @dataclass
@@ -67,13 +68,24 @@ class Patches(Dataset):
         rule: how labels become classes.
         patch: shape in pixels.
         seed: patch number i of seed s is always the same patch.
+        weigh: (labels, classes, spacing) to a weight map, for a loss that wants one. Patches are the same
+            with and without. Cells beyond the patch are seen as far as the classes need it.
 
     Item i:
-        image (C, *patch) float32 and classes (*patch) uint8, 255 where nothing is known.
+        image (C, *patch) float32, classes (*patch) uint8, 255 where nothing is known, and with ``weigh``
+        weights (*patch) float32.
     """
 
-    def __init__(self, examples: Sequence[Example], rule: ClassRule, patch: Sequence[int], seed: int) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        rule: ClassRule,
+        patch: Sequence[int],
+        seed: int,
+        weigh: WeightMap | None = None,
+    ) -> None:
         self.examples, self.rule, self.patch, self.seed = list(examples), rule, tuple(patch), seed
+        self.weigh = weigh
         for i, example in enumerate(self.examples):
             example.find_spots(rule, np.random.default_rng([seed, 1, i]))
         share = np.sqrt([example.labels.size for example in self.examples])
@@ -81,7 +93,7 @@ class Patches(Dataset):
         share /= np.bincount(groups, share)[groups]
         self.chances = share / share.sum()
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
         rng = np.random.default_rng([self.seed, 0, index])
         example = self.examples[int(rng.choice(len(self.examples), p=self.chances))]
         margin = self._margin(example)
@@ -95,9 +107,10 @@ class Patches(Dataset):
         if rng.random() < MODULATED:
             channels = modulate_touching(channels, classes, rng)
         patch = tuple(slice(m, m + n) for m, n in zip(margin, self.patch, strict=True))
-        channels, classes = channels[(slice(None), *patch)], np.ascontiguousarray(classes[patch])
-        channels = vary_intensity(channels, rng)
-        return torch.from_numpy(channels), torch.from_numpy(classes)
+        truth = [classes] if self.weigh is None else [classes, self.weigh(labels, classes, example.spacing)]
+        channels = vary_intensity(channels[(slice(None), *patch)], rng)
+        parts = channels, *(part[patch] for part in truth)
+        return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
 
     def _centre(self, example: Example, rng: np.random.Generator) -> np.ndarray:
         shape = np.array(example.labels.shape)

@@ -23,7 +23,7 @@ from cleft.learn.plan import Plan, choose_shrink, make_plan
 from cleft.learn.prepare import hold_out
 from cleft.learn.progress import ProgressBar
 from cleft.learn.trainer import make_loader, make_trainer
-from cleft.losses.compare import GapDecided, make_loss
+from cleft.losses.named import GapDecided, make_loss
 from cleft.model.file import write_model
 from cleft.model.unet import make_unet
 
@@ -92,7 +92,7 @@ def _learner(plan: Plan, about: dict[str, Any]) -> Learner:
     settings = plan.settings
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
     net = make_unet(plan.card.net)
-    loss = GapDecided(make_loss(settings.loss, settings.lam), settings.gap_decided)
+    loss = GapDecided(make_loss(settings), settings.gap_decided)
     learner = Learner(net, loss, plan)
     learner.about = {**settings.model_dump(mode="json"), **about}
     return learner

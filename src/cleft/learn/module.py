@@ -16,6 +16,7 @@ from cleft.labels.instances import classes_to_labels, drop_small, most_likely
 from cleft.labels.scores import score
 from cleft.learn.dataset import Example
 from cleft.learn.plan import Plan
+from cleft.losses.youden import JLoss, strength_at
 from cleft.model.unet import memory_format, net_stride
 
 __all__ = ["Learner", "segment_whole"]
@@ -28,7 +29,7 @@ class Learner(lightning.LightningModule):
 
     Args:
         net: (N, C, *S) to logits (N, K, *S).
-        loss: (logits, classes) to ().
+        loss: (logits, classes) to (), or (logits, classes, weight) if the patches have weights.
         plan: for the steps, the peak learning rate, and what the network's input and its cells must be.
     """
 
@@ -38,14 +39,15 @@ class Learner(lightning.LightningModule):
         self.net = net.to(memory_format=memory_format(len(stride)))  # type: ignore[call-overload]
         self.loss, self.stride = loss, stride
         self.steps, self.learning_rate = plan.settings.steps, plan.settings.learning_rate
+        self.lam_schedule = plan.settings.lam_schedule
         self.smallest = plan.card.smallest_cell / math.prod(plan.card.shrink)
         self._waited, self._since, self._started = 0.0, 0.0, 0.0
         self.about: dict[str, Any] = {}  # kept in checkpoints, so that another training isn't resumed
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        images, classes = batch
+    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
+        images, *truth = batch  # classes, and weights where the loss wants them
         logits = self.net(images.to(memory_format=memory_format(len(self.stride))))
-        loss = self.loss(logits, classes)
+        loss = self.loss(logits, *truth)
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
@@ -69,6 +71,9 @@ class Learner(lightning.LightningModule):
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._waited += time.perf_counter() - self._since
+        for part in self.loss.modules():
+            if isinstance(part, JLoss):
+                part.strength = strength_at(self.lam_schedule, self.trainer.global_step / self.steps)
         if self.trainer.global_step >= SETTLED * self.steps:
             # from here on as at prediction: a batch of one or two patches has statistics of its own,
             # and a network that relies on them is another one where they are replaced by the average

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from cleft.base.errors import CleftError
+from cleft.labels.weights import WEIGHT_MAPS
 from cleft.learn.checkpoint import SafeCheckpoints
 from cleft.learn.dataset import Example, Patches, PatchSampler
 from cleft.learn.plan import Plan, level_extents
@@ -33,7 +34,8 @@ def make_loader(examples: Sequence[Example], plan: Plan, trainer: lightning.Trai
         trainer: for its devices.
         done: steps already behind, a whole number of epochs.
     """
-    patches = Patches(examples, plan.rule, plan.patch, plan.settings.seed)
+    weigh = WEIGHT_MAPS.get(plan.settings.loss)
+    patches = Patches(examples, plan.rule, plan.patch, plan.settings.seed, weigh)
     sampler = PatchSampler(plan.per_epoch * plan.batch, trainer.global_rank, trainer.world_size)
     # Lightning draws the first patches before it tells which epoch it is in
     sampler.set_epoch(done // plan.per_epoch)

@@ -1,98 +1,145 @@
-"""Sums over pixels that losses are made of, added over all devices before any ratio is taken."""
+"""What losses are made of: a few sums over pixels, added over all devices before any ratio is taken."""
 
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, distributed
 
 from cleft.base.errors import DataError
 
-__all__ = ["add_over_devices", "class_counts", "class_sums", "flatten"]
+__all__ = ["ClassStatistics", "add_over_devices", "check_shapes", "masked", "plain_statistics"]
 
-PART = 1 << 18
+PART = 1 << 18  # float32 stops growing where a running sum dwarfs what is added
 
 
-def flatten(logits: Tensor, classes: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """The annotated pixels of a batch as two lists, logits in float32 at least.
+class ClassStatistics(NamedTuple):
+    """Sums over pixels, for a batch (G = 1) or for each of its images (G = N).
 
     Args:
-        logits: (N, K, *S) float.
-        classes: (N, *S) integer, 0..K-1 or ``ignore_index``.
-        ignore_index: the class of pixels that take no part.
+        sums: (G, K, K), ``sums[g, t, i]``: the probability of class i added over the pixels of true class t.
+        counts: (G, K) pixels of each true class; no gradient.
+        missed: (G,) -log of the probability of the true class, added over pixels.
+    """
 
-    Returns:
-        (M, K) logits and (M,) int64 classes.
+    sums: Tensor
+    counts: Tensor
+    missed: Tensor
+
+    def over_devices(self) -> ClassStatistics:
+        """The statistics of all processes' pixels together; of a batch, not of images."""
+        return ClassStatistics(*(add_over_devices(part) for part in self))
+
+
+def check_shapes(logits: Tensor, classes: Tensor, weight: Tensor | None = None) -> None:
+    """Raise where a batch's parts don't belong together.
 
     Raises:
-        DataError: the shapes don't belong together.
-
-    Example:
-        >>> flat, known = flatten(torch.zeros(1, 3, 4), torch.tensor([[0, 1, 255, 2]]), 255)
-        >>> flat.shape, known.tolist()
-        (torch.Size([3, 3]), [0, 1, 2])
+        DataError: not (N, K, *S), (N, *S) and (N, *S).
     """
     if logits.ndim < 2 or classes.shape != logits.shape[:1] + logits.shape[2:]:
         raise DataError(
             f"logits are {tuple(logits.shape)} and classes {tuple(classes.shape)}, "
             "expected (N, K, *S) and (N, *S)"
         )
-    known = classes.reshape(-1).long()
-    flat = logits.movedim(1, -1).reshape(-1, logits.shape[1])
-    keep = known != ignore_index
-    if not keep.all():
-        known, flat = known[keep], flat[keep]
-    return (flat if flat.dtype == torch.float64 else flat.float()), known
+    if weight is not None and weight.shape != classes.shape:
+        raise DataError(f"weight is {tuple(weight.shape)}, expected {tuple(classes.shape)} as the classes")
 
 
-def class_sums(values: Tensor, known: Tensor) -> Tensor:
-    """S[t, i]: the sum of value i over the pixels of true class t, in one pass and without one-hot.
+def masked(
+    logits: Tensor, classes: Tensor, ignore_index: int, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch pixel by pixel, with weight 0 where nothing is known.
 
     Args:
-        values: (M, K) float.
-        known: (M,) int64 in 0..K-1.
+        logits: (N, K, *S) float.
+        classes: (N, *S) integer, 0..K-1 or ``ignore_index``.
+        ignore_index: the class of pixels that take no part.
+        weight: (N, *S) of each pixel, 1 if not given.
 
     Returns:
-        (K, K). Zeros where a class is absent.
-
-    Example:
-        >>> class_sums(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 1]))
-        tensor([[0., 0.],
-                [4., 6.]])
-    """
-    k = values.shape[1]
-    if not len(known):
-        return values.sum() * values.new_zeros(k, k)
-    # in parts, because float32 stops growing where a running sum dwarfs what is added
-    parts = [values.new_zeros(k, k).index_add(0, t, v) for t, v in zip(known.split(PART), values.split(PART))]
-    return torch.stack(parts).sum(0)
-
-
-def class_counts(known: Tensor, k: int) -> Tensor:
-    """The number of pixels of each true class.
-
-    Args:
-        known: (M,) int64.
-        k: number of classes.
-
-    Returns:
-        (K,) int64.
+        (N, P, K) logits in float32 at least, (N, P) int64 classes and (N, P) weights. Ignored pixels have
+        logits 0, class 0 and weight 0. A class outside 0..K-1 has weight NaN on devices other than the
+        processor, where looking for it would wait for the device.
 
     Raises:
-        DataError: a class outside 0..K-1.
+        DataError: shapes that don't belong together; on a processor also a class outside 0..K-1.
 
     Example:
-        >>> class_counts(torch.tensor([1, 1, 2]), 3)
-        tensor([0, 2, 1])
+        >>> z, t, w = masked(torch.ones(1, 3, 4), torch.tensor([[0, 1, 255, 2]]), 255)
+        >>> z.shape, t.tolist(), w.tolist()
+        (torch.Size([1, 4, 3]), [[0, 1, 0, 2]], [[1.0, 1.0, 0.0, 1.0]])
     """
-    try:
-        counts = torch.bincount(known, minlength=k)
-    except RuntimeError as error:
-        raise DataError(f"classes: found a negative class, expected 0 to {k - 1} or ignore_index") from error
-    if len(counts) > k:
-        raise DataError(f"classes: found class {len(counts) - 1}, expected 0 to {k - 1} or ignore_index")
-    return counts
+    check_shapes(logits, classes, weight)
+    n, k, count = *logits.shape[:2], classes.shape[1:].numel()  # of no images -1 can't be found out
+    pixels = logits.reshape(n, k, count).transpose(1, 2)
+    pixels = pixels if pixels.dtype == torch.float64 else pixels.float()
+    known = classes.reshape(n, count).long()
+    counted = known != ignore_index
+    weights = counted.to(pixels) if weight is None else weight.reshape(n, count).to(pixels) * counted
+    known = torch.where(counted, known, 0)
+    if known.device.type == "cpu" and not torch.compiler.is_compiling():
+        check_classes(known, k)
+    else:
+        outside = (known < 0) | (known >= k)
+        weights, known = weights.masked_fill(outside, torch.nan), known.masked_fill(outside, 0)
+    # not a product: an ignored pixel may hold anything, infinity too, and so may one of weight 0
+    return torch.where((weights != 0)[..., None], pixels, 0), known, weights
+
+
+def check_classes(known: Tensor, k: int) -> None:
+    """Raise if a class is outside 0..k-1.
+
+    Raises:
+        DataError: which one.
+    """
+    if known.numel() and (low := int(known.min())) < 0:
+        raise DataError(f"classes: found {low}, expected 0 to {k - 1} or ignore_index")
+    if known.numel() and (high := int(known.max())) >= k:
+        raise DataError(f"classes: found {high}, expected 0 to {k - 1} or ignore_index")
+
+
+def plain_statistics(
+    logits: Tensor,
+    classes: Tensor,
+    ignore_index: int = 255,
+    weight: Tensor | None = None,
+    per_image: bool = False,
+) -> ClassStatistics:
+    """``ClassStatistics`` in plain torch: the definition, for any device, precision and derivative.
+
+    Args:
+        logits: (N, K, *S) float.
+        classes: (N, *S) integer, 0..K-1 or ``ignore_index``.
+        ignore_index: the class of pixels that take no part.
+        weight: (N, *S); a pixel of weight 2 counts as two.
+        per_image: sums for each image rather than for the batch.
+
+    Raises:
+        DataError: as ``masked``.
+
+    Example:
+        >>> sure = 30 * torch.eye(2)[None]
+        >>> plain_statistics(sure, torch.tensor([[0, 1]])).sums.round()
+        tensor([[[1., 0.],
+                 [0., 1.]]])
+    """
+    pixels, known, weights = masked(logits, classes, ignore_index, weight)
+    n, k = logits.shape[:2]
+    logs = torch.log_softmax(pixels, 2)
+    missed = -(logs.gather(2, known[..., None])[..., 0] * weights).sum(1)
+    groups = n if per_image else 1
+    if per_image:
+        known = known + k * torch.arange(n, device=known.device)[:, None]
+    else:
+        missed = missed.sum(0, keepdim=True)
+    bins, values = known.reshape(-1), (logs.exp() * weights[..., None]).reshape(-1, k)
+    empty = values.new_zeros(groups * k, k) + values.sum() * 0
+    sums = sum((empty.index_add(0, t, v) for t, v in zip(bins.split(PART), values.split(PART))), empty * 0)
+    counts = weights.new_zeros(groups * k).index_add(0, bins, weights.reshape(-1))
+    return ClassStatistics(sums.view(groups, k, k), counts.view(groups, k), missed)
 
 
 def add_over_devices(sums: Tensor) -> Tensor:

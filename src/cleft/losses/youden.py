@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from cleft.base.errors import DataError
-from cleft.losses.statistics import add_over_devices, class_counts, class_sums, flatten
+from cleft.losses.fused import class_statistics
+from cleft.losses.statistics import ClassStatistics, add_over_devices
 
 __all__ = ["BinaryJLoss", "JCLoss", "JLoss"]
 
 Lambda = float | Sequence[float] | Sequence[Sequence[float]] | Tensor
+Pairs = Sequence[tuple[int, int]]
 TINY = 1e-7  # keeps the logarithm finite for a hopeless prediction, where a pair's J is -1
 
 
 class JLoss(nn.Module):
-    """Youden's J over all ordered pairs of classes, as a loss of 0 or more.
+    """Youden's J over ordered pairs of classes, as a loss of 0 or more.
 
     With m[i, k] the mean probability of class i over the pixels whose true class is k,
 
         L_J = - sum over i != k of lam[i, k] * log(1/2 + (m[i, i] - m[i, k]) / 2)
 
-    which is 0 for a perfect prediction. A pair takes part if both classes are present in the batch.
-    The sums behind m are added over devices before the ratio. One pass over the pixels gives all of
-    m: the cost is linear in the number of classes.
+    which is 0 for a perfect prediction. A pair takes part if both classes are present in what is
+    summed over. The sums behind m are added over devices before the ratio. One pass over the pixels
+    gives all of m: the cost is linear in the number of classes.
 
     Args:
         lam: weight of the pairs: a number, a vector of K (by the class i), or a K x K matrix.
         ignore_index: class of pixels that take no part.
+        reduction: ``"batch"`` sums over all pixels of the batch and of all devices; ``"image"`` takes
+            the J of each image and their mean.
+        pairs: the ordered pairs (i, k) that take part; all if not given.
 
     Shape:
-        ``loss(logits (N, K, *S) float, classes (N, *S) integer) -> ()`` float32 (float64 for float64),
-        for any K and *S, also under autocast. 0 where nothing is annotated.
+        ``loss(logits (N, K, *S) float, classes (N, *S) integer, weight (N, *S) or None) -> ()`` float32
+        (float64 for float64), for any K and *S, also under autocast. A pixel of weight 2 counts as two.
+        0 where nothing is annotated.
 
     Raises:
-        DataError: shapes that don't belong together, or ``lam`` of another size than K.
+        DataError: shapes that don't belong together, ``lam`` of another size than K, or a pair of
+            classes that aren't there. On a card a class outside 0..K-1 makes the loss NaN instead.
 
     Source:
         J Regularization Improves Imbalanced Multiclass Segmentation (ISBI 2020), Eq. 3.
@@ -50,33 +58,79 @@ class JLoss(nn.Module):
         1.3863
     """
 
-    def __init__(self, lam: Lambda = 1.0, ignore_index: int = 255) -> None:
-        super().__init__()
-        self.register_buffer("lam", torch.as_tensor(lam, dtype=torch.float64), persistent=False)
-        self.ignore_index = ignore_index
+    strength = 1.0  # share of lam that is in force; a training may move it, see ``strength_at``
 
-    def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
-            flat, known = flatten(logits, classes, self.ignore_index)
-            k = flat.shape[1]
-            counts = add_over_devices(class_counts(known, k).to(flat))
-            sums = add_over_devices(class_sums(torch.softmax(flat, 1), known))
-            return pairwise_j(sums, counts, _matrix(self.get_buffer("lam"), k))
+    def __init__(
+        self,
+        lam: Lambda = 1.0,
+        ignore_index: int = 255,
+        reduction: Literal["batch", "image"] = "batch",
+        pairs: Pairs | None = None,
+    ) -> None:
+        super().__init__()
+        if reduction not in ("batch", "image"):
+            raise DataError(f'reduction is "{reduction}", expected batch or image')
+        self.register_buffer("lam", torch.as_tensor(lam, dtype=torch.float64), persistent=False)
+        self.ignore_index, self.reduction, self.pairs = ignore_index, reduction, pairs
+
+    def forward(self, logits: Tensor, classes: Tensor, weight: Tensor | None = None) -> Tensor:
+        return self.j(self.statistics(logits, classes, weight))
+
+    def statistics(self, logits: Tensor, classes: Tensor, weight: Tensor | None) -> ClassStatistics:
+        """The sums that the loss is a function of."""
+        per_image = self.reduction == "image"
+        found = class_statistics(logits, classes, self.ignore_index, weight, per_image)
+        return found if per_image else found.over_devices()
+
+    def j(self, found: ClassStatistics) -> Tensor:
+        """The loss from its sums."""
+        k = found.counts.shape[1]
+        each = pairwise_j(found.sums, found.counts, self.strength * self._matrix(k))
+        if self.reduction == "batch":
+            return each.sum()
+        images = add_over_devices(each.new_tensor(float(len(each))))
+        return add_over_devices(each.sum()) / images.clamp(min=1)
+
+    def extra_repr(self) -> str:
+        return f"lam={self.get_buffer('lam').tolist()}, reduction={self.reduction}"
+
+    def _matrix(self, k: int) -> Tensor:
+        """lam as a K x K matrix, 0 for the pairs that take no part."""
+        lam = self.get_buffer("lam")
+        if lam.shape == (k,):
+            lam = lam[:, None]
+        elif lam.ndim and lam.shape != (k, k):
+            raise DataError(f"lam is {tuple(lam.shape)}, expected a number, ({k},) or ({k}, {k})")
+        lam = lam.expand(k, k)
+        if self.pairs is None:
+            return lam
+        if any(not 0 <= i < k or not 0 <= other < k or i == other for i, other in self.pairs):
+            raise DataError(f"pairs are {list(self.pairs)}, expected pairs of two classes of 0 to {k - 1}")
+        part = torch.zeros(k, k, dtype=lam.dtype)
+        for i, other in self.pairs:
+            part[i, other] = 1
+        return lam * part.to(lam.device)
 
 
 class JCLoss(JLoss):
     """Cross entropy plus Youden's J: trains imbalanced classes without class weights.
 
+    One fused pass over logits and classes gives both terms, another their gradient; nothing of the
+    size of the logits is kept in between.
+
     Args:
         lam: weight of the J term: a number, a vector of K, or a K x K matrix (see ``JLoss``).
         ignore_index: class of pixels that take no part in either term.
+        reduction: of the J term, ``"batch"`` or ``"image"`` (see ``JLoss``).
+        pairs: of the J term; all if not given.
 
     Shape:
-        ``loss(logits (N, K, *S) float, classes (N, *S) integer) -> ()`` float32 (float64 for float64).
-        0 where nothing is annotated. Several processes get the loss of all their pixels together.
+        ``loss(logits (N, K, *S) float, classes (N, *S) integer, weight (N, *S) or None) -> ()`` float32
+        (float64 for float64). A pixel of weight 2 counts as two in both terms. 0 where nothing is
+        annotated. Several processes get the loss of all their pixels together.
 
     Raises:
-        DataError: shapes that don't belong together, or ``lam`` of another size than K.
+        DataError: as ``JLoss``.
 
     Source:
         The paper, section 2.1: L_JC = L_CE + L_J.
@@ -89,19 +143,21 @@ class JCLoss(JLoss):
         1.802
     """
 
-    def __init__(self, lam: Lambda = 0.05, ignore_index: int = 255) -> None:
-        super().__init__(lam, ignore_index)
+    def __init__(
+        self,
+        lam: Lambda = 0.05,
+        ignore_index: int = 255,
+        reduction: Literal["batch", "image"] = "batch",
+        pairs: Pairs | None = None,
+    ) -> None:
+        super().__init__(lam, ignore_index, reduction, pairs)
 
-    def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
-            flat, known = flatten(logits, classes, self.ignore_index)
-            k = flat.shape[1]
-            logs = torch.log_softmax(flat, 1)
-            counts = add_over_devices(class_counts(known, k).to(flat))
-            sums = add_over_devices(class_sums(logs.exp(), known))
-            missed = add_over_devices(-logs.gather(1, known[:, None]).sum())
-            cross_entropy = missed / counts.sum().clamp(min=1)
-            return cross_entropy + pairwise_j(sums, counts, _matrix(self.get_buffer("lam"), k))
+    def forward(self, logits: Tensor, classes: Tensor, weight: Tensor | None = None) -> Tensor:
+        found = self.statistics(logits, classes, weight)
+        missed, pixels = found.missed.sum(), found.counts.sum()
+        if self.reduction == "image":
+            missed, pixels = add_over_devices(missed), add_over_devices(pixels)
+        return mean(missed, pixels) + self.j(found)
 
 
 class BinaryJLoss(nn.Module):
@@ -115,7 +171,7 @@ class BinaryJLoss(nn.Module):
         ignore_index: class of pixels that take no part.
 
     Shape:
-        ``loss(logits (N, *S) float, classes (N, *S) integer 0 or 1) -> ()``.
+        ``loss(logits (N, *S) float, classes (N, *S) integer 0 or 1, weight (N, *S) or None) -> ()``.
 
     Source:
         The paper, Eq. 1.
@@ -129,44 +185,65 @@ class BinaryJLoss(nn.Module):
     def __init__(self, lam: float = 1.0, ignore_index: int = 255) -> None:
         super().__init__()
         # the two ordered pairs of Eq. 3 are the same number for two classes, so each gets half
-        self.pairs = JLoss(lam / 2, ignore_index)
+        self.both = JLoss(lam / 2, ignore_index)
 
-    def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
-        return self.pairs(torch.stack([torch.zeros_like(logits), logits], 1), classes)
+    def forward(self, logits: Tensor, classes: Tensor, weight: Tensor | None = None) -> Tensor:
+        return self.both(torch.stack([torch.zeros_like(logits), logits], 1), classes, weight)
 
 
 def pairwise_j(sums: Tensor, counts: Tensor, lam: Tensor) -> Tensor:
     """Eq. 3 from its sums.
 
     Args:
-        sums: (K, K), sums[t, i] the probability of class i added over the pixels of true class t.
-        counts: (K,) pixels of each true class.
+        sums: (..., K, K), sums[t, i] the probability of class i added over the pixels of true class t.
+        counts: (..., K) pixels of each true class.
         lam: (K, K) weights; the diagonal is not used.
 
     Returns:
-        () the loss without the constant of its diagonal.
+        (...) the loss without the constant of its diagonal.
 
     Example:
         >>> float(pairwise_j(torch.eye(2), torch.ones(2), torch.ones(2, 2)))
         0.0
     """
-    mean = (sums / counts.clamp(min=1)[:, None]).T  # mean[i, t]
-    agreement = 0.5 + (mean.diagonal()[:, None] - mean) / 2
-    present = counts > 0
-    pairs = (
-        present[:, None] & present[None, :] & ~torch.eye(len(counts), dtype=torch.bool, device=sums.device)
-    )
+    # a class that is absent has sums of 0, and a weight below 1 must not be taken for absence
+    m = (sums / torch.where(counts != 0, counts, 1)[..., None]).transpose(-1, -2)  # m[i, t]
+    agreement = 0.5 + (m.diagonal(dim1=-2, dim2=-1)[..., None] - m) / 2
+    present = counts != 0  # NaN is present: a class that can't be must not go unseen
+    pairs = present[..., :, None] & present[..., None, :] & (lam != 0).to(sums.device)
+    pairs = pairs & ~torch.eye(counts.shape[-1], dtype=torch.bool, device=sums.device)
     # the absent pairs' agreement is set to 1 before the logarithm, so that no NaN enters the gradient
     terms = torch.log(torch.where(pairs, agreement, 1.0).clamp(min=TINY))
-    return 0.0 - (lam.to(terms) * terms).sum()  # a plain minus would make -0 of a perfect prediction
+    return 0.0 - (lam.to(terms) * terms).sum((-2, -1))  # a plain minus would make -0 of a perfect prediction
 
 
-def _matrix(lam: Tensor, k: int) -> Tensor:
-    """lam as a K x K matrix."""
-    if lam.ndim == 0:
-        return lam.expand(k, k)
-    if lam.shape == (k,):
-        return lam[:, None].expand(k, k)
-    if lam.shape == (k, k):
-        return lam
-    raise DataError(f"lam is {tuple(lam.shape)}, expected a number, ({k},) or ({k}, {k})")
+def mean(total: Tensor, pixels: Tensor) -> Tensor:
+    """A sum over pixels by their number; 0 without any.
+
+    Example:
+        >>> mean(torch.tensor(0.0), torch.tensor(0.0))
+        tensor(0.)
+    """
+    return total / torch.where(pixels != 0, pixels, 1)
+
+
+SCHEDULES = ("constant", "rising", "falling")
+
+
+def strength_at(schedule: str, share: float) -> float:
+    """The share of lam in force after a share of the training.
+
+    Args:
+        schedule: ``"constant"``; ``"rising"`` from 0 to all of lam; ``"falling"`` from all of it to 0.
+        share: of the steps done, 0 to 1.
+
+    Raises:
+        DataError: another name.
+
+    Example:
+        >>> strength_at("rising", 0.25), strength_at("falling", 0.25), strength_at("constant", 0.25)
+        (0.25, 0.75, 1.0)
+    """
+    if schedule not in SCHEDULES:
+        raise DataError(f'lam_schedule is "{schedule}", expected one of {", ".join(SCHEDULES)}')
+    return {"constant": 1.0, "rising": share, "falling": 1 - share}[schedule]

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
+
+from cleft.losses.vector_math import exp, log, narrowed, widened
 
 __all__ = ["CHUNK", "add_chunk", "gradient_chunk"]
 
@@ -20,89 +19,7 @@ BLOCK = 4096  # logits of a block
 LANES = 16  # blocks are whole vectors of so many numbers
 FEW = 8  # up to so many classes, comparing with each is faster than looking up
 COPIES = 4  # of the sums: neighbouring pixels of one class need not wait for each other's addition
-
-LOG2_E = np.float32(1.4426950408889634)
-LN_2_HIGH, LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-LOWEST = np.float32(-87.0)  # exp of less is not a normal float32
-ROUND = np.float32(12582912.0)  # 1.5 * 2**23: added, the lowest bits are the nearest whole number
-# exp(r) for |r| < log(2) / 2: Taylor's coefficients of degree 2 to 7, to 2e-8
-C2, C3, C4 = np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24)
-C5, C6, C7 = np.float32(1 / 120), np.float32(1 / 720), np.float32(1 / 5040)
-LN_2 = np.float32(0.6931471805599453)
-# 2 artanh(s) / s for |s| < 0.172: Taylor's coefficients of s**2 to s**8, to 1e-8
-A3, A5, A7, A9 = np.float32(2 / 3), np.float32(2 / 5), np.float32(2 / 7), np.float32(2 / 9)
-ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
-
-
-@intrinsic
-def _power_of_two(typing, rounded):
-    """2**n of the whole number n that ``ROUND + n`` holds in its lowest bits."""
-
-    def code(context, builder, signature, args):
-        whole = ir.IntType(32)
-        bits = builder.bitcast(args[0], whole)
-        exponent = builder.shl(builder.add(bits, whole(127)), whole(23))
-        return builder.bitcast(exponent, ir.FloatType())
-
-    return types.float32(types.float32), code
-
-
-@intrinsic
-def _widened(typing, value):
-    """float32 of a float32, or of the bits of a bfloat16."""
-
-    def code(context, builder, signature, args):
-        if value is types.float32:
-            return args[0]
-        whole = ir.IntType(32)
-        return builder.bitcast(builder.shl(builder.zext(args[0], whole), whole(16)), ir.FloatType())
-
-    return types.float32(value), code
-
-
-@intrinsic
-def _narrowed(typing, like, value):
-    """A float32 as ``like``: itself, or the bits of the nearest bfloat16, ties to even; NaN stays NaN."""
-
-    def code(context, builder, signature, args):
-        if like is types.float32:
-            return args[1]
-        whole = ir.IntType(32)
-        bits = builder.bitcast(args[1], whole)
-        odd = builder.and_(builder.lshr(bits, whole(16)), whole(1))
-        up = builder.add(builder.add(bits, whole(0x7FFF)), odd)
-        nan = builder.fcmp_unordered("uno", args[1], args[1])
-        kept = builder.select(nan, whole(0x7FC00000), up)
-        return builder.trunc(builder.lshr(kept, whole(16)), ir.IntType(16))
-
-    return like(like, value), code
-
-
-@intrinsic
-def _split(typing, value):
-    """(n, m) with value = 2**n m and m from 0.71 to 1.41, both float32; for normal numbers above 0."""
-
-    def code(context, builder, signature, args):
-        whole, real = ir.IntType(32), ir.FloatType()
-        bits = builder.bitcast(args[0], whole)
-        # 0x3F3504F3 are the bits of sqrt(1/2)
-        steps = builder.ashr(builder.sub(bits, whole(0x3F3504F3)), whole(23))
-        rest = builder.bitcast(builder.sub(bits, builder.shl(steps, whole(23))), real)
-        return context.make_tuple(builder, signature.return_type, (builder.sitofp(steps, real), rest))
-
-    return types.Tuple((types.float32, types.float32))(types.float32), code
-
-
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-def _exp(x):
-    """exp of a number of 0 or less, to 1e-7 of itself; 1e-38 for less than -87."""
-    # written so that NaN passes through
-    x = LOWEST if x < LOWEST else x
-    rounded = x * LOG2_E + ROUND
-    n = rounded - ROUND
-    r = (x - n * LN_2_HIGH) - n * LN_2_LOW
-    p = C2 + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * C7))))
-    return (ONE + r + r * r * p) * _power_of_two(rounded)
+ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -125,12 +42,12 @@ def _read(rows, logits, at, strides, k, b):
         for i in range(k):
             row, line = rows[i], logits[at + i * by_class : at + i * by_class + b]
             for j in range(b):
-                row[j] = _widened(line[j])
+                row[j] = widened(line[j])
     else:
         for j in range(b):
             start = at + j * by_pixel
             for i in range(k):
-                rows[i, j] = _widened(logits[start + i * by_class])
+                rows[i, j] = widened(logits[start + i * by_class])
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -141,27 +58,29 @@ def _write(rows, gradient, at, strides, k, b):
         for i in range(k):
             row, line = rows[i], gradient[at + i * by_class : at + i * by_class + b]
             for j in range(b):
-                line[j] = _narrowed(line[j], row[j])
+                line[j] = narrowed(line[j], row[j])
     else:
         for j in range(b):
             start = at + j * by_pixel
             for i in range(k):
-                gradient[start + i * by_class] = _narrowed(gradient[start], rows[i, j])
+                gradient[start + i * by_class] = narrowed(gradient[start], rows[i, j])
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _read_classes(known, w, classes, weight, part, limits):
     """A block's classes and weights, 0 where ignored; and the first class that can't be, or ``ignore``."""
     (at, b), (ignore, k) = part, limits
-    wrong = ignore
+    line, taken, wrong = classes[at : at + b], 0, ignore
     for j in range(b):
-        t = np.int64(classes[at + j])
-        counted = t != ignore
-        if counted and (t < 0 or t >= k):
-            wrong = t
-            counted = False
+        t = np.int64(line[j])
+        counted = (t != ignore) & (t >= 0) & (t < k)
         known[j] = np.int32(t) if counted else np.int32(0)
         w[j] = ONE if counted else ZERO
+        taken += (t == ignore) | counted
+    if taken < b:
+        for j in range(b):
+            t = np.int64(line[j])
+            wrong = t if t != ignore and (t < 0 or t >= k) else wrong
     if weight.size:
         for j in range(b):
             w[j] = w[j] * weight[at + j] if w[j] > ZERO else ZERO
@@ -184,20 +103,41 @@ def _exponentials(rows, top, total, w, k, b):
     for i in range(k):
         row = rows[i]
         for j in range(b):
-            e = _exp(row[j] - top[j])
+            e = exp(row[j] - top[j])
             row[j] = e
             total[j] += e
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _pick(true, rows, known, w, k, b):
+    """true[j] = rows[known[j], j], and 0 for ignored pixels."""
+    if k <= FEW:
+        for i in range(k):
+            row = rows[i]
+            for j in range(b):
+                # both are read whatever the class: a read that depends on it is no vector instruction
+                own, other = row[j], true[j]
+                true[j] = own if known[j] == i else other
+    else:
+        for j in range(b):
+            true[j] = rows[known[j], j]
+    for j in range(b):
+        found = true[j]
+        true[j] = found if w[j] != ZERO else ZERO
+
+
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-def _log(x):
-    """log of a normal float32 above 0, to 1e-7."""
-    n, m = _split(x)
-    f = m - ONE
-    # log(1 + f) = 2 artanh(s), s = f / (2 + f), |s| < 0.172
-    s = f / (ONE + m)
-    q = s * s
-    return n * LN_2 + s * (TWO + q * (A3 + q * (A5 + q * (A7 + q * A9))))
+def _take(rows, known, w, much, k, b):
+    """rows[known[j], j] -= w[j] much."""
+    if k <= FEW:
+        for i in range(k):
+            row = rows[i]
+            for j in range(b):
+                part = w[j] * much
+                row[j] -= part if known[j] == i else ZERO
+    else:
+        for j in range(b):
+            rows[known[j], j] -= w[j] * much
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
@@ -205,23 +145,28 @@ def _missed(top, true, total, w, b):
     """Sum of w (top + log total - true)."""
     result = ZERO
     for j in range(b):
-        result += w[j] * ((top[j] - true[j]) + _log(total[j]))
+        result += w[j] * ((top[j] - true[j]) + log(total[j]))
     return result
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-def _add(sums, rows, known, share, k, b):
+def _add(sums, counts, rows, known, w, share, k, b):
     for j in range(b):
+        counts[known[j]] += w[j]
         at = sums[j % COPIES, known[j]]
         for i in range(k):
             at[i] += rows[i, j] * share[j]
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
-def _add_few(sums, rows, known, share, k, b):
+def _add_few(sums, counts, rows, known, w, share, k, b):
     """The same by comparing with each class: vectors of pixels, for few classes faster than looking up."""
     own = np.empty(b, np.float32)
     for t in range(k):
+        count = ZERO
+        for j in range(b):
+            count += w[j] if known[j] == t else ZERO
+        counts[t] += count
         for j in range(b):
             own[j] = share[j] if known[j] == t else ZERO
         for i in range(k):
@@ -258,17 +203,15 @@ def add_chunk(arrays, span, strides, ignore, sums, counts):
         bad = _read_classes(known, w, classes, weight, (first + start, b), (ignore, k))
         wrong = bad if bad != ignore else wrong
         _read(rows, logits, first_logit + start * strides[1], strides, k, b)
-        for j in range(b):
-            true[j] = rows[known[j], j] if w[j] != ZERO else ZERO
-            counts[known[j]] += w[j]
+        _pick(true, rows, known, w, k, b)
         _exponentials(rows, top, total, w, k, b)
         missed += _missed(top, true, total, w, b)
         for j in range(b):
             total[j] = w[j] / total[j]
         if k <= FEW:
-            _add_few(parts, rows, known, total, k, b)
+            _add_few(parts, counts, rows, known, w, total, k, b)
         else:
-            _add(parts, rows, known, total, k, b)
+            _add(parts, counts, rows, known, w, total, k, b)
     sums += parts.sum(0)
     return missed, wrong
 
@@ -311,8 +254,7 @@ def gradient_chunk(arrays, span, strides, ignore, by, gradient):
         for i in range(k):
             for j in range(b):
                 rows[i, j] *= w[j] * ((slopes[i, j] - along[j]) + by_missed)
-        for j in range(b):
-            rows[known[j], j] -= w[j] * by_missed
+        _take(rows, known, w, by_missed, k, b)
         _write(rows, gradient, first_out + start * written[1], written, k, b)
 
 

@@ -1,6 +1,6 @@
 """What losses cost, forward and backward: ours beside PyTorch's, MONAI's, the naive form and JCell's.
 
-    python benchmarks/loss.py                       all, about ten minutes on two cores
+    python benchmarks/loss.py                       all, thirteen minutes on two cores
     python benchmarks/loss.py --classes 4 --reps 3  a part
     python benchmarks/loss.py --device cuda         on a card: times, and the share of its bandwidth
 

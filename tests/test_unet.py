@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from cleft.base.config import NetSettings
-from cleft.model.unet import make_unet, memory_format, net_reach, net_stride, strides_for
+from cleft.base.scale import strides_for
+from cleft.model.unet import make_unet, memory_format, net_reach, net_stride
 
 Strides = tuple[tuple[int, ...], ...]
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
-__all__ = ["enlarge", "shrink", "shrink_labels"]
+__all__ = ["enlarge", "shrink", "shrink_labels", "strides_for"]
+
+Values = Any  # a numpy array or a tensor: floor 0 doesn't know torch
 
 
 def shrink(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """Average blocks of pixels, the last pixel repeated where a block leaves the image.
+
+    Whatever part of an image is shrunk, as long as it begins at a whole block, gives the same bits.
 
     Args:
         channels: (C, *S) float32.
@@ -26,11 +31,12 @@ def shrink(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """
     if all(f == 1 for f in factors):
         return channels
-    padded = _to_blocks(channels, factors)
-    split = [padded.shape[0]]
-    for n, f in zip(padded.shape[1:], factors, strict=True):
-        split += [n // f, f]
-    return padded.reshape(split).mean(axis=tuple(range(2, len(split), 2)), dtype=np.float32)
+    small = _to_blocks(channels, factors)
+    for axis, f in enumerate(factors, start=1):
+        # axis by axis and phase by phase: the order of a sum over several axes would depend on the shape
+        phases = [small[(slice(None),) * axis + (slice(start, None, f),)] for start in range(f)]
+        small = functools.reduce(np.add, phases) / np.float32(f) if f > 1 else small
+    return small
 
 
 def shrink_labels(labels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
@@ -52,27 +58,68 @@ def shrink_labels(labels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     return _to_blocks(labels[None], factors)[0][tuple(slice(f // 2, None, f) for f in factors)]
 
 
-def enlarge(values: np.ndarray, factors: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """Undo ``shrink`` by linear interpolation between the blocks' centres.
+def enlarge(values: Values, factors: Sequence[int]) -> Values:
+    """Interpolate linearly between the centres of the blocks that ``shrink`` averages.
+
+    Whatever part of an image is enlarged gives the same bits where a whole block lies around it; outside
+    the outermost centres the outermost value is repeated.
 
     Args:
-        values: (K, *s) float, such as probabilities.
-        factors: that made s of S.
-        shape: S.
+        values: (K, *s) float32, such as probabilities; an array, or a tensor on any device.
+        factors: block size along each axis.
 
     Returns:
-        (K, *S) of the same type; each pixel's values still sum to what they did.
+        (K, *(s * factors)) of the same kind; each pixel's values still sum to what they did.
 
     Example:
-        >>> enlarge(np.array([[0.0, 1.0]]), (2,), (3,))
-        array([[0.  , 0.25, 0.75]])
+        >>> enlarge(np.array([[0, 1]], np.float32), (2,))
+        array([[0.  , 0.25, 0.75, 1.  ]], dtype=float32)
     """
-    if all(f == 1 for f in factors):
-        return values
-    large = ndimage.zoom(values, (1, *factors), order=1, mode="nearest", grid_mode=True)
-    return np.ascontiguousarray(large[(slice(None), *map(slice, shape))])
+    for axis, f in enumerate(factors, start=1):
+        if f > 1:
+            values = _enlarge_axis(values, axis, f)
+    return values
+
+
+def _enlarge_axis(values: Values, axis: int, f: int) -> Values:
+    """One axis: pixel j of block i lies between the centres of i and of a neighbour."""
+    n = values.shape[axis]
+    before, here = (slice(None),) * axis, slice(None)
+    shape = (*values.shape[:axis], n, f, *values.shape[axis + 1 :])
+    large = values.new_empty(shape) if hasattr(values, "new_empty") else np.empty(shape, values.dtype)
+    for j in range(f):
+        offset = (2 * j + 1 - f) / (2 * f)  # from the block's centre, in blocks
+        target = large[(*before, here, j)]
+        inner, outer = (slice(1, n), 0) if offset < 0 else (slice(0, n - 1), n - 1)
+        beside = slice(0, n - 1) if offset < 0 else slice(1, n)
+        share = abs(offset)
+        target[(*before, inner)] = values[(*before, inner)] * (1 - share) + values[(*before, beside)] * share
+        target[(*before, outer)] = values[(*before, outer)]
+    return large.reshape((*values.shape[:axis], n * f, *values.shape[axis + 1 :]))
 
 
 def _to_blocks(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     extra = [(0, 0), *((0, -n % f) for n, f in zip(channels.shape[1:], factors, strict=True))]
     return np.pad(channels, extra, mode="edge")
+
+
+def strides_for(spacing: Sequence[float], levels: int) -> tuple[tuple[int, ...], ...]:
+    """The stride along each axis for each step down; a coarse axis waits until the others have caught up.
+
+    Args:
+        spacing: micrometres per pixel along each axis; only the ratios matter.
+        levels: resolution levels, one more than steps down.
+
+    Example:
+        >>> strides_for((1, 1), 3)
+        ((2, 2), (2, 2))
+        >>> strides_for((4, 1, 1), 4)
+        ((1, 2, 2), (1, 2, 2), (2, 2, 2))
+    """
+    size = np.array(spacing, float)
+    steps = []
+    for _ in range(levels - 1):
+        stride = np.where(size < 2 * size.min() * (1 - 1e-6), 2, 1)
+        size = size * stride
+        steps.append(tuple(int(s) for s in stride))
+    return tuple(steps)

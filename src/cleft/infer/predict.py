@@ -69,9 +69,9 @@ def predict(
     shape = channels.shape[1:]
     if 0 in shape:
         raise DataError(f"image is empty: shape {shape}")
-    device = next(net.parameters()).device
+    like = next(net.parameters())
     padded = _padded(channels, stride)
-    wanted = choose_tile(padded.shape[1:], settings, device) if tile is None else tuple(tile)
+    wanted = choose_tile(padded.shape[1:], settings, like.device) if tile is None else tuple(tile)
     if len(wanted) != ndim or min(wanted) < 1:
         raise DataError(f"tile is {wanted}, expected {ndim} positive numbers of pixels")
     size = [-(-t // s) * s for t, s in zip(wanted, stride, strict=True)]
@@ -80,7 +80,7 @@ def predict(
     done = 0
     for group in _batches(todo):
         stack = torch.stack([torch.from_numpy(padded[(slice(None), *t.read)]) for t in group])
-        logits = net(stack.to(device).to(memory_format=memory_format(ndim))).float()
+        logits = net(stack.to(like).to(memory_format=memory_format(ndim))).float()
         found = finish(logits).cpu().numpy()
         if result is None:
             result = np.empty((found.shape[1], *padded.shape[1:]), found.dtype)

@@ -11,10 +11,11 @@ import numpy as np
 
 from cleft.base.config import ModelCard, NetSettings, TrainSettings
 from cleft.base.errors import DataError
+from cleft.base.scale import strides_for
 from cleft.labels.classes import ClassRule
 from cleft.labels.rule import ceiling, cell_diameter, choose_rule, smallest_cell
 from cleft.learn.dataset import Example
-from cleft.model.unet import net_stride, strides_for
+from cleft.model.unet import net_stride
 
 __all__ = ["Plan", "choose_shrink", "level_extents", "make_plan"]
 

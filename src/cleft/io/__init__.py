@@ -1,10 +1,12 @@
 """Floor 1: from disk to Image and back."""
 
+from cleft.io.lazy import LazyImage
 from cleft.io.pairs import Pair, base_name, by_name, find_images, find_pairs
-from cleft.io.read import check_pixels, read_image, read_labels
+from cleft.io.read import check_pixels, open_image, read_image, read_labels
 from cleft.io.write import atomic_path, write_image, write_labels
 
 __all__ = [
+    "LazyImage",
     "Pair",
     "atomic_path",
     "base_name",
@@ -12,6 +14,7 @@ __all__ = [
     "check_pixels",
     "find_images",
     "find_pairs",
+    "open_image",
     "read_image",
     "read_labels",
     "write_image",

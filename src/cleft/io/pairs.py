@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cleft.base.errors import DataError
+from cleft.io.hdf5 import is_hdf5
 from cleft.io.zarr_store import is_zarr
 
 __all__ = ["Pair", "base_name", "by_name", "find_images", "find_pairs"]
 
-READABLE = (".tif", ".tiff", ".btf", ".lsm", ".png", ".npy")
+READABLE = (".tif", ".tiff", ".btf", ".lsm", ".png", ".npy", ".h5", ".hdf5")
 # Paired all the same, so that the reader can say what is wrong with them.
 REFUSED = (".jpg", ".jpeg", ".jp2", ".gif", ".bmp", ".webp", ".czi", ".nd2", ".lif")
 CELLPOSE_MASKS = ("_cp_masks", "_masks")
@@ -71,7 +72,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in map(Path, inputs):
-        if not path.exists():
+        if not path.exists() and not is_hdf5(path):
             raise DataError(f"{path}: no such file or folder")
         if path.is_dir() and not is_zarr(path):
             images = _listing(path, READABLE)

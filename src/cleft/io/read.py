@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +12,32 @@ import numpy as np
 from cleft.base.errors import DataError
 from cleft.base.image import Image, check_axes
 from cleft.io.formats import load_npy, load_png
-from cleft.io.stored import Stored
-from cleft.io.tiff import load_tiff
+from cleft.io.hdf5 import is_hdf5, load_hdf5
+from cleft.io.lazy import LazyImage
+from cleft.io.stored import UNNAMED, Stored
+from cleft.io.tiff import load_tiff, open_tiff
 from cleft.io.zarr_store import is_zarr, load_zarr
 
-__all__ = ["check_pixels", "read_image", "read_labels"]
+__all__ = ["check_pixels", "open_image", "read_image", "read_labels"]
 
-EXPECTED = "expected TIFF, PNG, .npy or OME-Zarr"
+EXPECTED = "expected TIFF, PNG, .npy, OME-Zarr or HDF5"
 # Files are known by their first bytes: a name says what someone called it, not what it is.
-MAGIC: dict[bytes, tuple[str, Callable[[Path], Stored]]] = {
-    b"II*\0": ("TIFF", load_tiff),
-    b"MM\0*": ("TIFF", load_tiff),
-    b"II+\0": ("TIFF", load_tiff),
-    b"MM\0+": ("TIFF", load_tiff),
-    b"\x89PNG": ("PNG", load_png),
-    b"\x93NUMPY": (".npy", load_npy),
+MAGIC = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"\x89PNG": "PNG",
+    b"\x93NUMPY": ".npy",
+    b"\x89HDF": "HDF5",
+}
+# What reads each of them whole, and what leaves its pixels on disk where it can.
+READERS: dict[str, tuple[Callable[[Path], Stored], Callable[[Path], Stored]]] = {
+    "TIFF": (load_tiff, open_tiff),
+    "PNG": (load_png, load_png),
+    ".npy": (load_npy, load_npy),
+    "HDF5": (load_hdf5, load_hdf5),
+    "OME-Zarr": (load_zarr, load_zarr),
 }
 JPEG_MAGIC = (b"\xff\xd8\xff", b"\0\0\0\x0cjP  ")
 # What the decoders raise on damaged input; running out of memory or a bug of ours isn't among them.
@@ -135,25 +147,82 @@ def check_pixels(image: Image) -> None:
         )
 
 
-def _load(path: Path) -> Stored:
-    """What the file holds, by the reader its first bytes ask for."""
-    kind: str
-    reader: Callable[[Path], Stored]
+def open_image(
+    path: str | Path, axes: str | None = None, spacing: Sequence[float] | None = None
+) -> LazyImage:
+    """Open an image of any size: axes and pixel size as :func:`read_image` finds them, no pixels yet.
+
+    Args:
+        path, axes, spacing: as for :func:`read_image`.
+
+    Returns:
+        An image that is read region by region. What a format can't give in parts (PNG, TIFFs of several
+        series) is in memory all the same.
+
+    Raises:
+        DataError: as :func:`read_image`, and for a series of several time points.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/stack.npy", np.arange(60).reshape(3, 4, 5))
+        ...     with open_image(f"{folder}/stack.npy", axes="ZYX") as image:
+        ...         print(image.shape, image.read((slice(1, 2), slice(0, 1), slice(0, 3))).tolist())
+        (3, 4, 5) [[[[20, 21, 22]]]]
+    """
+    source = str(path)
+    stored = _load(Path(path), lazy=True)
+    with stored.open_files as files:
+        _check_numbers(stored, source)
+        gone, names = _layout(stored, axes, source)
+        letters = [UNNAMED if i in gone else "" for i in range(stored.data.ndim)]
+        kept = iter(names)
+        letters = [letter or next(kept) for letter in letters]
+        sizes = dict(zip(letters, stored.data.shape))
+        if sizes.get("T", 1) != 1:
+            raise DataError(f"{source}: found {sizes['T']} time points (axes {names}), expected one")
+        spatial = [a for a in names if a in "ZYX"]
+        if spacing is not None and len(spacing) != len(spatial):
+            raise DataError(
+                f"{source}: spacing is {tuple(spacing)}, expected one number for each of {''.join(spatial)}"
+            )
+        known = stored.spacing_um if spacing is None else dict(zip(spatial, map(float, spacing)))
+        channels = sizes.get("C", 1) - (stored.alpha and "C" not in (axes or "").upper())
+        return LazyImage(
+            stored.data,
+            "".join(letters),
+            {a: known[a] for a in spatial} if set(spatial) <= set(known) else None,
+            source,
+            channels,
+            DAMAGE,
+            files.pop_all(),
+        )
+
+
+def _load(path: Path, lazy: bool = False) -> Stored:
+    """What the file holds, by the reader its first bytes ask for; in memory unless ``lazy``."""
     if is_zarr(path):
-        kind, reader = "OME-Zarr", load_zarr
+        kind = "OME-Zarr"
+    elif is_hdf5(path):
+        kind = "HDF5"
     elif path.is_dir():
         raise DataError(f"{path}: found a folder that is no zarr store, {EXPECTED}")
     else:
-        kind, reader = _reader(path)
+        kind = _kind(path)
+    load, open_lazily = READERS[kind]
     try:
-        return reader(path)
+        if lazy:
+            return open_lazily(path)
+        stored = load(path)
+        with stored.open_files:
+            return replace(stored, data=np.asarray(stored.data[...]))
     except DAMAGE as error:
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise DataError(f"{path}: can't be read as {kind}, damaged or cut short? ({reason})") from error
 
 
-def _reader(path: Path) -> tuple[str, Callable[[Path], Stored]]:
-    """The format of a file and its reader."""
+def _kind(path: Path) -> str:
+    """The format of a file."""
     try:
         with path.open("rb") as file:
             head = file.read(12)
@@ -175,51 +244,65 @@ def _reader(path: Path) -> tuple[str, Callable[[Path], Stored]]:
 
 def _to_image(stored: Stored, source: str, axes: str | None, spacing: Sequence[float] | None) -> Image:
     """Decide the axes, drop what has length 1, and attach the spacing."""
-    data = stored.data.astype(np.uint8) if stored.data.dtype == bool else stored.data
+    data = np.asarray(stored.data)
+    data = data.astype(np.uint8) if data.dtype == bool else data
     if stored.alpha and "C" not in (axes or "").upper():
         data = np.delete(data, -1, axis=stored.axes.index("C"))
-    if data.dtype.kind not in "iuf":
-        raise DataError(f"{source}: found pixels of type {data.dtype}, expected integers or floats")
-    if data.size == 0:
-        raise DataError(f"{source}: found an array without pixels, shape {data.shape}")
-    data, axes = _read_axes(stored, data, source) if axes is None else _given_axes(stored, data, axes, source)
+    stored = replace(stored, data=data)
+    _check_numbers(stored, source)
+    gone, axes = _layout(stored, axes, source)
     if spacing is None:
         known = [stored.spacing_um.get(a) for a in axes if a in "ZYX"]
         spacing = None if None in known else [s for s in known if s is not None]
+    data = data.squeeze(tuple(gone))
     return Image(data, axes, None if spacing is None else tuple(float(s) for s in spacing), source)
 
 
-def _read_axes(stored: Stored, data: np.ndarray, source: str) -> tuple[np.ndarray, str]:
+def _check_numbers(stored: Stored, source: str) -> None:
+    if np.dtype(stored.data.dtype).kind not in "biuf":
+        raise DataError(f"{source}: found pixels of type {stored.data.dtype}, expected integers or floats")
+    if 0 in stored.data.shape:
+        raise DataError(f"{source}: found an array without pixels, shape {tuple(stored.data.shape)}")
+
+
+def _layout(stored: Stored, axes: str | None, source: str) -> tuple[set[int], str]:
+    """The dimensions of length 1 that are dropped, and the axes of the others."""
+    if axes is None:
+        return _read_axes(stored, source)
+    return _given_axes(stored, axes.upper(), source)
+
+
+def _read_axes(stored: Stored, source: str) -> tuple[set[int], str]:
     """The axes as the file names them, without those of length 1."""
-    data, names = _drop(data, stored.axes, _singletons(data.shape, stored.axes))
+    gone = set(_singletons(stored.data.shape, stored.axes))
+    names, shape = _without(gone, stored)
     strange = [a for a in names if a not in "TCZYX"]
     if strange or len(set(names)) != len(names):
-        directive = DIRECTIVE.format(n=data.ndim, eg="TCZYX"[-data.ndim :])
-        raise DataError(f"{source}: the file doesn't name the axes of its shape {data.shape}; {directive}")
-    check_axes(names, data.shape, source)
-    return data, names
+        directive = DIRECTIVE.format(n=len(shape), eg="TCZYX"[-len(shape) :])
+        raise DataError(f"{source}: the file doesn't name the axes of its shape {shape}; {directive}")
+    check_axes(names, shape, source)
+    return gone, names
 
 
-def _given_axes(stored: Stored, data: np.ndarray, axes: str, source: str) -> tuple[np.ndarray, str]:
-    """The array under the caller's axes, without the axes of length 1 that they leave out."""
-    axes = axes.upper()
-    singles = _singletons(data.shape, stored.axes)
+def _given_axes(stored: Stored, axes: str, source: str) -> tuple[set[int], str]:
+    """The caller's axes, without the dimensions of length 1 that they leave out."""
+    singles = _singletons(stored.data.shape, stored.axes)
     unasked = [i for i in singles if stored.axes[i] not in axes]
-    fitting = (gone for gone in ([], unasked, singles) if data.ndim - len(gone) == len(axes))
-    data, _ = _drop(data, stored.axes, next(fitting, singles))
-    check_axes(axes, data.shape, source)
-    return data, axes
+    fitting = (gone for gone in ([], unasked, singles) if stored.data.ndim - len(gone) == len(axes))
+    gone = set(next(fitting, singles))
+    check_axes(axes, _without(gone, stored)[1], source)
+    return gone, axes
+
+
+def _without(gone: set[int], stored: Stored) -> tuple[str, tuple[int, ...]]:
+    """Names and lengths of the dimensions that stay."""
+    kept = [i for i in range(stored.data.ndim) if i not in gone]
+    return "".join(stored.axes[i] for i in kept), tuple(stored.data.shape[i] for i in kept)
 
 
 def _singletons(shape: Sequence[int], names: str) -> list[int]:
     """The dimensions of length 1 that aren't Y or X."""
     return [i for i, (n, a) in enumerate(zip(shape, names)) if n == 1 and a not in "YX"]
-
-
-def _drop(data: np.ndarray, names: str, gone: Iterable[int]) -> tuple[np.ndarray, str]:
-    """The array and the names without some dimensions of length 1."""
-    gone = set(gone)
-    return data.squeeze(tuple(gone)), "".join(a for i, a in enumerate(names) if i not in gone)
 
 
 def _whole_numbers(data: np.ndarray, source: str) -> np.ndarray:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-import numpy as np
+from cleft.io.on_disk import Pixels
 
 __all__ = ["UNNAMED", "Stored", "micrometres"]
 
@@ -41,20 +42,22 @@ class Stored:
     """An array as its file holds it.
 
     Args:
-        data: the pixels, nothing squeezed.
+        data: the pixels, nothing squeezed; in memory, or on disk and read by slices.
         axes: one letter per dimension as the file names them; ``Q`` for an axis it doesn't name.
         spacing_um: micrometres per pixel of the axes whose pixel size the file knows, by letter.
         lossy: the pixels went through a lossy compression.
         alpha: the last entry of the ``C`` axis is opacity.
         colour: each pixel holds several samples, opacity not counted.
+        open_files: what must stay open while ``data`` are on disk.
     """
 
-    data: np.ndarray
+    data: Pixels
     axes: str
     spacing_um: Mapping[str, float] = field(default_factory=dict)
     lossy: bool = False
     alpha: bool = False
     colour: bool = False
+    open_files: ExitStack = field(default_factory=ExitStack)
 
 
 def micrometres(size: float | str | None, unit: str | None) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,9 +14,10 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from cleft.io.on_disk import Cached, Leading, Mapped, Pixels
 from cleft.io.stored import UNNAMED, Stored, micrometres
 
-__all__ = ["load_tiff"]
+__all__ = ["load_tiff", "open_tiff"]
 
 # Print software writes 72 to 1200 dots per inch into every file; no microscope has pixels that coarse.
 COARSEST_UM = 10.0
@@ -43,23 +45,50 @@ def load_tiff(path: Path) -> Stored:
     with _no_silent_damage(), tifffile.TiffFile(path) as tif:
         series = _whole_series(tif)
         _check_complete(tif, series)
+        shape = _axes_and_shape(series[0])[1]
+        data = np.stack([s.asarray().reshape(shape) for s in series])
+        return _described(data.astype(data.dtype.newbyteorder("="), copy=False), tif, series[0])
+
+
+def open_tiff(path: Path) -> Stored:
+    """As ``load_tiff``, with the pixels left on disk, whether in one piece, in strips or in tiles.
+
+    Several series are read at once all the same.
+    """
+    with _no_silent_damage(), ExitStack() as files:
+        tif = files.enter_context(tifffile.TiffFile(path))
+        series = _whole_series(tif)
+        _check_complete(tif, series)
         first = series[0]
-        page = first.keyframe
-        axes, shape = _axes_and_shape(first)
-        planes = [s.asarray().reshape(shape) for s in series]
-        data = np.stack(planes) if len(planes) > 1 else planes[0][None]
-        # Samples last is how colour is stored; planes of samples may be any stack that a writer took for RGB.
-        samples = shape[-1] if axes.endswith("S") else 1
-        alpha = samples > 1 and bool(page.extrasamples) and int(page.extrasamples[-1]) in ALPHA
-        data = data.astype(data.dtype.newbyteorder("="), copy=False)
-        return Stored(
-            data,
-            UNNAMED + _samples_are_channels(axes, shape),
-            _spacing(tif, page),
-            lossy=int(page.compression) in JPEG,
-            alpha=alpha,
-            colour=samples - alpha > 1,
-        )
+        if len(series) > 1:
+            return load_tiff(path)
+        if first.dataoffset is not None:
+            shape = (1, *_axes_and_shape(first)[1])
+            data: Pixels = Mapped(path, np.dtype(tif.byteorder + first.dtype.char), shape, first.dataoffset)
+        else:
+            import zarr
+
+            store = files.enter_context(first.aszarr(squeeze=False))
+            data = Leading(Cached(zarr.open_array(store, mode="r")))
+        stored = _described(data, tif, first)
+        return replace(stored, open_files=files.pop_all())
+
+
+def _described(data: Pixels, tif: tifffile.TiffFile, series: Any) -> Stored:
+    """An array of one or more series, (n, *shape), with what the first of them says."""
+    axes, shape = _axes_and_shape(series)
+    page = series.keyframe
+    # Samples last is how colour is stored; planes of samples may be any stack that a writer took for RGB.
+    samples = shape[-1] if axes.endswith("S") else 1
+    alpha = samples > 1 and bool(page.extrasamples) and int(page.extrasamples[-1]) in ALPHA
+    return Stored(
+        data,
+        UNNAMED + _samples_are_channels(axes, shape),
+        _spacing(tif, page),
+        lossy=int(page.compression) in JPEG,
+        alpha=alpha,
+        colour=samples - alpha > 1,
+    )
 
 
 def _whole_series(tif: tifffile.TiffFile) -> list[Any]:

@@ -40,25 +40,24 @@ def load_zarr(path: Path) -> Stored:
             array, or of a ``bioformats2raw`` collection that holds one image.
 
     Returns:
-        The whole array. A bare array is YX if it has two dimensions, named by its ``dimension_names`` if
-        it has those, else unnamed.
+        The array, still on disk. A bare array is YX if it has two dimensions, named by its
+        ``dimension_names`` if it has those, else unnamed.
 
     Raises:
         ValueError: there is no image in the folder, or several.
-        RuntimeError: a chunk is damaged.
     """
     import zarr
 
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
-        return Stored(np.asarray(node[...]), _array_axes(node))
+        return Stored(node, _array_axes(node))
     group, image = _image_group(node)
     dataset = image["datasets"][0]
     array = group[dataset["path"]]
     axes = "".join(_letter(axis) for axis in image["axes"])
     if len(axes) != array.ndim:
         raise ValueError(f"its metadata name {len(axes)} axes, its array has {array.ndim} dimensions")
-    return Stored(np.asarray(array[...]), axes, _spacing(axes, image, dataset))
+    return Stored(array, axes, _spacing(axes, image, dataset))
 
 
 def _image_group(group: Any) -> tuple[Any, Mapping[str, Any]]:

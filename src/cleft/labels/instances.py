@@ -12,8 +12,12 @@ import numpy as np
 from cleft.base.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING, neighbour_steps
 
-__all__ = ["METHODS", "Method", "classes_to_labels", "drop_small", "inner_sizes", "most_likely", "to_labels"]
+__all__ = [
+    "METHODS", "Method", "classes_to_labels", "components", "decided", "drop_small", "grow", "inner_sizes",
+    "kept_numbers", "most_likely", "to_labels",
+]  # fmt: skip
 
+NO_LIMIT = np.iinfo(np.int64).max
 Method = Literal["map", "biased", "threshold", "watershed"]
 METHODS: tuple[Method, ...] = ("map", "biased", "threshold", "watershed")
 
@@ -56,8 +60,24 @@ def to_labels(
         raise DataError(f'method is "{method}", expected one of {", ".join(METHODS)}')
     if method == "watershed":
         return _watershed(probabilities)
-    decide = {"map": most_likely, "biased": _biased, "threshold": _threshold}[method]
-    return classes_to_labels(decide(probabilities), spacing)
+    return classes_to_labels(decided(probabilities, method), spacing)
+
+
+def decided(probabilities: np.ndarray, method: Method = "map") -> np.ndarray:
+    """The class of each pixel, decided from its own probabilities.
+
+    Args:
+        probabilities: (K, *S) float, K = 3 or 4.
+        method: of ``to_labels``, but for ``"watershed"``, which is no matter of single pixels.
+
+    Returns:
+        (*S) uint8 in 0..2.
+
+    Example:
+        >>> decided(np.array([[0.2], [0.5], [0.3]]), "biased")
+        array([2], dtype=uint8)
+    """
+    return {"map": most_likely, "biased": _biased, "threshold": _threshold}[method](probabilities)
 
 
 def most_likely(probabilities: np.ndarray) -> np.ndarray:
@@ -99,7 +119,7 @@ def _threshold(probabilities: np.ndarray) -> np.ndarray:
 def _watershed(probabilities: np.ndarray) -> np.ndarray:
     from skimage.segmentation import watershed
 
-    seeds = _components(probabilities[CELL] > 0.95)
+    seeds = components(probabilities[CELL] > 0.95)
     height = probabilities[TOUCHING] - probabilities[CELL]
     return watershed(height, seeds.astype(np.int32), mask=_outside(probabilities) <= 0.9).astype(np.uint32)
 
@@ -122,10 +142,8 @@ def classes_to_labels(classes: np.ndarray, spacing: Sequence[float] | None = Non
         >>> classes_to_labels(np.array([[1, 2, 2, 2, 1, 0, 2]], np.uint8))
         array([[1, 1, 1, 2, 2, 0, 0]], dtype=uint32)
     """
-    labels = _components(classes == CELL)
-    if labels.size and labels.any():
-        isotropic = (1.0,) * labels.ndim
-        _grow_into(labels, classes == TOUCHING, isotropic if spacing is None else spacing)
+    labels = components(classes == CELL)
+    grow(labels, classes == TOUCHING, spacing)
     return labels
 
 
@@ -169,14 +187,43 @@ def drop_small(labels: np.ndarray, smallest: float) -> np.ndarray:
                [0, 0, 0, 1],
                [0, 0, 0, 0]], dtype=uint32)
     """
-    sizes = inner_sizes(labels)
+    return kept_numbers(inner_sizes(labels), smallest).astype(labels.dtype)[labels]
+
+
+def kept_numbers(sizes: np.ndarray, smallest: float) -> np.ndarray:
+    """The new number of each label after the small ones are dropped.
+
+    Args:
+        sizes: (m + 1,) pixels by label, 0 for background and for labels that stay whatever their size.
+        smallest: pixels of the smallest cell there is.
+
+    Returns:
+        (m + 1,) int64, 0 for background and what is dropped, the others 1, 2, ... in their order.
+
+    Example:
+        >>> kept_numbers(np.array([0, 9, 4, 0]), 10).tolist()
+        [0, 1, 0, 2]
+    """
     keep = (sizes == 0) | (2 * sizes >= smallest)
     keep[0] = False
-    return np.where(keep, np.cumsum(keep), 0).astype(labels.dtype)[labels]
+    return np.where(keep, np.cumsum(keep), 0)
 
 
-def _components(mask: np.ndarray) -> np.ndarray:
-    """Connected components of a mask, full connectivity, as uint32 in raster order."""
+def components(mask: np.ndarray) -> np.ndarray:
+    """Connected components of a mask, full connectivity.
+
+    Args:
+        mask: (*S) bool.
+
+    Returns:
+        (*S) uint32, 0 outside, 1 to their number in the raster order of their first pixels.
+
+    Example:
+        >>> components(np.array([[True, False, True], [False, True, False], [False, False, False]]))
+        array([[1, 0, 1],
+               [0, 1, 0],
+               [0, 0, 0]], dtype=uint32)
+    """
     if mask.size == 0:
         return np.zeros(mask.shape, np.uint32)
     full = {1: 8, 2: 8, 3: 26}[mask.ndim]
@@ -186,20 +233,50 @@ def _components(mask: np.ndarray) -> np.ndarray:
     return np.asarray(found, np.uint32).reshape(mask.shape)
 
 
-def _grow_into(labels: np.ndarray, free: np.ndarray, spacing: Sequence[float]) -> None:
-    """Let labels grow over the free pixels, in place, one step at a time."""
+def grow(
+    labels: np.ndarray,
+    free: np.ndarray,
+    spacing: Sequence[float] | None = None,
+    sizes: np.ndarray | None = None,
+    rounds: int = NO_LIMIT,
+) -> bool:
+    """Let labels grow over free pixels, in place, one step in every direction a round.
+
+    A free pixel takes the label that reaches it in the fewest steps; among several, the one whose nearest
+    pixel (of those labelled at the start) is closest, then the larger, then the lower label.
+
+    Args:
+        labels: (*S) unsigned integer, 0 where there is none.
+        free: (*S) bool, where ``labels`` is 0.
+        spacing: micrometres per pixel along each axis; ``None`` is isotropic.
+        sizes: by label, what "larger" means; by default the pixels of each.
+        rounds: steps at most.
+
+    Returns:
+        Whether nothing more could have been reached.
+
+    Example:
+        >>> labels = np.array([1, 0, 0, 0, 2], np.uint32)
+        >>> grow(labels, labels == 0, rounds=1), labels.tolist()
+        (False, [1, 1, 0, 2, 2])
+    """
+    if not labels.any() or not free.any():
+        return True
     padded = np.pad(labels, 1)
     steps = np.array(neighbour_steps(labels.ndim), np.int64)
     strides = np.array([int(np.prod(padded.shape[a + 1 :])) for a in range(padded.ndim)], np.int64)
-    sizes = np.bincount(labels.reshape(-1))
+    if sizes is None:
+        sizes = np.bincount(labels.reshape(-1))
     start = np.flatnonzero(np.pad(free, 1)).astype(np.int64)
-    _grow(padded.reshape(-1), start, steps @ strides, strides, np.asarray(spacing, np.float64), sizes)
+    size = np.ones(labels.ndim) if spacing is None else np.asarray(spacing, np.float64)
+    done = _grow(padded.reshape(-1), start, steps @ strides, strides, size, sizes, rounds)
     labels[...] = padded[(slice(1, -1),) * labels.ndim]
+    return bool(done)
 
 
 @numba.njit(cache=True, nogil=True)
-def _grow(flat, free, offsets, strides, spacing, sizes):  # type: ignore[no-untyped-def]  # compiled
-    """Grow ``flat`` (padded by one, flattened) over the pixels listed in ``free``, in rounds.
+def _grow(flat, free, offsets, strides, spacing, sizes, rounds):  # type: ignore[no-untyped-def]  # compiled
+    """Grow ``flat`` (padded by one, flattened) over the pixels listed in ``free``; whether it came to an end.
 
     ``source`` holds, for a grown pixel, the component pixel it came from. Every pixel enters the
     frontier once and is looked at with its neighbours, so the cost is that of the free pixels.
@@ -220,7 +297,7 @@ def _grow(flat, free, offsets, strides, spacing, sizes):  # type: ignore[no-unty
     following = np.empty(free.size, np.int64)
     chosen_label = np.empty(free.size, flat.dtype)
     chosen_source = np.empty(free.size, np.int64)
-    while n > 0:
+    while n > 0 and rounds > 0:
         for i in range(n):
             label, origin = _nearest(flat, source, frontier[i], offsets, strides, spacing, sizes)
             chosen_label[i] = label
@@ -238,6 +315,8 @@ def _grow(flat, free, offsets, strides, spacing, sizes):  # type: ignore[no-unty
                     m += 1
         frontier, following = following, frontier
         n = m
+        rounds -= 1
+    return n == 0
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,0 +1,171 @@
+"""Who does the blocks: this process, with reading and writing beside the network, or Dask's workers."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+from cleft.base.errors import CleftError, DataError
+from cleft.infer import steps
+from cleft.infer.finder import Finder
+from cleft.infer.model import Model, load_model
+from cleft.infer.work import Work
+from cleft.io.read import open_image
+
+__all__ = ["Engine", "Here", "OnDask"]
+
+log = logging.getLogger("cleft")
+Done = Callable[[], None]
+AHEAD = 2  # blocks read before the network asks for them
+
+
+class Engine(Protocol):
+    """Does blocks in any order; what a block leaves behind is on disk."""
+
+    def find(self, work: Work, blocks: Sequence[int], done: Done) -> list[CleftError]:
+        """Read blocks, classify them and keep their parts; the errors of blocks that can't be read."""
+
+    def each(self, work: Work, step: str, blocks: Sequence[int], done: Done) -> None:
+        """Do a later step of blocks: ``meet``, ``grow``, ``finish``, or ``level1`` and so on."""
+
+
+class Here:
+    """This process: one thread reads ahead, the network runs, one keeps; later steps on several threads.
+
+    Args:
+        model: that the plan names.
+        jobs: threads for the steps after the network.
+    """
+
+    def __init__(self, model: Model, jobs: int) -> None:
+        self.model, self.jobs = model, jobs
+
+    def find(self, work: Work, blocks: Sequence[int], done: Done) -> list[CleftError]:
+        failed: list[CleftError] = []
+        plan = work.plan
+        with (
+            open_image(plan.source, plan.axes, plan.given_spacing) as image,
+            ThreadPoolExecutor(1) as reader,
+            ThreadPoolExecutor(1) as keeper,
+        ):
+            finder = Finder(work, self.model, image)
+            kept: deque[Future[None]] = deque()
+            for reading in _ahead(reader, finder.read, blocks):
+                try:
+                    piece = reading.result()
+                except DataError as error:  # of this block alone; the others go on
+                    log.warning("%s", error)
+                    failed.append(error)
+                    continue
+                classes = finder.classify(piece)
+                if kept:
+                    kept.popleft().result()
+                    done()
+                kept.append(keeper.submit(finder.keep, piece, classes))
+            for last in kept:
+                last.result()
+                done()
+        return failed
+
+    def each(self, work: Work, step: str, blocks: Sequence[int], done: Done) -> None:
+        with ThreadPoolExecutor(self.jobs) as pool:
+            waiting: set[Future[None]] = set()
+            for block in blocks:
+                waiting.add(pool.submit(do_step, work, step, block))
+                if len(waiting) > 2 * self.jobs:
+                    waiting = _collect(waiting, done)
+            while waiting:
+                waiting = _collect(waiting, done)
+
+
+def _collect(waiting: set[Future[None]], done: Done) -> set[Future[None]]:
+    ready, rest = wait(waiting, return_when=FIRST_COMPLETED)
+    for future in ready:
+        future.result()
+        done()
+    return rest
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, read: Callable[[int], Any], blocks: Iterable[int]
+) -> Iterator[Future[Any]]:
+    """Futures of what is read, a few of them under way."""
+    waiting: deque[Future[Any]] = deque()
+    for block in blocks:
+        waiting.append(pool.submit(read, block))
+        if len(waiting) >= AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+class OnDask:
+    """Workers of ``dask.distributed``; all see the same files. One that dies costs its blocks' time only.
+
+    Args:
+        client: of the scheduler.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def find(self, work: Work, blocks: Sequence[int], done: Done) -> list[CleftError]:
+        results = self._run(_find_one, work, [(i,) for i in blocks], done)
+        return [DataError(message) for message in results if message]
+
+    def each(self, work: Work, step: str, blocks: Sequence[int], done: Done) -> None:
+        self._run(_step_one, work, [(step, i) for i in blocks], done)
+
+    def _run(self, function: Callable[..., Any], work: Work, tasks: list[tuple], done: Done) -> list[Any]:
+        """Hand out tasks as workers come free: a scheduler that holds millions of them is slow."""
+        from distributed import as_completed
+
+        todo, results = iter(tasks), []
+        n = 4 * max(1, sum(self.client.nthreads().values()))
+        folder = str(work.folder.resolve())
+        # not pure: a task whose files are gone must not be taken for done
+        submit = functools.partial(self.client.submit, function, folder, pure=False)
+        running = as_completed([submit(*task) for task, _ in zip(todo, range(n))])
+        for future in running:
+            results.append(future.result())
+            done()
+            future.release()
+            for task in todo:
+                running.add(submit(*task))
+                break
+        return results
+
+
+@functools.lru_cache(maxsize=1)
+def _finder(folder: str) -> Finder:
+    """Of a worker: network and image stay open between its blocks."""
+    work = Work.open(Path(folder))
+    plan = work.plan
+    return Finder(work, load_model(plan.model), open_image(plan.source, plan.axes, plan.given_spacing))
+
+
+def _find_one(folder: str, block: int) -> str:
+    """A block on a worker; what is wrong with its pixels, if anything."""
+    finder = _finder(folder)
+    try:
+        piece = finder.read(block)
+    except DataError as error:
+        return str(error)
+    finder.keep(piece, finder.classify(piece))
+    return ""
+
+
+def _step_one(folder: str, step: str, block: int) -> None:
+    do_step(Work.open(Path(folder)), step, block)
+
+
+def do_step(work: Work, step: str, block: int) -> None:
+    """One of the steps after the network, for one block."""
+    if step.startswith("level"):
+        steps.coarsen(work, int(step.removeprefix("level")), block)
+    else:
+        {"met": steps.meet, "grown": steps.grow_block, "finished": steps.finish}[step](work, block)

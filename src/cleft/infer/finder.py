@@ -1,0 +1,221 @@
+"""The first step for a block: read it, ask the network, find the parts of cells and keep them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cleft.base.intensity import rescale
+from cleft.base.scale import enlarge, shrink
+from cleft.base.tiles import Grid, Slices, Tile
+from cleft.infer.model import Model
+from cleft.infer.predict import likeliest, softmax
+from cleft.infer.work import Work
+from cleft.io.lazy import LazyImage
+from cleft.labels.instances import decided
+from cleft.labels.stitch import TOUCH, find_parts
+from cleft.model.unet import memory_format, net_stride
+
+__all__ = ["Finder", "Piece"]
+
+SLAB = 1 << 22  # probabilities enlarged at once
+log = logging.getLogger("cleft")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the network is asked about one block.
+
+    Args:
+        block: its number.
+        write: the pixels of the image it answers for.
+        tile: the same in pixels of the network.
+        channels: (C, *tile.read) float32 as the network takes them; ``None`` for an empty block.
+        one_value: the value of each channel where all pixels are alike, otherwise ``None``.
+    """
+
+    block: int
+    write: Slices
+    tile: Tile
+    channels: np.ndarray | None
+    one_value: tuple[float, ...] | None = None
+
+
+class Finder:
+    """Reads blocks, classifies their pixels and keeps the parts of cells.
+
+    Args:
+        work: the run.
+        model: the one that ``work.plan`` names.
+        image: the one that ``work.plan`` names.
+    """
+
+    def __init__(self, work: Work, model: Model, image: LazyImage) -> None:
+        self.work, self.model, self.image = work, model, image
+        plan, card = work.plan, model.card
+        self.net = model.predictor(getattr(torch, plan.precision))
+        self.factors, self.stride = card.shrink, net_stride(card.net)
+        small = tuple(-(-n // f) for n, f in zip(plan.shape, self.factors))
+        self.small = small
+        padded = tuple(-(-n // s) * s for n, s in zip(small, self.stride))
+        self.grid = Grid(padded, tuple(b // f for b, f in zip(plan.block, self.factors)))
+        self.halo = tuple(h // f for h, f in zip(plan.halo, self.factors))
+        self._alike: dict[tuple, int] = {}
+        self.marks = work.over_image("marks", np.uint32)
+        self.seams = {a: work.seam(a) for a, n in enumerate(work.grid.counts) if n > 1}
+
+    def read(self, block: int) -> Piece:
+        """A block and its halo, normalised and shrunk.
+
+        Raises:
+            DataError: pixels that can't be read.
+        """
+        tile = self.grid.tile(block, self.halo)
+        region = tuple(
+            slice(s.start * f, min(s.stop * f, n))
+            for s, f, n in zip(tile.read, self.factors, self.work.plan.shape)
+        )
+        raw = self.image.read(region)
+        write = self.work.grid.slices(block)
+        empty = self.work.plan.empty
+        if empty is not None and raw.max() <= empty:
+            return Piece(block, write, tile, None)
+        flat = raw.reshape(len(raw), -1)
+        alike = (flat[:, :1] == flat[:, ::997]).all() and (flat[:, :1] == flat).all()
+        small = shrink(rescale(raw, self.work.plan.limits), self.factors)
+        extent = [s.stop - s.start for s in tile.read]
+        beyond = [(0, 0), *((0, n - m) for n, m in zip(extent, small.shape[1:]))]
+        channels = np.pad(small, beyond, mode="edge") if any(b for _, b in beyond) else small
+        return Piece(block, write, tile, channels, tuple(map(float, flat[:, 0])) if alike else None)
+
+    def classify(self, piece: Piece) -> np.ndarray:
+        """The class of each pixel of a block, (*write) uint8.
+
+        Of blocks without any difference within them the network is asked once for each value and extent:
+        the same numbers in are the same numbers out.
+        """
+        extent = [s.stop - s.start for s in piece.write]
+        if piece.channels is None:
+            return np.zeros(extent, np.uint8)
+        if piece.one_value is None:
+            return self._ask(piece.channels, piece.tile, piece.write)
+        key = (piece.one_value, piece.channels.shape, *((s.start, s.stop) for s in piece.tile.inner), *extent)
+        if key in self._alike:
+            return np.full(extent, self._alike[key], np.uint8)
+        classes = self._ask(piece.channels, piece.tile, piece.write)
+        if (classes == classes.flat[0]).all():
+            self._alike[key] = int(classes.flat[0])
+        return classes
+
+    def keep(self, piece: Piece, classes: np.ndarray) -> None:
+        """Write the parts of a block and what they show at its faces."""
+        shape = self.work.plan.shape
+        parts = find_parts(classes, [s.start for s in piece.write], shape)
+        place = self.work.grid.place(piece.block)
+        with self.work.guarded():
+            self.marks[piece.write] = parts.marks
+            for axis, seam in self.seams.items():
+                rest = tuple(s for a, s in enumerate(piece.write) if a != axis)
+                for end in (0, 1):
+                    plane = parts.marks.take(-end, axis)
+                    seam[(slice(2 * place[axis] + end, 2 * place[axis] + end + 1), *rest)] = np.where(
+                        plane == TOUCH, 0, plane
+                    )[None]
+            self.work.keep("found", piece.block, sizes=parts.sizes, first=parts.first)
+
+    def _ask(self, channels: np.ndarray, tile: Tile, write: Slices) -> np.ndarray:
+        """Classes from the network; in halves, again and again, where the device's memory doesn't do."""
+        try:
+            return self._network(channels, tile, write)
+        except torch.OutOfMemoryError:
+            halves = self._halves(tile)
+            if not halves:
+                raise
+            log.warning(
+                "block at %s: out of memory for %s pixels, tried again in halves",
+                tuple(s.start for s in write), tuple(channels.shape[1:]),
+            )  # fmt: skip
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        classes = np.empty([s.stop - s.start for s in write], np.uint8)
+        for half in halves:
+            part = tuple(
+                slice(s.start * f, min(s.stop * f, n))
+                for s, f, n in zip(half.write, self.factors, self.work.plan.shape)
+            )
+            seen = tuple(slice(h.start - t.start, h.stop - t.start) for h, t in zip(half.read, tile.read))
+            found = self._ask(channels[(slice(None), *seen)], half, part)
+            classes[tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, write))] = found
+        return classes
+
+    def _halves(self, tile: Tile) -> list[Tile]:
+        """The tile in two along its longest axis, each with the halo; nothing if it can't be cut."""
+        lengths = [s.stop - s.start for s in tile.write]
+        axis = int(np.argmax(lengths))
+        middle = -(-lengths[axis] // (2 * self.stride[axis])) * self.stride[axis]
+        if middle >= lengths[axis]:
+            return []
+        whole = tile.write
+        ends = ((0, middle), (middle, lengths[axis]))
+        halves = []
+        for start, stop in ends:
+            at = whole[axis].start
+            write = tuple(slice(at + start, at + stop) if a == axis else s for a, s in enumerate(whole))
+            read = tuple(
+                slice(max(w.start - h, t.start), min(w.stop + h, t.stop))
+                for w, h, t in zip(write, self.halo, tile.read)
+            )
+            inner = tuple(slice(w.start - r.start, w.stop - r.start) for w, r in zip(write, read))
+            halves.append(Tile(write, read, inner))
+        return halves
+
+    @torch.inference_mode()
+    def _network(self, channels: np.ndarray, tile: Tile, write: Slices) -> np.ndarray:
+        like = next(self.net.parameters())
+        given = torch.from_numpy(np.ascontiguousarray(channels))[None].to(like)
+        logits = self.net(given.to(memory_format=memory_format(channels.ndim - 1)))
+        # one pixel of the network beyond the block, for interpolation, as far as the image goes
+        around = tuple(
+            slice(max(w.start - 1, r.start), min(w.stop + 1, r.stop, n)) if f > 1 else
+            slice(w.start, min(w.stop, n))
+            for w, r, n, f in zip(tile.write, tile.read, self.small, self.factors)
+        )  # fmt: skip
+        seen = tuple(slice(a.start - r.start, a.stop - r.start) for a, r in zip(around, tile.read))
+        logits = logits[(slice(None), slice(None), *seen)].float()
+        if set(self.factors) == {1} and self.work.plan.method == "map":
+            return likeliest(logits)[0, 0].cpu().numpy()
+        return self._enlarged(softmax(logits)[0], around, write)
+
+    def _enlarged(self, small: Tensor, around: Slices, write: Slices) -> np.ndarray:
+        """Classes of the image's pixels from probabilities of the network's, slab by slab."""
+        f = self.factors
+        classes = np.empty([s.stop - s.start for s in write], np.uint8)
+        rows = max(1, SLAB // int(np.prod([small.shape[0], *small.shape[2:], *f[1:]])) // f[0]) * f[0]
+        for start in range(write[0].start, write[0].stop, rows):
+            stop = min(start + rows, write[0].stop)
+            # the network's rows behind these of the image, and one more on either side
+            first = max(start // f[0] - (f[0] > 1), around[0].start)
+            last = min(-(-stop // f[0]) + (f[0] > 1), around[0].stop)
+            slab = enlarge(small[:, first - around[0].start : last - around[0].start], f)
+            corner = (first, *(s.start for s in around[1:]))
+            wanted = (slice(start, stop), *write[1:])
+            inside = tuple(slice(w.start - c * g, w.stop - c * g) for w, c, g in zip(wanted, corner, f))
+            classes[start - write[0].start : stop - write[0].start] = self._decided(
+                slab[(slice(None), *inside)]
+            )
+        return classes
+
+    def _decided(self, probabilities: Tensor) -> np.ndarray:
+        if self.work.plan.method == "map":
+            return likeliest(probabilities[None])[0, 0].cpu().numpy()
+        return decided(probabilities.cpu().numpy(), self.work.plan.method)
+
+
+def halo_of(reach: Sequence[int], wanted: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+    """A halo in the network's pixels: as wanted, in whole strides, never wider than the reach."""
+    return tuple(min(r, -(-w // s) * s) for r, w, s in zip(reach, wanted, stride))

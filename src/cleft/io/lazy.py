@@ -1,0 +1,125 @@
+"""An image on disk that is read region by region."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+
+from cleft.base.errors import DataError
+from cleft.base.image import SPATIAL, Image
+from cleft.base.tiles import Slices
+from cleft.io.on_disk import Pixels
+
+__all__ = ["LazyImage"]
+
+
+@dataclass(frozen=True)
+class LazyImage(AbstractContextManager["LazyImage"]):
+    """An image that isn't in memory; regions of it come in the order C, Z, Y, X.
+
+    Made by ``open_image``; close it, or use it in a ``with`` block.
+
+    Args:
+        pixels: the array on disk.
+        letters: for each of its dimensions T, C, Z, Y, X, or another letter for one of length 1.
+        spacing_um: micrometres per pixel by letter; ``None`` unless known for every spatial axis.
+        source: the file, for messages.
+        channels: of the C axis, opacity left out; 1 where there is none.
+        damage: the errors that reading damaged pixels raises.
+        open_files: closed with the image.
+
+    Example:
+        >>> image = LazyImage(np.arange(6).reshape(1, 2, 3), "QXY", None, "example", 1)
+        >>> image.axes, image.shape
+        ('YX', (3, 2))
+        >>> image.read((slice(1, 3), slice(0, 2))).tolist()
+        [[[1, 4], [2, 5]]]
+    """
+
+    pixels: Pixels
+    letters: str
+    spacing_um: dict[str, float] | None
+    source: str
+    channels: int
+    damage: tuple[type[Exception], ...] = ()
+    open_files: ExitStack = field(default_factory=ExitStack)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.open_files.close()
+
+    @property
+    def axes(self) -> str:
+        """The spatial axes in the order of ``shape``: YX or ZYX."""
+        return "".join(a for a in SPATIAL if a in self.letters)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each spatial axis."""
+        return tuple(self.pixels.shape[self.letters.index(a)] for a in self.axes)
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Micrometres per pixel along each spatial axis, if known."""
+        return None if self.spacing_um is None else tuple(self.spacing_um[a] for a in self.axes)
+
+    def read(self, region: Slices) -> np.ndarray:
+        """The pixels of a region.
+
+        Args:
+            region: slices along the spatial axes, within the image.
+
+        Returns:
+            (C, *region) in the file's type; booleans as uint8.
+
+        Raises:
+            DataError: pixels are damaged, NaN or infinite; the message names the region.
+        """
+        by_letter = dict(zip(self.axes, region), C=slice(0, self.channels))
+        index = tuple(by_letter.get(letter, slice(0, 1)) for letter in self.letters)
+        try:
+            data = np.asarray(self.pixels[index])
+        except self.damage as error:
+            raise DataError(
+                f"{self.source}: can't be read at {self._at(region, self._damaged(index, region))}, "
+                f"damaged? ({_reason(error)})"
+            ) from error
+        data = data.astype(np.uint8 if data.dtype == bool else data.dtype.newbyteorder("="), copy=False)
+        if data.dtype.kind == "f" and not np.isfinite(data).all():
+            raise DataError(f"{self.source}: found NaN or infinite pixels at {self._at(region)}")
+        kept = [i for i, letter in enumerate(self.letters) if letter in by_letter]
+        data = data.reshape([data.shape[i] for i in kept])
+        letters = "".join(self.letters[i] for i in kept)
+        order = [letters.index(a) for a in ("C" * ("C" in letters)) + self.axes]
+        data = data.transpose(order)
+        return data if "C" in letters else data[None]
+
+    def whole(self) -> Image:
+        """The image in memory, in the order C, Z, Y, X."""
+        data = self.read(tuple(slice(0, n) for n in self.shape))
+        return Image(data, "C" + self.axes, self.spacing, self.source)
+
+    def _damaged(self, index: tuple[slice, ...], region: Slices) -> Slices:
+        """Of a region that can't be read, the first chunk that can't."""
+        chunks = getattr(self.pixels, "chunks", None)
+        if chunks is None:
+            return region
+        for place in np.ndindex(*(-(-n // c) for n, c in zip(self.pixels.shape, chunks))):
+            part = [slice(at * c, min((at + 1) * c, n)) for at, c, n in zip(place, chunks, self.pixels.shape)]
+            if all(p.start < s.stop and s.start < p.stop for p, s in zip(part, index)):
+                try:
+                    self.pixels[tuple(part)]
+                except self.damage:
+                    return tuple(part[self.letters.index(a)] for a in self.axes)
+        return region
+
+    def _at(self, region: Slices, part: Slices | None = None) -> str:
+        return ", ".join(f"{a} {s.start}:{s.stop}" for a, s in zip(self.axes, part or region))
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

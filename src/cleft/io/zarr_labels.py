@@ -1,0 +1,122 @@
+"""Labels as OME-Zarr 0.5: a pyramid of levels, each half as fine as the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cleft.base.scale import strides_for
+from cleft.base.tiles import Grid, Slices
+
+__all__ = ["chunks_of", "create_labels", "fill_level", "level_grid", "write_zarr_labels"]
+
+CHUNK = 1 << 20  # pixels of a chunk at most, about
+COARSEST = 256  # pixels along the longest axis of the last level
+MOST_LEVELS = 12
+
+
+def chunks_of(block: Sequence[int]) -> tuple[int, ...]:
+    """Equal chunks that a block is whole numbers of, of about a million pixels.
+
+    Example:
+        >>> chunks_of((160, 320, 320)), chunks_of((4096, 4096))
+        ((80, 80, 80), (1024, 1024))
+    """
+    side = round(CHUNK ** (1 / len(block)))
+    return tuple(max(d for d in range(1, min(n, side) + 1) if n % d == 0) for n in block)
+
+
+def create_labels(
+    path: Path, shape: Sequence[int], chunks: Sequence[int], kind: Any, spacing: Sequence[float] | None
+) -> Any:
+    """Make an empty label image: OME-Zarr 0.5 with all its levels and their scales.
+
+    Args:
+        path: of the folder.
+        shape: (Y, X) or (Z, Y, X).
+        chunks: of every level.
+        kind: an unsigned type.
+        spacing: micrometres per pixel along each axis; without it the scales are pixels.
+
+    Returns:
+        The group; its arrays are ``"0"``, the finest, ``"1"``, ... Level n + 1 holds every second pixel of
+        level n along the axes that are halved; a coarse axis waits until the others have caught up.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     group = create_labels(Path(folder) / "a.zarr", (8, 1024, 600), (8, 64, 64), "uint32", None)
+        ...     [group[name].shape for name in sorted(group)]
+        [(8, 1024, 600), (4, 512, 300), (2, 256, 150)]
+    """
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    group = zarr.create_group(path)
+    steps = _steps(shape, spacing)
+    size, scale = tuple(shape), np.array(spacing or (1.0,) * len(shape))
+    datasets = []
+    for level, step in enumerate(steps):
+        size, scale = tuple(-(-n // s) for n, s in zip(size, step)), scale * step
+        group.create_array(
+            str(level), shape=size, chunks=tuple(min(c, n) for c, n in zip(chunks, size)), dtype=kind,
+            fill_value=0, dimension_names=list("zyx"[-len(size) :]),
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+        )  # fmt: skip
+        datasets.append(
+            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale.tolist()}]}
+        )
+    unit = {} if spacing is None else {"unit": "micrometer"}
+    image = {
+        "axes": [{"name": name, "type": "space", **unit} for name in "zyx"[-len(size) :]],
+        "datasets": datasets,
+        "type": "nearest",
+    }
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image], "image-label": {}}
+    return group
+
+
+def level_grid(group: Any, level: int) -> Grid:
+    """The pieces a level is filled in, each a chunk."""
+    array = group[str(level)]
+    return Grid(tuple(array.shape), tuple(array.chunks))
+
+
+def fill_level(group: Any, level: int, part: Slices) -> None:
+    """Fill a part of a level, above 0, from the level before it."""
+    fine, coarse = group[str(level - 1)], group[str(level)]
+    steps = [-(-a // b) for a, b in zip(fine.shape, coarse.shape)]
+    source = tuple(slice(s.start * t, min(s.stop * t, n)) for s, t, n in zip(part, steps, fine.shape))
+    coarse[part] = fine[source][tuple(slice(None, None, t) for t in steps)]
+
+
+def write_zarr_labels(path: Path, labels: np.ndarray, spacing: Sequence[float] | None) -> None:
+    """Write labels that are in memory.
+
+    Args:
+        path: of the folder, which must not exist.
+        labels: (*S) uint32 or uint64.
+        spacing: micrometres per pixel along each axis.
+    """
+    group = create_labels(path, labels.shape, chunks_of([1024] * labels.ndim), labels.dtype, spacing)
+    group["0"][...] = labels
+    for level in range(1, len(list(group.array_keys()))):
+        grid = level_grid(group, level)
+        for i in range(len(grid)):
+            fill_level(group, level, grid.slices(i))
+
+
+def _steps(shape: Sequence[int], spacing: Sequence[float] | None) -> list[tuple[int, ...]]:
+    """By what each level is coarser than the one before; the first is the image."""
+    steps = [(1,) * len(shape)]
+    size = np.array(shape)
+    for stride in strides_for(spacing or (1.0,) * len(shape), MOST_LEVELS):
+        if size.max() <= COARSEST:
+            break
+        step = np.where(size > 1, stride, 1)
+        size = -(-size // step)
+        steps.append(tuple(int(s) for s in step))
+    return steps

@@ -1,0 +1,242 @@
+"""Labels of an image in blocks, the same as of the whole: parts of cells, joined over faces, then grown.
+
+A block's cell pixels fall into parts, the components within the block. Parts that meet over a face are one
+cell. Nothing is decided by overlap: two pixels are connected or they are not. Over any number of axes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from cleft.base.tiles import Slices
+from cleft.labels.classes import CELL, TOUCHING
+from cleft.labels.instances import components, grow
+
+__all__ = ["TOUCH", "Parts", "Seams", "find_parts", "grow_within", "meetings", "number"]
+
+NEVER = np.iinfo(np.int64).max
+TOUCH = np.uint32(2**32 - 1)  # marks a touching pixel among the parts
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of cells in one block.
+
+    Args:
+        marks: (*B) uint32: 0 background, 1..n the part, ``TOUCH`` touching.
+        sizes: (n,) int64 pixels of each part.
+        first: (n,) int64 where its first pixel stands in the raster order of the whole image.
+    """
+
+    marks: np.ndarray
+    sizes: np.ndarray
+    first: np.ndarray
+
+
+def find_parts(classes: np.ndarray, corner: Sequence[int], shape: Sequence[int]) -> Parts:
+    """The parts of cells in a block.
+
+    Args:
+        classes: (*B) uint8 of the block.
+        corner: its first pixel in the image.
+        shape: of the image.
+
+    Returns:
+        Parts numbered in raster order.
+
+    Example:
+        >>> found = find_parts(np.array([[1, 2, 1]], np.uint8), (0, 5), (1, 20))
+        >>> found.marks.tolist(), found.sizes.tolist(), found.first.tolist()
+        ([[1, 4294967295, 2]], [1, 1], [5, 7])
+    """
+    marks = components(classes == CELL)
+    strides = np.array([int(np.prod(shape[a + 1 :], dtype=object)) for a in range(len(shape))], np.int64)
+    n = int(marks.max(initial=0))
+    sizes, first = np.zeros(n, np.int64), np.full(n, -1, np.int64)
+    lines = marks.reshape(-1, marks.shape[-1])
+    starts = np.zeros(marks.shape[:-1], np.int64)
+    for axis, (length, stride) in enumerate(zip(marks.shape[:-1], strides)):
+        starts += stride * np.arange(length).reshape([-1 if a == axis else 1 for a in range(starts.ndim)])
+    _measure(lines, starts.reshape(-1) + int(np.dot(strides, np.asarray(corner))), sizes, first)
+    marks[classes == TOUCHING] = TOUCH
+    return Parts(marks, sizes, first)
+
+
+@numba.njit(cache=True, nogil=True)
+def _measure(lines, starts, sizes, first):  # type: ignore[no-untyped-def]  # compiled
+    """Count each part's pixels and note its first one, from lines along the last axis."""
+    for i in range(lines.shape[0]):
+        for j in range(lines.shape[1]):
+            part = lines[i, j]
+            if part > 0:
+                if sizes[part - 1] == 0:
+                    first[part - 1] = starts[i] + j
+                sizes[part - 1] += 1
+
+
+def meetings(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which parts meet over a face.
+
+    Args:
+        low: (*F) int64, the parts in the last plane before the face, numbered over the whole image from 1; 0
+            where there is none.
+        high: (*(F + 2)) int64, those in the first plane behind it, one pixel wider on every side (0 outside
+            the image), since pixels are connected along diagonals too.
+
+    Returns:
+        (P, 2) int64, each pair of parts once.
+
+    Example:
+        >>> meetings(np.array([7, 0, 8]), np.array([0, 0, 9, 9, 0])).tolist()
+        [[7, 9], [8, 9]]
+    """
+    found = []
+    for step in itertools.product(range(3), repeat=low.ndim):
+        beside = high[tuple(slice(s, s + n) for s, n in zip(step, low.shape))]
+        both = (low > 0) & (beside > 0)
+        found.append(_distinct(low[both], beside[both]))
+    pairs = np.concatenate(found)
+    return _distinct(pairs[:, 0], pairs[:, 1])
+
+
+def _distinct(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The distinct pairs, (P, 2)."""
+    if not a.size:
+        return np.zeros((0, 2), np.int64)
+    changes = np.flatnonzero((np.diff(a, prepend=-1) != 0) | (np.diff(b, prepend=-1) != 0))
+    a, b = a[changes], b[changes]  # neighbours mostly repeat: what is sorted is a tenth of the pixels
+    order = np.lexsort((b, a))
+    a, b = a[order], b[order]
+    new = (np.diff(a, prepend=-1) != 0) | (np.diff(b, prepend=-1) != 0)
+    return np.stack([a[new], b[new]], 1)
+
+
+class Seams:
+    """Which parts are one cell: a union-find over parts numbered from 1, fed face by face.
+
+    Args:
+        n: parts in all.
+
+    Example:
+        >>> seams = Seams(4)
+        >>> seams.join(np.array([[1, 3], [3, 4]]))
+        >>> seams.roots().tolist()
+        [0, 1, 0, 0]
+    """
+
+    def __init__(self, n: int) -> None:
+        self.parent = np.arange(n, dtype=np.int64)
+
+    def join(self, pairs: np.ndarray) -> None:
+        """Make each pair's cells one; (P, 2) int64 parts from 1."""
+        _join(self.parent, pairs - 1)
+
+    def roots(self) -> np.ndarray:
+        """(n,) the same number, from 0, for all parts of a cell: its lowest part."""
+        _flatten(self.parent)
+        return self.parent
+
+
+@numba.njit(cache=True, nogil=True)
+def _join(parent, pairs):  # type: ignore[no-untyped-def]  # compiled
+    for i in range(pairs.shape[0]):
+        a, b = pairs[i, 0], pairs[i, 1]
+        while parent[a] != a:
+            parent[a] = parent[parent[a]]
+            a = parent[a]
+        while parent[b] != b:
+            parent[b] = parent[parent[b]]
+            b = parent[b]
+        if a < b:
+            parent[b] = a
+        else:
+            parent[a] = b
+
+
+@numba.njit(cache=True, nogil=True)
+def _flatten(parent):  # type: ignore[no-untyped-def]  # compiled
+    for i in range(parent.size):
+        parent[i] = parent[parent[i]]  # a parent is never higher than its child, so it is a root already
+
+
+def number(roots: np.ndarray, sizes: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the cells in the raster order of their first pixels, as labelling the whole image would.
+
+    Args:
+        roots: (n,) int64 of ``Seams``.
+        sizes, first: (n,) int64 of the parts.
+
+    Returns:
+        The label of each part, (n,) int64 from 1; and the pixels of each label, (m + 1,) int64, 0 first.
+
+    Example:
+        >>> labels, size = number(np.array([0, 1, 0]), np.array([2, 3, 4]), np.array([8, 5, 1]))
+        >>> labels.tolist(), size.tolist()
+        ([1, 2, 1], [0, 6, 3])
+    """
+    is_root = roots == np.arange(roots.size)
+    compact = (np.cumsum(is_root) - 1)[roots]
+    m = int(is_root.sum())
+    earliest = np.full(m, np.iinfo(np.int64).max)
+    np.minimum.at(earliest, compact, first)
+    rank = np.empty(m, np.int64)
+    rank[np.argsort(earliest, kind="stable")] = np.arange(1, m + 1)
+    labels = rank[compact] if m else np.zeros(0, np.int64)
+    size = np.zeros(m + 1, np.int64)
+    np.add.at(size, labels, sizes)
+    return labels, size
+
+
+def grow_within(
+    labels: np.ndarray,
+    touching: np.ndarray,
+    inner: Slices,
+    edges: Sequence[tuple[bool, bool]],
+    spacing: Sequence[float] | None,
+    sizes: np.ndarray,
+) -> np.ndarray | None:
+    """The labels of a block grown over its touching pixels, from what is seen of the image around it.
+
+    Args:
+        labels: (*R) unsigned integer, the block with a halo, before growing.
+        touching: (*R) bool.
+        inner: where the block lies in it.
+        edges: for each axis, whether the low and the high end of R is the image's own edge.
+        spacing: micrometres per pixel along each axis; ``None`` is isotropic.
+        sizes: pixels of each label in the whole image.
+
+    Returns:
+        (*inner) of the block; ``None`` if the halo is too narrow to tell: then a pixel of the block is
+        touching so deep that what lies beyond might reach it first.
+
+    Example:
+        >>> labels, touching = np.array([0, 0, 0, 5], np.uint32), np.array([0, 1, 1, 0], bool)
+        >>> block, sizes = (slice(0, 3),), np.ones(6, int)
+        >>> grow_within(labels.copy(), touching, block, [(True, True)], None, sizes).tolist()
+        [0, 5, 5]
+        >>> grow_within(labels.copy(), touching, block, [(True, False)], None, sizes) is None
+        True
+    """
+    halo = [
+        NEVER if edge else room
+        for s, n, ends in zip(inner, labels.shape, edges)
+        for edge, room in zip(ends, (s.start, n - s.stop))
+    ]
+    reach = min(halo)
+    done = grow(labels, touching, spacing, sizes, max(reach, 0))
+    left = touching & (labels == 0)
+    if left[inner].any() and reach < NEVER:
+        if not done:
+            return None
+        islands = components(left)
+        within = np.unique(islands[inner])
+        for axis, ends in enumerate(edges):
+            for end, edge in zip((0, -1), ends):
+                if not edge and np.isin(islands.take(end, axis), within[within > 0]).any():
+                    return None
+    return labels[inner]

@@ -28,6 +28,7 @@ from cleft.io import (
 )
 from cleft.io.overlay import write_overlay
 from cleft.io.synthetic import make_cells, random_settings
+from cleft.io.zarr_labels import write_zarr_labels
 from cleft.labels.markers import MarkerScores, score_markers
 from cleft.labels.scores import Scores, average, pool, score
 
@@ -49,6 +50,8 @@ class SegmentOptions:
     smallest: float | None = None
     probabilities: bool = False
     overlays: bool = False
+    volume: Any = None  # VolumeOptions
+    where: Any = None  # apps.volumes.Where
 
 
 def segment_files(
@@ -68,19 +71,21 @@ def segment_files(
     Raises:
         DataError: no images, two of the same base name, or one that its labels would overwrite.
     """
+    from cleft.apps.volumes import engine_for
+
     paths = find_images(inputs)
-    names = _label_names(paths, options.output)
+    targets = _targets(paths, options.output)
     failed: list[tuple[Path, CleftError]] = []
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console,
-        disable=not console.is_terminal, transient=True,
+        disable=not console.is_terminal or len(paths) == 1, transient=True,
     )  # fmt: skip
-    with bar:
+    with engine_for(options.where) as engine, bar:
         task = bar.add_task("", total=len(paths))
-        for path, name in zip(paths, names, strict=True):
-            bar.update(task, description=name)
+        for path, target in zip(paths, targets, strict=True):
+            bar.update(task, description=base_name(path))
             try:
-                n = _segment_file(model, path, name, options)
+                n = _segment_one(model, path, target, options, engine, console)
             except CleftError as error:
                 failed.append((path, error))
                 console.print(f"{path.name}: failed")
@@ -88,6 +93,17 @@ def segment_files(
                 console.print(f"{path.name}: {n} cells", highlight=False)
             bar.advance(task)
     return failed
+
+
+def _targets(paths: Sequence[Path], output: Path) -> list[Path]:
+    """Where each image's labels go: the zarr that was named, or a TIFF in the folder."""
+    if output.suffix != ".zarr":
+        return [output / f"{name}.tif" for name in _label_names(paths, output)]
+    if len(paths) > 1:
+        raise DataError(f"{output}: names the labels of one image, found {len(paths)}; expected a folder")
+    if output.exists() and output.samefile(paths[0]):
+        raise DataError(f"{output}: its labels would overwrite it; expected another name for the labels")
+    return [output]
 
 
 def _label_names(paths: Sequence[Path], output: Path) -> list[str]:
@@ -105,19 +121,49 @@ def _label_names(paths: Sequence[Path], output: Path) -> list[str]:
     return names
 
 
-def _segment_file(model: Any, path: Path, name: str, options: SegmentOptions) -> int:
+def _segment_one(
+    model: Any, path: Path, target: Path, options: SegmentOptions, engine: Any, console: Console
+) -> int:
+    """Segment one image in one piece, or block by block where it doesn't fit or that was asked for."""
+    from cleft.apps.volumes import segment_large, takes_the_long_way
+
+    blocks = target if target.suffix == ".zarr" else target.with_suffix(".ome.zarr")
+    if takes_the_long_way(model, path, blocks, options.volume, options.where):
+        whole = [name for name, asked in _only_whole(options).items() if asked]
+        if whole:
+            raise DataError(f"{path}: is segmented block by block, which knows no {', '.join(whole)}")
+        return segment_large(model, path, blocks, options.volume, engine, console)
+    return _segment_whole(model, path, target, options)
+
+
+def _only_whole(options: SegmentOptions) -> dict[str, bool]:
+    """What needs all of an image at once, and whether it was asked for."""
+    return {
+        "--probabilities": options.probabilities,
+        "--overlays": options.overlays,
+        "--tile (see --block)": options.tile is not None,
+        "--method watershed": options.method == "watershed",
+    }
+
+
+def _segment_whole(model: Any, path: Path, target: Path, options: SegmentOptions) -> int:
     image = read_image(path, options.axes, options.spacing)
     labels = model.segment(image, method=options.method, tile=options.tile, smallest=options.smallest)
-    write_labels(options.output / f"{name}.tif", labels, image.spatial_axes, image.spacing)
+    if target.suffix == ".zarr":
+        standard = Image(labels, image.spatial_axes, image.spacing).standard()
+        write_zarr_labels(target, standard.data[0], standard.spacing, options.volume.overwrite)
+    else:
+        write_labels(target, labels, image.spatial_axes, image.spacing)
+    name, beside = base_name(path), target.parent
     if options.probabilities:
         found = model.probabilities(image, tile=options.tile)
         standard = image.standard()
         write_image(
-            options.output / "probabilities" / f"{name}.tif",
+            beside / "probabilities" / f"{name}.tif",
             Image(found, "C" + standard.spatial_axes, standard.spacing),
         )
     if options.overlays:
-        write_overlay(options.output / "overlays" / f"{name}.png", image, labels)
+        write_overlay(beside / "overlays" / f"{name}.png", image, labels)
     return int(labels.max(initial=0))
 
 

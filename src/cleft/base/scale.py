@@ -84,9 +84,10 @@ def enlarge(values: Values, factors: Sequence[int]) -> Values:
 def _enlarge_axis(values: Values, axis: int, f: int) -> Values:
     """One axis: pixel j of block i lies between the centres of i and of a neighbour."""
     n = values.shape[axis]
-    before, here = (slice(None),) * axis, slice(None)
+    before: tuple[Any, ...] = (slice(None),) * axis
+    here = slice(None)
     shape = (*values.shape[:axis], n, f, *values.shape[axis + 1 :])
-    large = values.new_empty(shape) if hasattr(values, "new_empty") else np.empty(shape, values.dtype)
+    large: Values = values.new_empty(shape) if hasattr(values, "new_empty") else np.empty(shape, values.dtype)
     for j in range(f):
         offset = (2 * j + 1 - f) / (2 * f)  # from the block's centre, in blocks
         target = large[(*before, here, j)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -129,14 +130,13 @@ class OnDask:
         folder = str(work.folder.resolve())
         # not pure: a task whose files are gone must not be taken for done
         submit = functools.partial(self.client.submit, function, folder, pure=False)
-        running = as_completed([submit(*task) for task, _ in zip(todo, range(n))])
+        running = as_completed([submit(*task) for task in itertools.islice(todo, n)])
         for future in running:
             results.append(future.result())
             done()
             future.release()
-            for task in todo:
+            for task in itertools.islice(todo, 1):
                 running.add(submit(*task))
-                break
         return results
 
 

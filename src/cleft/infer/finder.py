@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -214,8 +213,3 @@ class Finder:
         if self.work.plan.method == "map":
             return likeliest(probabilities[None])[0, 0].cpu().numpy()
         return decided(probabilities.cpu().numpy(), self.work.plan.method)
-
-
-def halo_of(reach: Sequence[int], wanted: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
-    """A halo in the network's pixels: as wanted, in whole strides, never wider than the reach."""
-    return tuple(min(r, -(-w // s) * s) for r, w, s in zip(reach, wanted, stride))

@@ -148,12 +148,13 @@ def choose_block(cost: BlockCost, shape: Sequence[int], memory: int, device: tor
     block = -(-np.array(shape) // unit) * unit
 
     def fits(wanted: np.ndarray) -> bool:
-        return cost.worst(wanted, shape) <= memory and cost.read_pixels(wanted, shape) <= most
+        whole = [int(n) for n in wanted]
+        return cost.worst(whole, shape) <= memory and cost.read_pixels(whole, shape) <= most
 
     while not fits(block):
         longest = int(np.argmax(block / np.array(cost.card.shrink)))
         if block[longest] == unit[longest]:
-            need = cost.worst(block, shape)
+            need = cost.worst([int(n) for n in block], shape)
             if need <= memory:
                 break  # wider than the card likes, but it fits
             raise DataError(

@@ -18,7 +18,6 @@ from cleft.base.errors import DataError, ModelError
 from cleft.base.intensity import limits_of
 from cleft.infer import steps
 from cleft.infer.engine import Engine, Here
-from cleft.infer.finder import halo_of
 from cleft.infer.memory import (
     RESERVE,
     BlockCost,
@@ -35,9 +34,9 @@ from cleft.io.read import open_image
 from cleft.model.unet import net_reach, net_stride
 from cleft.model.zoo import find_model
 
-__all__ = ["VolumeOptions", "Watch", "fits_in_memory", "segment_volume"]
+__all__ = ["VolumeOptions", "Watch", "fits_in_memory", "segment_volume", "work_folder"]
 
-HALO = 16  # pixels of the network around a block, see docs/results.md for what it costs and what 48 would
+HALO = 3  # the halo is this part of what the network sees: docs/results.md says what that changes
 AFTER = 8e6  # pixels a second and core of the steps after the network, about
 DISK = 0.5  # bytes a pixel on disk while it runs, about
 WHOLE = 30  # bytes a pixel of an image that is segmented in one piece, beside the network's
@@ -128,7 +127,7 @@ def segment_volume(
         True
     """
     output, watch = Path(output), watch or Watch()
-    folder = output.with_name(output.name + ".work")
+    folder = work_folder(output)
     if options.overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     elif output.exists():
@@ -147,6 +146,16 @@ def segment_volume(
     os.replace(made, output)
     shutil.rmtree(folder)
     return cells
+
+
+def work_folder(output: Path) -> Path:
+    """Where the labels of an image are made until they are whole.
+
+    Example:
+        >>> work_folder(Path("a/labels.ome.zarr")).as_posix()
+        'a/labels.ome.zarr.work'
+    """
+    return output.with_name(output.name + ".work")
 
 
 def fits_in_memory(model: Model, image: LazyImage, memory: int | None) -> bool:
@@ -171,8 +180,8 @@ def _plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptions, 
     card = model.card
     if image.axes != card.axes:
         raise ModelError(
-            f"{image.source}: has spatial axes {image.axes} (shape {image.shape}), but {model.name} is a model "
-            f"for {card.axes}"
+            f"{image.source}: has spatial axes {image.axes} (shape {image.shape}), "
+            f"but {model.name} is a model for {card.axes}"
         )
     if image.channels != card.net.channels:
         raise ModelError(
@@ -184,7 +193,7 @@ def _plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptions, 
             f"{image.source}: every pixel is {limits[0][0]:g}, expected an image with some contrast"
         )
     stride, reach = net_stride(card.net), net_reach(card.net)
-    halo = reach if options.exact else halo_of(reach, (HALO,) * len(stride), stride)
+    halo = reach if options.exact else tuple(-(-r // (HALO * s)) * s for r, s in zip(reach, stride))
     precision = "float32" if options.exact else _fast(model)
     cost = BlockCost(
         card, tuple(h * f for h, f in zip(halo, card.shrink)), np.dtype(image.pixels.dtype).itemsize,
@@ -251,10 +260,9 @@ def _say_what_it_takes(work: Work, model: Model, watch: Watch, jobs: int) -> Non
         f"{'x'.join(map(str, plan.shape))} pixels in {n} blocks of {'x'.join(map(str, plan.block))}, halo "
         f"{'x'.join(map(str, plan.halo))}, {plan.precision}"
     )
-    watch.say(
-        f"takes about {words_for(resident_memory() + RESERVE + cost.worst(plan.block, plan.shape))} of memory, "
-        f"{words_for(DISK * pixels)} of disk and {_minutes(seconds)}"
-    )
+    memory = resident_memory() + RESERVE + cost.worst(plan.block, plan.shape)
+    disk, duration = words_for(DISK * pixels), _minutes(seconds)
+    watch.say(f"takes about {words_for(memory)} of memory, {disk} of disk and {duration}")
 
 
 def _minutes(seconds: float) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cleft.base.errors import DataError
 from cleft.base.scale import strides_for
 from cleft.base.tiles import Grid, Slices
+from cleft.io.write import atomic_path
 
 __all__ = ["chunks_of", "create_labels", "fill_level", "level_grid", "write_zarr_labels"]
 
@@ -93,20 +96,31 @@ def fill_level(group: Any, level: int, part: Slices) -> None:
     coarse[part] = fine[source][tuple(slice(None, None, t) for t in steps)]
 
 
-def write_zarr_labels(path: Path, labels: np.ndarray, spacing: Sequence[float] | None) -> None:
-    """Write labels that are in memory.
+def write_zarr_labels(
+    path: Path, labels: np.ndarray, spacing: Sequence[float] | None, overwrite: bool = False
+) -> None:
+    """Write labels that are in memory, whole or not at all.
 
     Args:
-        path: of the folder, which must not exist.
-        labels: (*S) uint32 or uint64.
+        path: of the folder.
+        labels: (*S) uint32 or uint64, axes YX or ZYX.
         spacing: micrometres per pixel along each axis.
+        overwrite: replace what stands there.
+
+    Raises:
+        DataError: the folder exists, or can't be written.
     """
-    group = create_labels(path, labels.shape, chunks_of([1024] * labels.ndim), labels.dtype, spacing)
-    group["0"][...] = labels
-    for level in range(1, len(list(group.array_keys()))):
-        grid = level_grid(group, level)
-        for i in range(len(grid)):
-            fill_level(group, level, grid.slices(i))
+    if path.exists() and not overwrite:
+        raise DataError(f"{path}: exists already; expected a new name, or --overwrite")
+    with atomic_path(path) as beside:
+        group = create_labels(beside, labels.shape, chunks_of([1024] * labels.ndim), labels.dtype, spacing)
+        group["0"][...] = labels
+        for level in range(1, len(list(group.array_keys()))):
+            grid = level_grid(group, level)
+            for i in range(len(grid)):
+                fill_level(group, level, grid.slices(i))
+        if path.exists():
+            shutil.rmtree(path)
 
 
 def _steps(shape: Sequence[int], spacing: Sequence[float] | None) -> list[tuple[int, ...]]:

@@ -1,16 +1,13 @@
-"""Images made smaller by whole factors, and probabilities made large again."""
+"""Images made smaller by whole factors, and the strides that make axes alike."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-__all__ = ["enlarge", "shrink", "shrink_labels", "strides_for"]
-
-Values = Any  # a numpy array or a tensor: floor 0 doesn't know torch
+__all__ = ["shrink", "shrink_labels", "strides_for"]
 
 
 def shrink(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
@@ -56,47 +53,6 @@ def shrink_labels(labels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     if all(f == 1 for f in factors):
         return labels
     return _to_blocks(labels[None], factors)[0][tuple(slice(f // 2, None, f) for f in factors)]
-
-
-def enlarge(values: Values, factors: Sequence[int]) -> Values:
-    """Interpolate linearly between the centres of the blocks that ``shrink`` averages.
-
-    Whatever part of an image is enlarged gives the same bits where a whole block lies around it; outside
-    the outermost centres the outermost value is repeated.
-
-    Args:
-        values: (K, *s) float32, such as probabilities; an array, or a tensor on any device.
-        factors: block size along each axis.
-
-    Returns:
-        (K, *(s * factors)) of the same kind; each pixel's values still sum to what they did.
-
-    Example:
-        >>> enlarge(np.array([[0, 1]], np.float32), (2,))
-        array([[0.  , 0.25, 0.75, 1.  ]], dtype=float32)
-    """
-    for axis, f in enumerate(factors, start=1):
-        if f > 1:
-            values = _enlarge_axis(values, axis, f)
-    return values
-
-
-def _enlarge_axis(values: Values, axis: int, f: int) -> Values:
-    """One axis: pixel j of block i lies between the centres of i and of a neighbour."""
-    n = values.shape[axis]
-    before: tuple[Any, ...] = (slice(None),) * axis
-    here = slice(None)
-    shape = (*values.shape[:axis], n, f, *values.shape[axis + 1 :])
-    large: Values = values.new_empty(shape) if hasattr(values, "new_empty") else np.empty(shape, values.dtype)
-    for j in range(f):
-        offset = (2 * j + 1 - f) / (2 * f)  # from the block's centre, in blocks
-        target = large[(*before, here, j)]
-        inner, outer = (slice(1, n), 0) if offset < 0 else (slice(0, n - 1), n - 1)
-        beside = slice(0, n - 1) if offset < 0 else slice(1, n)
-        share = abs(offset)
-        target[(*before, inner)] = values[(*before, inner)] * (1 - share) + values[(*before, beside)] * share
-        target[(*before, outer)] = values[(*before, outer)]
-    return large.reshape((*values.shape[:axis], n * f, *values.shape[axis + 1 :]))
 
 
 def _to_blocks(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cleft.base.intensity import rescale
-from cleft.base.scale import enlarge, shrink
+from cleft.base.scale import shrink
 from cleft.base.tiles import Grid, Slices, Tile
+from cleft.infer.enlarge import enlarged_classes
 from cleft.infer.model import Model
 from cleft.infer.predict import likeliest, softmax
 from cleft.infer.work import Work
@@ -22,7 +23,6 @@ from cleft.model.unet import memory_format, net_stride
 
 __all__ = ["Finder", "Piece"]
 
-SLAB = 1 << 22  # probabilities enlarged at once
 log = logging.getLogger("cleft")
 
 
@@ -188,26 +188,11 @@ class Finder:
         logits = logits[(slice(None), slice(None), *seen)].float()
         if set(self.factors) == {1} and self.work.plan.method == "map":
             return likeliest(logits)[0, 0].cpu().numpy()
-        return self._enlarged(softmax(logits)[0], around, write)
-
-    def _enlarged(self, small: Tensor, around: Slices, write: Slices) -> np.ndarray:
-        """Classes of the image's pixels from probabilities of the network's, slab by slab."""
-        f = self.factors
-        classes = np.empty([s.stop - s.start for s in write], np.uint8)
-        rows = max(1, SLAB // int(np.prod([small.shape[0], *small.shape[2:], *f[1:]])) // f[0]) * f[0]
-        for start in range(write[0].start, write[0].stop, rows):
-            stop = min(start + rows, write[0].stop)
-            # the network's rows behind these of the image, and one more on either side
-            first = max(start // f[0] - (f[0] > 1), around[0].start)
-            last = min(-(-stop // f[0]) + (f[0] > 1), around[0].stop)
-            slab = enlarge(small[:, first - around[0].start : last - around[0].start], f)
-            corner = (first, *(s.start for s in around[1:]))
-            wanted = (slice(start, stop), *write[1:])
-            inside = tuple(slice(w.start - c * g, w.stop - c * g) for w, c, g in zip(wanted, corner, f))
-            classes[start - write[0].start : stop - write[0].start] = self._decided(
-                slab[(slice(None), *inside)]
-            )
-        return classes
+        classes = enlarged_classes(softmax(logits)[0], self.factors, self._decided)
+        inside = (
+            slice(w.start - a.start * f, w.stop - a.start * f) for w, a, f in zip(write, around, self.factors)
+        )
+        return classes[tuple(inside)]
 
     def _decided(self, probabilities: Tensor) -> np.ndarray:
         if self.work.plan.method == "map":

@@ -14,10 +14,11 @@ from cleft.base.config import ModelCard
 from cleft.base.errors import DataError, ModelError
 from cleft.base.image import Image, as_image
 from cleft.base.intensity import normalise
-from cleft.base.scale import enlarge, shrink
+from cleft.base.scale import shrink
+from cleft.infer.enlarge import enlarge, enlarged_classes
 from cleft.infer.predict import Finish, likeliest, predict, softmax
 from cleft.io.read import check_pixels
-from cleft.labels.instances import Method, classes_to_labels, drop_small, to_labels
+from cleft.labels.instances import METHODS, Method, classes_to_labels, decided, drop_small, to_labels
 from cleft.model.file import read_model
 from cleft.model.unet import folded
 from cleft.model.zoo import find_model
@@ -81,15 +82,21 @@ class Model:
             >>> load_model("cells2d").segment(image).shape
             (96, 96)
         """
+        if method not in METHODS:
+            raise DataError(f'method is "{method}", expected one of {", ".join(METHODS)}')
         given = self._checked(image, axes, spacing)
         standard = given.standard()
         if method == "map" and set(self.card.shrink) == {1}:
             # the likeliest class alone, a byte per pixel instead of four floats
             classes = self._predict(standard, likeliest, tile, progress)[0]
             labels = classes_to_labels(classes, standard.spacing)
+        elif method == "watershed":
+            labels = to_labels(self._enlarged(standard, tile, progress), method)
         else:
-            probabilities = self._predict(standard, softmax, tile, progress)
-            labels = to_labels(probabilities, method, standard.spacing)
+            small = torch.from_numpy(self._predict(standard, softmax, tile, progress))
+            large = enlarged_classes(small, self.card.shrink, lambda p: decided(p.numpy(), method))
+            classes = large[tuple(map(slice, standard.spatial_shape))]
+            labels = classes_to_labels(classes, standard.spacing)
         labels = drop_small(labels, self.card.smallest_cell if smallest is None else smallest)
         return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
 
@@ -108,7 +115,15 @@ class Model:
         Returns:
             (K, *S) float32 with S in the order Z, Y, X; sums to 1 over K.
         """
-        return self._predict(self._checked(image, axes, spacing).standard(), softmax, tile)
+        return self._enlarged(self._checked(image, axes, spacing).standard(), tile)
+
+    def _enlarged(
+        self, image: Image, tile: Sequence[int] | None, progress: Progress = lambda done, of: None
+    ) -> np.ndarray:
+        """Probabilities of each pixel of the image."""
+        small = torch.from_numpy(self._predict(image, softmax, tile, progress))
+        large = enlarge(small, self.card.shrink).numpy()
+        return np.ascontiguousarray(large[(slice(None), *map(slice, image.spatial_shape))])
 
     def predictor(self, precision: torch.dtype = torch.float32) -> nn.Module:
         """The network as it predicts: batch normalisation folded into convolutions, in a precision.
@@ -128,15 +143,13 @@ class Model:
         tile: Sequence[int] | None,
         progress: Progress = lambda done, of: None,
     ) -> np.ndarray:
-        """Normalise, shrink, predict, enlarge."""
+        """Normalise, shrink, predict: in pixels of the network."""
         factors = self.card.shrink
         channels = shrink(normalise(image.data, self.card.percentiles), factors)
         if tile is not None and (len(tile) != len(factors) or min(tile) < 1):
             raise DataError(f"tile is {tuple(tile)}, expected {len(factors)} positive numbers of pixels")
         small = None if tile is None else [-(-t // f) for t, f in zip(tile, factors, strict=True)]
-        found = predict(self.predictor(), self.card.net, channels, finish, small, progress)
-        large = enlarge(found, factors)
-        return np.ascontiguousarray(large[(slice(None), *map(slice, image.spatial_shape))])
+        return predict(self.predictor(), self.card.net, channels, finish, small, progress)
 
     def _checked(self, image: np.ndarray | Image, axes: str | None, spacing: Sequence[float] | None) -> Image:
         image = _numbers(as_image(image, axes, spacing, such_as=self.card.axes))

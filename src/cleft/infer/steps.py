@@ -12,7 +12,7 @@ from cleft.base.tiles import Slices
 from cleft.infer.work import Work
 from cleft.io.zarr_labels import chunks_of, create_labels, fill_level, level_grid
 from cleft.labels.instances import kept_numbers
-from cleft.labels.stitch import TOUCH, Seams, grow_within, meetings, number
+from cleft.labels.stitch import Seams, grow_within, look_up, meetings, number
 
 __all__ = ["coarsen", "count", "finish", "grow_block", "join", "make_labels", "meet", "settle"]
 
@@ -99,13 +99,12 @@ def _grown(work: Work, block: int, halo: int) -> np.ndarray | None:
     """The labels of a block grown from what is seen within a halo, if that tells."""
     plan, tile = work.plan, work.grid.tile(block, (halo,) * len(work.plan.shape))
     marks = work.over_image("marks", np.uint32)[tile.read]
-    touching = marks == TOUCH
     offsets, part_labels = work.table("offsets"), work.table("part_labels")
-    labels = np.zeros(marks.shape, part_labels.dtype)
+    labels, touching = np.empty(marks.shape, part_labels.dtype), np.empty(marks.shape, bool)
     for other, part in work.grid.within(tile.read):
         here = tuple(slice(p.start - r.start, p.stop - r.start) for p, r in zip(part, tile.read))
         of_part = np.concatenate([[0], part_labels[offsets[other] : offsets[other + 1]]]).astype(labels.dtype)
-        labels[here] = of_part[np.where(touching[here], 0, marks[here])]
+        look_up(marks[here], of_part, labels[here], touching[here])
     edges = [(r.start == 0, r.stop == n) for r, n in zip(tile.read, plan.shape)]
     return grow_within(labels, touching, tile.inner, edges, plan.spacing_um, work.table("sizes"))
 

@@ -14,10 +14,11 @@ from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING, neighbour_step
 
 __all__ = [
     "METHODS", "Method", "classes_to_labels", "components", "decided", "drop_small", "grow", "inner_sizes",
-    "kept_numbers", "most_likely", "to_labels",
+    "kept_numbers", "label_sizes", "most_likely", "to_labels",
 ]  # fmt: skip
 
 NO_LIMIT = np.iinfo(np.int64).max
+FREE, REACHED, HELD = 1, 2, 3  # what a pixel is while labels grow: to be had, in this round, labelled
 Method = Literal["map", "biased", "threshold", "watershed"]
 METHODS: tuple[Method, ...] = ("map", "biased", "threshold", "watershed")
 
@@ -160,7 +161,7 @@ def inner_sizes(labels: np.ndarray) -> np.ndarray:
         >>> inner_sizes(np.array([[0, 0, 0, 0], [0, 1, 2, 2], [0, 0, 0, 0]]))
         array([0, 1, 0])
     """
-    sizes = np.bincount(np.maximum(labels, 0).reshape(-1), minlength=1)
+    sizes = label_sizes(labels)
     sizes[0] = 0
     if labels.size:
         for axis in range(labels.ndim):
@@ -260,90 +261,116 @@ def grow(
         >>> grow(labels, labels == 0, rounds=1), labels.tolist()
         (False, [1, 1, 0, 2, 2])
     """
-    if not labels.any() or not free.any():
+    n_free = int(np.count_nonzero(free))
+    if not n_free or not labels.any():
         return True
-    padded = np.pad(labels, 1)
-    steps = np.array(neighbour_steps(labels.ndim), np.int64)
-    strides = np.array([int(np.prod(padded.shape[a + 1 :])) for a in range(padded.ndim)], np.int64)
-    if sizes is None:
-        sizes = np.bincount(labels.reshape(-1))
-    start = np.flatnonzero(np.pad(free, 1)).astype(np.int64)
+    padded, state = np.pad(labels, 1), np.pad(free, 1).view(np.uint8)
+    state[padded > 0] = HELD
     size = np.ones(labels.ndim) if spacing is None else np.asarray(spacing, np.float64)
-    done = _grow(padded.reshape(-1), start, steps @ strides, strides, size, sizes, rounds)
+    steps = np.array(neighbour_steps(labels.ndim), np.int64)
+    steps = steps[np.argsort(((steps * size) ** 2).sum(1), kind="stable")]  # the nearest neighbours first
+    strides = np.array([int(np.prod(padded.shape[a + 1 :])) for a in range(padded.ndim)], np.int64)
+    sizes = label_sizes(labels) if sizes is None else sizes
+    lines = padded.reshape(-1), state.reshape(-1)
+    beside = steps @ strides
+    steps, squares = (np.pad(a, ((0, 0),) * (a.ndim - 1) + ((3 - labels.ndim, 0),)) for a in (steps, size**2))
+    done = _grow(*lines, n_free, (steps.astype(np.int16), beside, squares), sizes, rounds)
     labels[...] = padded[(slice(1, -1),) * labels.ndim]
     return bool(done)
 
 
 @numba.njit(cache=True, nogil=True)
-def _grow(flat, free, offsets, strides, spacing, sizes, rounds):  # type: ignore[no-untyped-def]  # compiled
-    """Grow ``flat`` (padded by one, flattened) over the pixels listed in ``free``; whether it came to an end.
+def _grow(flat, state, n_free, around, sizes, rounds):  # type: ignore[no-untyped-def]  # compiled
+    """Grow ``flat`` (padded by one, flattened) where ``state`` says free; whether it came to an end.
 
-    ``source`` holds, for a grown pixel, the component pixel it came from. Every pixel enters the
-    frontier once and is looked at with its neighbours, so the cost is that of the free pixels.
+    ``way`` holds, for a grown pixel, the steps along each axis to the component pixel it came from. Every
+    pixel enters the frontier once and is looked at with its neighbours, so the cost is that of the free
+    pixels. ``around`` is the steps to the neighbours, the nearest first, the same in the flattened image,
+    and the squared spacing.
     """
-    source = np.full(flat.size, -1, np.int64)
-    waiting = np.zeros(flat.size, np.uint8)  # 1 free, 2 in the frontier
-    for p in free:
-        waiting[p] = 1
-    frontier = np.empty(free.size, np.int64)
+    steps, offsets, _ = around
+    way = np.zeros((flat.size, 3), np.int16)
+    frontier, following = np.empty(n_free, np.int64), np.empty(n_free, np.int64)
+    labels, came = np.empty(n_free, flat.dtype), np.empty(n_free, np.int8)
     n = 0
-    for p in free:
-        for o in offsets:
-            if flat[p + o] > 0:
-                frontier[n] = p
-                waiting[p] = 2
-                n += 1
-                break
-    following = np.empty(free.size, np.int64)
-    chosen_label = np.empty(free.size, flat.dtype)
-    chosen_source = np.empty(free.size, np.int64)
+    for p in range(flat.size):
+        if state[p] == FREE:
+            for o in offsets:
+                if state[p + o] == HELD:
+                    frontier[n] = p
+                    state[p] = REACHED
+                    n += 1
+                    break
+    first = True
     while n > 0 and rounds > 0:
         for i in range(n):
-            label, origin = _nearest(flat, source, frontier[i], offsets, strides, spacing, sizes)
-            chosen_label[i] = label
-            chosen_source[i] = origin
+            labels[i], came[i] = _nearest(flat, state, way, frontier[i], around, sizes, first)
         for i in range(n):
-            flat[frontier[i]] = chosen_label[i]
-            source[frontier[i]] = chosen_source[i]
+            p, k = frontier[i], came[i]
+            flat[p], state[p] = labels[i], HELD
+            for d in range(3):
+                way[p, d] = steps[k, d] + way[p + offsets[k], d]
         m = 0
         for i in range(n):
             for o in offsets:
                 q = frontier[i] + o
-                if waiting[q] == 1:
-                    waiting[q] = 2
+                if state[q] == FREE:
+                    state[q] = REACHED
                     following[m] = q
                     m += 1
         frontier, following = following, frontier
         n = m
+        first = False
         rounds -= 1
     return n == 0
 
 
 @numba.njit(cache=True, nogil=True)
-def _nearest(flat, source, p, offsets, strides, spacing, sizes):  # type: ignore[no-untyped-def]  # compiled
-    """The label to give pixel p: of its neighbours' component pixels the closest, then the larger cell's."""
-    best_label = flat[p]
-    best_origin = np.int64(-1)
-    best = np.inf
-    for o in offsets:
-        q = p + o
-        label = flat[q]
-        if label == 0:
+def _nearest(flat, state, way, p, around, sizes, first):  # type: ignore[no-untyped-def]  # compiled
+    """The label to give pixel p and the step to the neighbour it comes from.
+
+    Of its neighbours' component pixels the closest, then the larger cell's.
+    """
+    steps, offsets, squares = around
+    best_label, best_step, best = flat[p], 0, np.inf
+    for k in range(offsets.size):
+        q = p + offsets[k]
+        if state[q] != HELD:
             continue
-        origin = source[q] if source[q] >= 0 else q
-        distance = 0.0
-        a, b = p, origin
-        for d in range(strides.size):
-            difference = (a // strides[d] - b // strides[d]) * spacing[d]
-            distance += difference * difference
-            a %= strides[d]
-            b %= strides[d]
-        closer = distance < best
-        tie = distance == best and label != best_label
-        if tie and (
-            sizes[label] > sizes[best_label] or (sizes[label] == sizes[best_label] and label < best_label)
-        ):
-            closer = True
-        if closer:
-            best, best_label, best_origin = distance, label, origin
-    return best_label, best_origin
+        a, b, c = steps[k, 0] + way[q, 0], steps[k, 1] + way[q, 1], steps[k, 2] + way[q, 2]
+        distance = squares[0] * (a * a) + squares[1] * (b * b) + squares[2] * (c * c)
+        if distance < best:
+            best, best_label, best_step = distance, flat[q], k
+        elif distance == best:
+            label = flat[q]
+            if label != best_label and (
+                sizes[label] > sizes[best_label] or (sizes[label] == sizes[best_label] and label < best_label)
+            ):
+                best_label, best_step = label, k
+        elif first:
+            break  # in the first round the neighbours are the component pixels, and the rest are farther
+    return best_label, best_step
+
+
+def label_sizes(labels: np.ndarray) -> np.ndarray:
+    """The pixels of each label.
+
+    Args:
+        labels: (*S) integer; below 0 counts as 0.
+
+    Returns:
+        (m + 1,) int64 by label, m the largest.
+
+    Example:
+        >>> label_sizes(np.array([[0, 2, 2], [-1, 0, 0]])).tolist()
+        [4, 0, 2]
+    """
+    sizes = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+    _count(labels.reshape(-1), sizes)
+    return sizes
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(labels, sizes):  # type: ignore[no-untyped-def]  # compiled
+    for label in labels:
+        sizes[max(label, 0)] += 1

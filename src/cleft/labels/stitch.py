@@ -17,7 +17,7 @@ from cleft.base.tiles import Slices
 from cleft.labels.classes import CELL, TOUCHING
 from cleft.labels.instances import components, grow
 
-__all__ = ["TOUCH", "Parts", "Seams", "find_parts", "grow_within", "meetings", "number"]
+__all__ = ["TOUCH", "Parts", "Seams", "find_parts", "grow_within", "look_up", "meetings", "number"]
 
 NEVER = np.iinfo(np.int64).max
 TOUCH = np.uint32(2**32 - 1)  # marks a touching pixel among the parts
@@ -190,6 +190,35 @@ def number(roots: np.ndarray, sizes: np.ndarray, first: np.ndarray) -> tuple[np.
     size = np.zeros(m + 1, np.int64)
     np.add.at(size, labels, sizes)
     return labels, size
+
+
+def look_up(marks: np.ndarray, of_part: np.ndarray, labels: np.ndarray, touching: np.ndarray) -> None:
+    """Write the label of each pixel, from the marks of one block or of a part of it.
+
+    Args:
+        marks: (*P) uint32 of ``Parts``.
+        of_part: (n + 1,) the label of each part, 0 first.
+        labels: (*P) written.
+        touching: (*P) bool, written.
+
+    Example:
+        >>> labels, touching = np.zeros(3, np.uint32), np.zeros(3, bool)
+        >>> look_up(np.array([2, 0, TOUCH]), np.array([0, 7, 9]), labels, touching)
+        >>> labels.tolist(), touching.tolist()
+        ([9, 0, 0], [False, False, True])
+    """
+    stack = (None,) * (3 - marks.ndim)
+    _look_up(marks[stack], of_part, labels[stack], touching[stack])
+
+
+@numba.njit(cache=True, nogil=True)
+def _look_up(marks, of_part, labels, touching):  # type: ignore[no-untyped-def]  # compiled
+    for i in range(marks.shape[0]):
+        for j in range(marks.shape[1]):
+            for k in range(marks.shape[2]):
+                mark = marks[i, j, k]
+                touching[i, j, k] = mark == TOUCH
+                labels[i, j, k] = 0 if mark == TOUCH else of_part[mark]
 
 
 def grow_within(

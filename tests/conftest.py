@@ -1,8 +1,9 @@
 """Fixtures every test may use."""
 
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,14 +65,15 @@ def hand_model() -> Callable[..., "Model"]:
 @pytest.fixture(scope="session")
 def hand_file(
     hand_model: Callable[..., "Model"], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int], Path]:
-    """The files of such models, by the number of axes."""
+) -> Callable[..., Path]:
+    """The files of such models, by the number of axes and of channels and what their card says."""
     folder = tmp_path_factory.mktemp("models")
 
-    def write(ndim: int) -> Path:
+    def write(ndim: int, channels: int = 1, **card: Any) -> Path:
         from cleft.model.file import write_model
 
-        model, path = hand_model(ndim), folder / f"by-hand-{ndim}d.safetensors"
+        model, name = hand_model(ndim, channels, **card), f"by-hand-{ndim}d-{channels}"
+        path = folder / f"{'-'.join([name, *map(str, card.values())])}.safetensors"
         if not path.exists():
             write_model(path, model.net, model.card)
         return path
@@ -116,6 +118,29 @@ def _card(settings: NetSettings, **changed: Any) -> ModelCard:
         ceiling_pq=1,
     )
     return card.model_copy(update=changed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Make a disk of a size, such as 64k; root alone may mount one."""
+    disks = []
+
+    def make(size: str) -> Path:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+        if (
+            sys.platform != "linux"
+            or os.geteuid() != 0
+            or subprocess.run(mount, capture_output=True).returncode
+        ):
+            pytest.skip("a small disk can be mounted by root on Linux only")
+        disks.append(disk)
+        return disk
+
+    yield make
+    for disk in disks:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 @dataclass

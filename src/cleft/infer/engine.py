@@ -11,9 +11,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from cleft.base.errors import CleftError, DataError
 from cleft.infer import steps
 from cleft.infer.finder import Finder
+from cleft.infer.memory import give_back
 from cleft.infer.model import Model, load_model
 from cleft.infer.work import Work
 from cleft.io.read import open_image
@@ -66,6 +69,7 @@ class Here:
                 classes = finder.classify(piece)
                 if kept:
                     kept.popleft().result()
+                    give_back()
                     done()
                 kept.append(keeper.submit(finder.keep, piece, classes))
             for last in kept:
@@ -89,6 +93,7 @@ def _collect(waiting: set[Future[None]], done: Done) -> set[Future[None]]:
     for future in ready:
         future.result()
         done()
+    give_back()
     return rest
 
 
@@ -142,10 +147,19 @@ class OnDask:
 
 @functools.lru_cache(maxsize=1)
 def _finder(folder: str) -> Finder:
-    """Of a worker: network and image stay open between its blocks."""
+    """Of a worker: network and image stay open between its blocks; each worker of a machine takes a card."""
     work = Work.open(Path(folder))
     plan = work.plan
-    return Finder(work, load_model(plan.model), open_image(plan.source, plan.axes, plan.given_spacing))
+    model = load_model(plan.model, _own_card())
+    return Finder(work, model, open_image(plan.source, plan.axes, plan.given_spacing))
+
+
+def _own_card() -> str:
+    """The device of a worker: of several cards the one that its number among the workers gives."""
+    from distributed import get_worker
+
+    cards, name = torch.cuda.device_count(), str(get_worker().name)
+    return f"cuda:{int(name) % cards}" if cards > 1 and name.isdecimal() else "auto"
 
 
 def _find_one(folder: str, block: int) -> str:
@@ -159,8 +173,14 @@ def _find_one(folder: str, block: int) -> str:
     return ""
 
 
+@functools.lru_cache(maxsize=1)
+def _work(folder: str) -> Work:
+    """Of a worker: its arrays stay open between blocks."""
+    return Work.open(Path(folder))
+
+
 def _step_one(folder: str, step: str, block: int) -> None:
-    do_step(Work.open(Path(folder)), step, block)
+    do_step(_work(folder), step, block)
 
 
 def do_step(work: Work, step: str, block: int) -> None:

@@ -34,7 +34,8 @@ class Piece:
         block: its number.
         write: the pixels of the image it answers for.
         tile: the same in pixels of the network.
-        channels: (C, *tile.read) float32 as the network takes them; ``None`` for an empty block.
+        channels: (C, *tile.read) float32 as the network takes them; ``None`` where it need not be asked, or
+            where all pixels are alike.
         one_value: the value of each channel where all pixels are alike, otherwise ``None``.
     """
 
@@ -85,12 +86,14 @@ class Finder:
         if empty is not None and raw.max() <= empty:
             return Piece(block, write, tile, None)
         flat = raw.reshape(len(raw), -1)
-        alike = (flat[:, :1] == flat[:, ::997]).all() and (flat[:, :1] == flat).all()
+        if (flat[:, :1] == flat[:, ::997]).all() and (flat[:, :1] == flat).all():
+            values = rescale(flat[:, :1], self.work.plan.limits)[:, 0]
+            return Piece(block, write, tile, None, tuple(map(float, values)))
         small = shrink(rescale(raw, self.work.plan.limits), self.factors)
         extent = [s.stop - s.start for s in tile.read]
         beyond = [(0, 0), *((0, n - m) for n, m in zip(extent, small.shape[1:]))]
         channels = np.pad(small, beyond, mode="edge") if any(b for _, b in beyond) else small
-        return Piece(block, write, tile, channels, tuple(map(float, flat[:, 0])) if alike else None)
+        return Piece(block, write, tile, channels)
 
     def classify(self, piece: Piece) -> np.ndarray:
         """The class of each pixel of a block, (*write) uint8.
@@ -99,21 +102,27 @@ class Finder:
         the same numbers in are the same numbers out.
         """
         extent = [s.stop - s.start for s in piece.write]
-        if piece.channels is None:
-            return np.zeros(extent, np.uint8)
-        if piece.one_value is None:
+        if piece.channels is not None:
             return self._ask(piece.channels, piece.tile, piece.write)
-        key = (piece.one_value, piece.channels.shape, *((s.start, s.stop) for s in piece.tile.inner), *extent)
+        if piece.one_value is None:
+            return np.zeros(extent, np.uint8)
+        read = [s.stop - s.start for s in piece.tile.read]
+        key = (piece.one_value, *read, *((s.start, s.stop) for s in piece.tile.inner), *extent)
         if key in self._alike:
             return np.full(extent, self._alike[key], np.uint8)
-        classes = self._ask(piece.channels, piece.tile, piece.write)
+        values = np.array(piece.one_value, np.float32).reshape(-1, *(1,) * len(read))
+        classes = self._ask(np.broadcast_to(values, (len(values), *read)), piece.tile, piece.write)
         if (classes == classes.flat[0]).all():
             self._alike[key] = int(classes.flat[0])
         return classes
 
     def keep(self, piece: Piece, classes: np.ndarray) -> None:
-        """Write the parts of a block and what they show at its faces."""
+        """Write the parts of a block and what they show at its faces; nothing where all is background."""
         shape = self.work.plan.shape
+        if not classes.any():
+            none = np.zeros(0, np.int64)
+            self.work.keep("found", piece.block, sizes=none, first=none, blank=np.array(True))
+            return
         parts = find_parts(classes, [s.start for s in piece.write], shape)
         place = self.work.grid.place(piece.block)
         with self.work.guarded():
@@ -125,7 +134,8 @@ class Finder:
                     seam[(slice(2 * place[axis] + end, 2 * place[axis] + end + 1), *rest)] = np.where(
                         plane == TOUCH, 0, plane
                     )[None]
-            self.work.keep("found", piece.block, sizes=parts.sizes, first=parts.first)
+            blank = np.array(False)
+            self.work.keep("found", piece.block, sizes=parts.sizes, first=parts.first, blank=blank)
 
     def _ask(self, channels: np.ndarray, tile: Tile, write: Slices) -> np.ndarray:
         """Classes from the network; in halves, again and again, where the device's memory doesn't do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import time
@@ -18,7 +19,15 @@ from cleft.infer.model import Model
 from cleft.infer.predict import ALIVE
 from cleft.model.unet import memory_format, net_stride
 
-__all__ = ["BlockCost", "available_memory", "bytes_of", "choose_block", "network_speed", "words_for"]
+__all__ = [
+    "BlockCost",
+    "available_memory",
+    "bytes_of",
+    "choose_block",
+    "give_back",
+    "network_speed",
+    "words_for",
+]
 
 UNITS = {
     "": 1,
@@ -34,7 +43,7 @@ UNITS = {
 LARGEST = {"cpu": 1 << 23, "cuda": 1 << 25, "mps": 1 << 24}  # pixels of the network at once: more gain little
 PER_PIXEL = 16  # bytes for each pixel of a block while its parts are found and written
 PER_GROWN = 34  # bytes for each pixel of a block and its halo while it grows
-RESERVE = 250 << 20  # libraries' own buffers, compiled code, tables
+RESERVE = 400 << 20  # libraries' own buffers, compiled code, tables
 HALO_GROWN = 8
 
 
@@ -79,6 +88,13 @@ def resident_memory() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 600 << 20
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library would keep it for later (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @dataclass(frozen=True)

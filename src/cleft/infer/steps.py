@@ -16,14 +16,20 @@ from cleft.labels.stitch import Seams, grow_within, look_up, meetings, number
 
 __all__ = ["coarsen", "count", "finish", "grow_block", "join", "make_labels", "meet", "settle"]
 
+MOST_32 = np.iinfo(np.uint32).max
 GROWTH = 8  # pixels around a block that growing first looks at; doubled where that doesn't tell
 
 
 def count(work: Work) -> None:
-    """Where the parts of each block begin in the numbering of all, and how many there are."""
-    if not work.has_table("offsets"):
-        n = [len(work.kept("found", i)["sizes"]) for i in range(len(work.grid))]
-        work.keep_table("offsets", np.concatenate([[0], np.cumsum(n, dtype=np.int64)]))
+    """Where each block's parts begin in the numbering of all, their number, and which blocks are blank."""
+    if work.has_table("offsets"):
+        return
+    blank, parts = np.zeros(len(work.grid), bool), np.zeros(len(work.grid) + 1, np.int64)
+    for block in range(len(work.grid)):
+        found = work.kept("found", block)
+        blank[block], parts[block + 1] = found["blank"], len(found["sizes"])
+    work.keep_table("blank", blank)
+    work.keep_table("offsets", np.cumsum(parts))
 
 
 def meet(work: Work, block: int) -> None:
@@ -32,7 +38,7 @@ def meet(work: Work, block: int) -> None:
     pairs = [np.zeros((0, 2), np.int64)]
     for axis, n in enumerate(work.plan.shape):
         end = write[axis].stop
-        if end == n:
+        if end == n or work.table("blank")[block]:
             continue
         rest = tuple(s for a, s in enumerate(write) if a != axis)
         limits = tuple(m for a, m in enumerate(work.plan.shape) if a != axis)
@@ -79,6 +85,9 @@ def join(work: Work) -> None:
 
 def grow_block(work: Work, block: int) -> None:
     """The labels of a block after growing, and how many pixels of each there are."""
+    if work.table("blank")[block]:
+        work.keep("grown", block, names=np.zeros(0, int), counts=np.zeros(0, int), edge=np.zeros(0, int))
+        return
     halo = GROWTH
     while (labels := _grown(work, block, halo)) is None:
         halo *= 2
@@ -141,17 +150,23 @@ def make_labels(work: Work) -> list[int]:
 def finish(work: Work, block: int) -> None:
     """Write a block of the labels as they will be."""
     numbers, write = work.table("numbers"), work.grid.slices(block)
-    grown = work.over_image("grown", work.table("part_labels").dtype)[write]
     with work.guarded():
-        _labels(work)["0"][write] = numbers[grown]
+        if not work.table("blank")[block]:
+            grown = work.over_image("grown", work.table("part_labels").dtype)[write]
+            _labels(work)["0"][write] = numbers[grown]
         work.keep("finished", block)
 
 
 def coarsen(work: Work, level: int, piece: int) -> None:
     """Fill a piece of a coarser level of the labels."""
     group = _labels(work)
+    part = level_grid(group, level).slices(piece)
+    fine = [-(-n // m) for n, m in zip(work.plan.shape, group[str(level)].shape)]
+    region = tuple(slice(s.start * f, min(s.stop * f, n)) for s, f, n in zip(part, fine, work.plan.shape))
+    blank = work.table("blank")
     with work.guarded():
-        fill_level(group, level, level_grid(group, level).slices(piece))
+        if not all(blank[block] for block, _ in work.grid.within(region)):
+            fill_level(group, level, part)
         work.keep(f"level{level}", piece)
 
 
@@ -163,4 +178,4 @@ def _labels(work: Work) -> Any:
 
 def _holding(n: int) -> type[np.unsignedinteger]:
     """The type for n labels: 32 bits, or 64 where they don't do."""
-    return np.uint32 if n <= np.iinfo(np.uint32).max else np.uint64
+    return np.uint32 if n <= MOST_32 else np.uint64

@@ -37,8 +37,8 @@ from cleft.model.zoo import find_model
 __all__ = ["VolumeOptions", "Watch", "fits_in_memory", "segment_volume", "work_folder"]
 
 HALO = 3  # the halo is this part of what the network sees: docs/results.md says what that changes
-AFTER = 8e6  # pixels a second and core of the steps after the network, about
-DISK = 0.5  # bytes a pixel on disk while it runs, about
+AFTER = 5e6  # pixels a second and core of the steps after the network, about
+DISK = 1.2  # bytes a pixel on disk while it runs, about, where cells fill half of it
 WHOLE = 30  # bytes a pixel of an image that is segmented in one piece, beside the network's
 
 

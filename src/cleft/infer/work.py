@@ -102,12 +102,21 @@ class Work:
         """The blocks of the image."""
         return Grid(self.plan.shape, self.plan.block)
 
+    @functools.cached_property
+    def _arrays(self) -> dict[str, Any]:
+        """Those opened already."""
+        return {}
+
     def array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], kind: Any) -> Any:
         """One of its arrays, made if it isn't there; 0 where nothing was written."""
+        if name not in self._arrays:
+            self._arrays[name] = self._opened(self.folder / f"{name}.zarr", shape, chunks, kind)
+        return self._arrays[name]
+
+    def _opened(self, path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], kind: Any) -> Any:
         import zarr
         from zarr.codecs import BloscCodec
 
-        path = self.folder / f"{name}.zarr"
         if (path / "zarr.json").exists():
             return zarr.open_array(path, mode="r+")
         with self.guarded():

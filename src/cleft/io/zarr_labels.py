@@ -83,9 +83,9 @@ def create_labels(
 
 
 def level_grid(group: Any, level: int) -> Grid:
-    """The pieces a level is filled in, each a chunk."""
+    """The pieces a level is filled in, each of a few whole chunks."""
     array = group[str(level)]
-    return Grid(tuple(array.shape), tuple(array.chunks))
+    return Grid(tuple(array.shape), tuple(2 * c for c in array.chunks))
 
 
 def fill_level(group: Any, level: int, part: Slices) -> None:

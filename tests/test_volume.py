@@ -1,0 +1,573 @@
+"""Volumes block by block: the labels of one piece, whatever the blocks, whatever goes wrong on the way."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cleft.base.errors import DataError, ModelError
+from cleft.infer.engine import Here
+from cleft.infer.finder import Finder
+from cleft.infer.model import load_model
+from cleft.infer.volume import VolumeOptions, Watch, segment_volume, work_folder
+from cleft.infer.work import Work
+from cleft.io import read_image, read_labels, write_image
+from cleft.io.synthetic import CellSettings, make_cells
+from volumes import Files, blobs, expected, in_blocks, model_for, save_classes
+
+LAWS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHAPES = {2: st.tuples(st.integers(4, 60), st.integers(4, 60)), 3: st.tuples(*[st.integers(4, 26)] * 3)}
+BLOCKS = {2: (112, 160), 3: (24, 64, 80)}
+MADE = {2: ("cells2d", (300, 420)), 3: ("cells3d", (50, 130, 170))}
+
+
+class Told(Watch):
+    """Keeps what a run tells."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.steps: dict[str, tuple[int, int]] = {}
+        self.blocks = 0
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def step(self, name: str, of: int, before: int) -> None:
+        self.steps[name] = (of, before)
+
+    def done(self) -> None:
+        self.blocks += 1
+
+
+@pytest.mark.parametrize("axes", [2, 3], ids=["2D", "3D"])
+def test_blocks_give_the_labels_of_one_piece(hand_file: Files, tmp_path: Path, axes: int) -> None:
+    model = model_for(hand_file, axes)
+
+    @LAWS
+    @given(SHAPES[axes], st.lists(st.integers(1, 30), min_size=axes, max_size=axes), st.integers(0, 10**6))
+    def law(shape: tuple[int, ...], block: list[int], seed: int) -> None:
+        classes = blobs(shape, seed)
+        shutil.rmtree(tmp_path / "image.zarr", ignore_errors=True)
+        image = save_classes(tmp_path / "image.zarr", classes)
+        labels = in_blocks(model, image, tmp_path / "labels.zarr", block)
+        np.testing.assert_array_equal(labels, expected(classes))
+
+    law()
+
+
+def test_exact_is_bit_for_bit_what_one_piece_gives(tmp_path: Path, ndim: int) -> None:
+    """A trained network on real textures, shrunk and enlarged in 3D; the halo is as wide as it sees."""
+    name, shape = MADE[ndim]
+    image, _ = make_cells(shape, seed=3, settings=CellSettings(diameter=16))
+    write_image(tmp_path / "cells.tif", image)
+    model = load_model(name, "cpu")
+    whole = model.segment(image)
+    assert whole.max() > 100
+    labels = in_blocks(model, tmp_path / "cells.tif", tmp_path / "l.zarr", BLOCKS[ndim], exact=True)
+    np.testing.assert_array_equal(labels, whole)
+
+
+@pytest.mark.parametrize("method", ["biased", "threshold"])
+def test_other_methods_are_those_of_one_piece_too(tmp_path: Path, method: Any) -> None:
+    image, _ = make_cells((40, 90, 90), seed=1, settings=CellSettings(diameter=16))
+    write_image(tmp_path / "cells.tif", image)
+    model = load_model("cells3d", "cpu")
+    labels = in_blocks(
+        model, tmp_path / "cells.tif", tmp_path / "l.zarr", (24, 48, 48), exact=True, method=method
+    )
+    np.testing.assert_array_equal(labels, model.segment(image, method=method))
+
+
+def test_the_default_halo_changes_hardly_a_pixel(tmp_path: Path, ndim: int) -> None:
+    name, shape = MADE[ndim]
+    image, _ = make_cells(shape, seed=3, settings=CellSettings(diameter=16))
+    write_image(tmp_path / "cells.tif", image)
+    model = load_model(name, "cpu")
+    whole = model.segment(image)
+    labels = in_blocks(model, tmp_path / "cells.tif", tmp_path / "l.zarr", BLOCKS[ndim])
+    assert ((labels > 0) != (whole > 0)).mean() < 0.003
+    assert abs(int(labels.max()) - int(whole.max())) < 0.03 * whole.max()
+
+
+def test_a_spiral_through_all_blocks_is_one_cell(hand_file: Files, tmp_path: Path, ndim: int) -> None:
+    edge = {2: 64, 3: 24}[ndim]
+    classes = np.zeros((edge,) * ndim, np.uint8)
+    turns = np.linspace(0, 1, 20_000)
+    radius = (edge / 2 - 2) * turns
+    path = [edge / 2 + radius * np.cos(40 * turns), edge / 2 + radius * np.sin(40 * turns)]
+    if ndim > 2:
+        path.insert(0, turns * (edge - 1))
+    classes[tuple(np.round(p).astype(int) for p in path)] = 1
+    image = save_classes(tmp_path / "image.zarr", classes)
+    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim)
+    crossed = {tuple(p // 8 for p in pixel) for pixel in np.argwhere(labels)}
+    assert len(crossed) > 0.6 * (edge / 8) ** 2
+    np.testing.assert_array_equal(labels, classes)
+
+
+def test_70_000_cells(hand_file: Files, tmp_path: Path) -> None:
+    """More than 16 bits count, and no step costs by the cell."""
+    classes = np.zeros((530, 540), np.uint8)
+    classes[::2, ::2] = 1
+    image = save_classes(tmp_path / "image.zarr", classes, (128, 128))
+    labels = in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (128, 128))
+    assert labels.max() == 265 * 270 > 70_000
+    np.testing.assert_array_equal(labels[::2, ::2].ravel(), np.arange(1, 265 * 270 + 1))
+
+
+def test_small_finds_are_dropped_by_what_they_are_in_the_whole_image(
+    hand_file: Files, tmp_path: Path, ndim: int
+) -> None:
+    """A cell that blocks cut into slivers stays; a sliver within a block goes; what the border cuts stays."""
+    shape = (20,) * ndim
+    classes = blobs(shape, 5, 0.2)
+    image = save_classes(tmp_path / "image.zarr", classes)
+    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim, smallest=9.0)
+    known = expected(classes, 9)
+    np.testing.assert_array_equal(labels, known)
+    assert 0 < known.max() < expected(classes).max()
+
+
+def test_thinner_than_its_halo(hand_file: Files, tmp_path: Path) -> None:
+    classes = blobs((3, 30, 41), 2)
+    image = save_classes(tmp_path / "image.zarr", classes)
+    labels = in_blocks(model_for(hand_file, 3), image, tmp_path / "l.zarr", (4, 8, 12))
+    np.testing.assert_array_equal(labels, expected(classes))
+
+
+def asked_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The extents that the network is asked about."""
+    asked: list[tuple[int, ...]] = []
+    network = Finder._network
+
+    def counted(self: Finder, channels: np.ndarray, *rest: Any) -> np.ndarray:
+        asked.append(channels.shape)
+        return network(self, channels, *rest)
+
+    monkeypatch.setattr(Finder, "_network", counted)
+    return asked
+
+
+def test_blocks_without_a_difference_cost_their_reading_only(
+    hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network is asked once for each extent of such blocks, and the answer holds for all."""
+    classes = np.zeros((120, 120), np.uint8)
+    classes[70:75, 80:90] = 1
+    image = save_classes(tmp_path / "image.zarr", classes)
+    asked = asked_of(monkeypatch)
+    labels = in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (8, 8))
+    np.testing.assert_array_equal(labels, classes)
+    with_cells, extents = 4 * 4, 9
+    assert len(asked) <= with_cells + extents < 225
+
+
+def test_a_constant_that_is_a_cell_is_no_background(hand_file: Files, tmp_path: Path) -> None:
+    """What a block without a difference is, the network says."""
+    classes = np.ones((40, 40), np.uint8)
+    classes[0, 0] = 0
+    image = save_classes(tmp_path / "image.zarr", classes)
+    labels = in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (8, 8))
+    np.testing.assert_array_equal(labels, classes)
+
+
+def test_dark_blocks_may_be_left_out(
+    hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(95, 105, (80, 80)).astype(np.uint16)
+    noise[10:14, 10:14] = 1000
+    write_image(tmp_path / "i.tif", read_image_of(noise))
+    asked = asked_of(monkeypatch)
+    model = load_model(hand_file(2), "cpu")
+    labels = in_blocks(model, tmp_path / "i.tif", tmp_path / "l.zarr", (8, 8), empty=110)
+    assert len(asked) == 9
+    np.testing.assert_array_equal(labels, noise == 1000)
+
+
+def read_image_of(data: np.ndarray) -> Any:
+    from cleft.base.image import Image
+
+    return Image(data, "ZYX"[-data.ndim :])
+
+
+def test_out_of_memory_on_a_card_halves_the_block(
+    hand_file: Files,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ndim: int,
+) -> None:
+    classes = blobs((40,) * ndim, 7)
+    image = save_classes(tmp_path / "image.zarr", classes)
+    network, most = Finder._network, {2: 24 * 24, 3: 24 * 32 * 32}[ndim]
+
+    def short(self: Finder, channels: np.ndarray, *rest: Any) -> np.ndarray:
+        if channels[0].size > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network(self, channels, *rest)
+
+    monkeypatch.setattr(Finder, "_network", short)
+    with caplog.at_level(logging.WARNING, "cleft"):
+        labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (24,) * ndim)
+    np.testing.assert_array_equal(labels, expected(classes))
+    assert any("out of memory" in r.message and "halves" in r.message for r in caplog.records)
+
+
+def test_memory_that_does_not_do_for_the_smallest_piece_is_an_error(
+    hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> np.ndarray:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    image = save_classes(tmp_path / "image.zarr", blobs((12, 12), 7))
+    monkeypatch.setattr(Finder, "_network", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (8, 8))
+
+
+# --- what goes wrong on the way
+
+
+def test_a_damaged_chunk_is_named_and_nothing_else_is_lost(hand_file: Files, tmp_path: Path) -> None:
+    classes = blobs((16, 48, 48), 4)
+    image = save_classes(tmp_path / "image.zarr", classes)
+    chunk = image / "c" / "0" / "0" / "1" / "2"
+    good = chunk.read_bytes()
+    chunk.write_bytes(b"\0" * 40)
+    model, output = model_for(hand_file, 3), tmp_path / "l.zarr"
+    options = VolumeOptions(block=(16, 16, 16), method="map")
+    with pytest.raises(DataError, match=r"image.zarr: can't be read at Z 0:16, Y 16:32, X 32:48, damaged\?"):
+        segment_volume(model, image, output, options)
+    chunk.write_bytes(good)
+    told = Told()
+    segment_volume(model, image, output, options, watch=told)
+    np.testing.assert_array_equal(read_labels(output).data, expected(classes))
+
+
+def test_blocks_that_can_be_read_are_kept(
+    hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage that the sample for the intensities doesn't meet: other blocks are done before that is told."""
+    classes = blobs((64, 64), 4)
+    image = save_classes(tmp_path / "image.zarr", classes)
+    chunk = image / "c" / "0" / "3" / "3"
+    model, output, options = model_for(hand_file, 2), tmp_path / "l.zarr", VolumeOptions(block=(8, 8))
+    find = Here.find
+
+    def broken(self: Here, work: Work, *rest: Any) -> Any:
+        good = chunk.read_bytes()
+        chunk.write_bytes(b"\0" * 40)
+        try:
+            return find(self, work, *rest)
+        finally:
+            chunk.write_bytes(good)
+
+    monkeypatch.setattr(Here, "find", broken)
+    with pytest.raises(DataError, match=r"Y 48:64, X 48:64.*the other \d+ blocks are kept: mend the image"):
+        segment_volume(model, image, output, options)
+    monkeypatch.undo()
+    told = Told()
+    segment_volume(model, image, output, options, watch=told)
+    of, before = told.steps["found"]
+    assert of == 64
+    assert before == 64 - 9  # all but those that look at the chunk, halo and all
+    np.testing.assert_array_equal(read_labels(output).data, expected(classes))
+
+
+def test_a_disk_that_fills_up(hand_file: Files, tmp_path: Path, small_disk: Callable[[str], Path]) -> None:
+    """A clear error; with more room the same command goes on where it was."""
+    disk = small_disk("1m")
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 3, (400, 400)).astype(np.uint8)
+    image = save_classes(tmp_path / "image.zarr", classes, (64, 64))
+    model, output, options = model_for(hand_file, 2), disk / "l.zarr", VolumeOptions(block=(64, 64))
+    with pytest.raises(DataError, match=r"No space left on device\); what is done is kept: make room"):
+        segment_volume(model, image, output, options)
+    done = len(list((work_folder(output) / "found").rglob("*.npz")))
+    assert done > 0
+    subprocess.run(["mount", "-o", "remount,size=30m", str(disk)], check=True)
+    told = Told()
+    segment_volume(model, image, output, options, watch=told)
+    assert told.steps["found"][1] == done
+    np.testing.assert_array_equal(read_labels(output).data, expected(classes))
+
+
+def segment_command(image: Path, model: Path, output: Path, *options: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "cleft",
+        "segment",
+        str(image),
+        "-m",
+        str(model),
+        "-o",
+        str(output),
+        *options,
+    ]
+
+
+@pytest.mark.parametrize("step", ["found", "met", "grown", "finished"])
+def test_killed_at_any_moment_it_goes_on_to_the_same_labels(
+    hand_file: Files, tmp_path: Path, step: str
+) -> None:
+    classes = blobs((144, 144), 8)
+    image = save_classes(tmp_path / "image.zarr", classes, (64, 64))
+    output = tmp_path / "labels.ome.zarr"
+    command = segment_command(image, hand_file(2, 2), output, "--block", "16,16", "--smallest", "0")
+    records = work_folder(output) / step
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while len(list(records.rglob("*.npz"))) < 20:
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not output.exists()
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "blocks were done already" in again.stderr
+    np.testing.assert_array_equal(read_labels(output).data, expected(classes))
+    assert not work_folder(output).exists()
+
+
+def test_an_unfinished_run_is_not_mixed_with_another(hand_file: Files, tmp_path: Path) -> None:
+    image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
+    model, output = model_for(hand_file, 2), tmp_path / "l.zarr"
+
+    class Stopped(Here):
+        def each(self, *_: Any) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_volume(model, image, output, VolumeOptions(block=(8, 8)), Stopped(model, 1))
+    with pytest.raises(
+        DataError, match=r"unfinished run of method map \(now biased\); give the same settings"
+    ):
+        segment_volume(model, image, output, VolumeOptions(block=(8, 8), method="biased"))
+    # without a block the unfinished run's is taken, not what memory would allow
+    told = Told()
+    segment_volume(model, image, output, VolumeOptions(), watch=told)
+    assert told.steps["found"] == (9, 9)
+    with pytest.raises(DataError, match="exists already"):
+        segment_volume(model, image, output)
+    assert segment_volume(model, image, output, VolumeOptions(overwrite=True)) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"block": (8,)}, r"block is \(8,\), expected 2 positive"),
+        ({"block": (8, 0)}, "expected 2 positive"),
+        ({"memory": 1000}, r"memory allows .* the smallest block takes .* expected more memory"),
+    ],
+)
+def test_what_can_not_be(hand_file: Files, tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
+    with pytest.raises(DataError, match=told):
+        segment_volume(model_for(hand_file, 2), image, tmp_path / "l.zarr", VolumeOptions(**options))
+
+
+def test_images_of_other_axes_or_channels(hand_file: Files, tmp_path: Path) -> None:
+    image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
+    with pytest.raises(ModelError, match=r"has 2 channels, but .* takes 1"):
+        segment_volume(load_model(hand_file(2), "cpu"), image, tmp_path / "l.zarr")
+    with pytest.raises(ModelError, match="has spatial axes YX"):
+        segment_volume(model_for(hand_file, 3), image, tmp_path / "l.zarr")
+
+
+def test_an_image_of_one_value(hand_file: Files, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((20, 20), 7))
+    with pytest.raises(DataError, match="every pixel is 7"):
+        segment_volume(load_model(hand_file(2), "cpu"), tmp_path / "a.npy", tmp_path / "l.zarr")
+
+
+# --- what comes out
+
+
+def test_the_output_is_an_ome_zarr_with_levels_scale_and_what_made_it(
+    hand_file: Files, tmp_path: Path
+) -> None:
+    classes = blobs((6, 300, 530), 3)
+    image = save_classes(tmp_path / "image.zarr", classes, (6, 64, 64))
+    labels = in_blocks(
+        model_for(hand_file, 3), image, tmp_path / "l.ome.zarr", (8, 160, 160), spacing=(2.0, 0.5, 0.5)
+    )
+    group: Any = zarr.open_group(tmp_path / "l.ome.zarr", mode="r")
+    ome = group.attrs["ome"]
+    assert ome["version"] == "0.5"
+    assert "image-label" in ome
+    image_axes = [(a["name"], a["type"], a["unit"]) for a in ome["multiscales"][0]["axes"]]
+    assert image_axes == [(name, "space", "micrometer") for name in "zyx"]
+    scales = [d["coordinateTransformations"][0]["scale"] for d in ome["multiscales"][0]["datasets"]]
+    # planes are coarser than pixels fourfold: two levels halve Y and X alone
+    assert scales == [[2, 0.5, 0.5], [2, 1, 1], [2, 2, 2]]
+    np.testing.assert_array_equal(group["0"][...], labels)
+    np.testing.assert_array_equal(group["1"][...], labels[:, ::2, ::2])
+    np.testing.assert_array_equal(group["2"][...], labels[:, ::4, ::4])
+    assert group["0"].dtype == np.uint32
+    assert group.attrs["cleft"]["cells"] == labels.max()
+    assert group.attrs["cleft"]["precision"] in ("float32", "bfloat16")
+    back = read_labels(tmp_path / "l.ome.zarr")
+    assert (back.axes, back.spacing) == ("ZYX", (2.0, 0.5, 0.5))
+
+
+def test_it_says_what_it_will_take_before_it_begins(hand_file: Files, tmp_path: Path) -> None:
+    image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
+    told = Told()
+    segment_volume(
+        model_for(hand_file, 2), image, tmp_path / "l.zarr", VolumeOptions(block=(8, 8)), watch=told
+    )
+    assert told.lines[0].startswith("24x24 pixels in 9 blocks of 8x8, halo ")
+    assert "of memory, 1 MB of disk and " in told.lines[1]
+    assert told.steps["found"] == (9, 0)
+    assert told.blocks == 4 * 9
+
+
+def test_labels_beyond_32_bits_are_written_in_64(
+    hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a volume of four thousand million cells, of which 300 must do: the limit is lowered."""
+    from cleft.infer import steps
+
+    monkeypatch.setattr(steps, "MOST_32", 100)
+    classes = np.zeros((40, 40), np.uint8)
+    classes[::2, ::2] = 1
+    image = save_classes(tmp_path / "image.zarr", classes)
+    labels = in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (16, 16))
+    assert labels.dtype == np.uint64
+    assert labels.max() == 400
+
+
+def test_settings_of_the_run_are_readable(hand_file: Files, tmp_path: Path) -> None:
+    image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
+    in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (8, 8))
+    attributes = json.loads((tmp_path / "l.zarr" / "zarr.json").read_text())["attributes"]["cleft"]
+    assert attributes["block"] == [8, 8]
+    assert attributes["source"].endswith("image.zarr")
+
+
+# --- the promise of memory
+
+
+PEAK = """
+import re
+from cleft.apps.cli import main
+try:
+    main()
+except SystemExit as left:
+    held = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())
+    print("peak", 1024 * int(held[1]), left.code or 0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the highest resident set so")
+def test_memory_is_kept_with_a_volume_several_times_as_large(tmp_path: Path) -> None:
+    """4.3 GB of pixels in 1.4 GB: cells here and there, nothing between them."""
+    image = tmp_path / "large.ome.zarr"
+    shape = (512, 2048, 2048)
+    array = zarr.create_array(
+        image, shape=shape, chunks=(64, 128, 128), dtype="uint16", dimension_names=["z", "y", "x"]
+    )
+    cells, _ = make_cells((64, 256, 256), seed=0, settings=CellSettings(diameter=20))
+    for corner in ((0, 0, 0), (200, 900, 1000), (448, 1792, 1792)):
+        array[tuple(slice(c, c + n) for c, n in zip(corner, cells.data.shape))] = cells.data
+    allowed = 1_400_000_000
+    command = [
+        "segment",
+        str(image),
+        "-m",
+        "cells3d",
+        "-o",
+        str(tmp_path / "labels.ome.zarr"),
+        "--memory",
+        "1.4GB",
+    ]
+    ran = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True)
+    peak, code = (int(word) for word in ran.stdout.split()[-2:])
+    assert code == 0, ran.stderr
+    assert peak <= allowed, f"{peak / 1e9:.2f} GB"
+    assert "of memory" in ran.stderr
+    group: Any = zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")
+    assert group.attrs["cleft"]["cells"] > 300
+
+
+# --- the command line
+
+
+def test_the_short_way_and_the_long_way_write_the_same(
+    cleft_says: Any, hand_file: Files, tmp_path: Path
+) -> None:
+    classes = blobs((40, 40), 9)
+    image = save_classes(tmp_path / "image.zarr", classes)
+    model = hand_file(2, 2)
+    for name, options in (("short", ()), ("long", ("--block", "16,16"))):
+        said = cleft_says("segment", image, "-m", model, "-o", tmp_path / f"{name}.ome.zarr", *options)
+        assert said.code == 0, said.err
+    short, long = (read_labels(tmp_path / f"{name}.ome.zarr").data for name in ("short", "long"))
+    np.testing.assert_array_equal(short, long)
+    np.testing.assert_array_equal(short, expected(classes))
+    said = cleft_says("segment", image, "-m", model, "-o", tmp_path / "short.ome.zarr")
+    assert said.code == 1
+    assert "exists already" in said.err
+
+
+def test_what_does_not_fit_goes_the_long_way_by_itself(
+    cleft_says: Any, hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cleft.infer import volume
+
+    monkeypatch.setattr(volume, "WHOLE", 10**9)
+    classes = blobs((40, 40), 9)
+    image = save_classes(tmp_path / "image.zarr", classes)
+    said = cleft_says("segment", image, "-m", hand_file(2, 2), "-o", tmp_path / "found")
+    assert said.code == 0, said.err
+    assert "in 1 blocks" in said.err
+    np.testing.assert_array_equal(read_labels(tmp_path / "found" / "image.ome.zarr").data, expected(classes))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--method", "watershed"), "block by block, which knows no --method watershed"),
+        (("--overlays",), "knows no --overlays"),
+        (("--memory", "lots"), 'memory is "lots", expected such as 4GB'),
+        (("--block", "16"), "expected 2 positive numbers"),
+    ],
+)
+def test_what_blocks_can_not_do(
+    cleft_says: Any, hand_file: Files, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    image = save_classes(tmp_path / "image.zarr", blobs((20, 20), 9))
+    block = () if "--block" in options else ("--block", "8,8")
+    said = cleft_says("segment", image, "-m", hand_file(2, 2), "-o", tmp_path / "l.zarr", *block, *options)
+    assert said.code == 1
+    assert told in said.err
+
+
+def test_one_zarr_takes_the_labels_of_one_image(cleft_says: Any, hand_file: Files, tmp_path: Path) -> None:
+    for name in "ab":
+        write_image(tmp_path / "in" / f"{name}.tif", read_image_of(np.eye(20, dtype=np.uint8)))
+    said = cleft_says("segment", tmp_path / "in", "-m", hand_file(2), "-o", tmp_path / "l.zarr")
+    assert said.code == 1
+    assert "names the labels of one image, found 2; expected a folder" in said.err
+
+
+def test_real_stack_by_blocks(shared_data: Path, tmp_path: Path) -> None:
+    """The ovule's nuclei: bit for bit the same by blocks as in one piece."""
+    path = next((shared_data / "ovule-nuclei-3d" / "test" / "images").glob("*.tif"))
+    model = load_model("cells3d", "cpu")
+    labels = in_blocks(model, path, tmp_path / "l.zarr", (48, 48, 64), exact=True)
+    np.testing.assert_array_equal(labels, model.segment(read_image(path)))

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from cleft.base.errors import DataError
-from cleft.labels.classes import CELL, IGNORE, TOUCHING, ClassRule, classes_by_rule, neighbour_steps
+from cleft.labels import classes as classes_module
+from cleft.labels import kernels
+from cleft.labels.classes import CELL, IGNORE, TOUCHING, ClassRule, _closing, classes_by_rule, neighbour_steps
 from references import classes as reference
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -83,6 +86,52 @@ def test_equals_the_obvious_form(ndim: int, seed: int, rule: ClassRule, isotropi
     radius = rule.gap_radius * min(spacing)
     expected = reference.classes(labels, rule.n_classes, rule.window(spacing), radius, spacing)
     np.testing.assert_array_equal(classes_by_rule(labels, rule, spacing), expected)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS, isotropic=st.booleans(), radius=st.floats(1, 14))
+def test_closing_is_that_of_two_distance_transforms(
+    ndim: int, seed: int, isotropic: bool, radius: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(tuple(rng.integers(1, 30 // ndim, ndim))) < 0.05
+    spacing = (1.0,) * ndim if isotropic else random_spacing(seed, ndim)
+
+    def near(mask: np.ndarray) -> np.ndarray:
+        far = ndimage.distance_transform_edt(~mask, spacing) if mask.any() else np.full(mask.shape, np.inf)
+        return far <= radius * min(spacing) * (1 + 1e-5)
+
+    margin = int(radius) + 2
+    closed = ~near(~near(np.pad(mask, margin)))[(slice(margin, -margin),) * ndim]
+    np.testing.assert_array_equal(_closing(mask, radius, spacing), closed)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, rule=RULES)
+def test_threads_and_parts_change_nothing(ndim: int, seed: int, rule: ClassRule) -> None:
+    labels, spacing = random_labels(seed, ndim, low=-1), random_spacing(seed, ndim)
+    expected = classes_by_rule(labels, rule, spacing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "SMALL", 0)
+        patch.setattr(classes_module, "PARTS", 1 + seed % 9)
+        patch.setattr(classes_module, "LARGEST", 0)
+        np.testing.assert_array_equal(classes_by_rule(labels, rule, spacing), expected)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_far_apart_cells_that_touch_all_over_keep_their_innermost_pixels(ndim: int) -> None:
+    labels = np.zeros((40,) * ndim, int)
+    for corner, first in ((0, 1), (20, 10), (35, 20)):
+        block = np.full((5,) * ndim, first)
+        block[1:4] += np.arange(1, 4).reshape(-1, *(1,) * (ndim - 1))
+        labels[(slice(corner, corner + 5),) * ndim] = block
+    rule = ClassRule(3, k=2)
+    found = classes_by_rule(labels, rule)
+    np.testing.assert_array_equal(np.unique(labels[found == CELL]), np.unique(labels[labels > 0]))
+    expected = reference.classes(labels, 3, (2,) * ndim, 7, (1.0,) * ndim)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

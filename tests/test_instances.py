@@ -1,5 +1,10 @@
 """Probabilities to labels: worked by hand, against the obvious form, and the laws."""
 
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cleft.base.errors import DataError
+from cleft.labels import kernels
 from cleft.labels.classes import CELL, TOUCHING, ClassRule, classes_by_rule
-from cleft.labels.instances import METHODS, classes_to_labels, drop_small, most_likely, to_labels
+from cleft.labels.instances import (
+    METHODS,
+    classes_to_labels,
+    components,
+    drop_small,
+    grow,
+    label_sizes,
+    most_likely,
+    to_labels,
+)  # fmt: skip
 from cleft.labels.scores import score
 from references import instances as reference
 
@@ -74,6 +89,53 @@ def test_equals_the_obvious_form(ndim: int, seed: int, isotropic: bool) -> None:
     found = classes_to_labels(classes, spacing)
     np.testing.assert_array_equal(found, reference.labels(classes, spacing))
     assert found.dtype == np.uint32
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS, isotropic=st.booleans(), rounds=st.integers(0, 9))
+def test_threads_and_slabs_change_nothing(ndim: int, seed: int, isotropic: bool, rounds: int) -> None:
+    classes, spacing = random_classes(seed, ndim, 12), None if isotropic else (2.0, 0.5, 1.5)[:ndim]
+    expected = components(classes == CELL)
+    done = grow(expected, classes == TOUCHING, spacing, rounds=rounds)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "SMALL", 0)
+        patch.setattr(kernels, "FEW", seed % 50)
+        patch.setattr(kernels, "SLABS", 1 + seed % 13)
+        found = components(classes == CELL)
+        assert grow(found, classes == TOUCHING, spacing, rounds=rounds) == done
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_growing_from_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = [random_classes(seed, 3, 20) for seed in range(12)]
+    expected = [classes_to_labels(c) for c in classes]
+    monkeypatch.setattr(kernels, "SMALL", 0)
+    monkeypatch.setattr(kernels, "FEW", 0)
+    with ThreadPoolExecutor(4) as pool:
+        for found, labels in zip(pool.map(classes_to_labels, classes), expected):
+            np.testing.assert_array_equal(found, labels)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
+def test_a_fork_has_threads_of_its_own() -> None:
+    done: list[int] = []
+    kernels.share_out(done.append, 4, 2)
+    child = multiprocessing.get_context("fork").Process(target=kernels.share_out, args=(str, 4, 2))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert sorted(done) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int64])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_labels_of_any_type_and_order_grow_in_place(dtype: type, order: Literal["C", "F"], ndim: int) -> None:
+    classes = random_classes(1, ndim)
+    labels = components(classes == CELL).astype(dtype, order=order)
+    assert grow(labels, np.asarray(classes == TOUCHING, order=order))
+    np.testing.assert_array_equal(labels, classes_to_labels(classes))
+    assert label_sizes(labels).tolist() == np.bincount(labels.reshape(-1).astype(int)).tolist()
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

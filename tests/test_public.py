@@ -10,8 +10,9 @@ import pytest
 import cleft
 
 NAMES = [
-    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "load_model", "make_cells",
-    "read_image", "read_labels", "score", "to_classes", "to_labels", "train", "write_labels",
+    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "VolumeOptions", "load_model",
+    "make_cells", "read_image", "read_labels", "score", "segment_volume", "to_classes", "to_labels", "train",
+    "write_labels",
 ]  # fmt: skip
 
 

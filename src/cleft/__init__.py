@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "load_model",
-    "make_cells", "read_image", "read_labels", "score", "to_classes", "to_labels", "train", "write_labels",
+    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "VolumeOptions", "load_model",
+    "make_cells", "read_image", "read_labels", "score", "segment_volume", "to_classes", "to_labels", "train",
+    "write_labels",
 ]  # fmt: skip
 
 _HOME = {
@@ -18,11 +19,13 @@ _HOME = {
     "JLoss": "cleft.losses.youden",
     "Model": "cleft.infer.model",
     "Scores": "cleft.labels.scores",
+    "VolumeOptions": "cleft.infer.volume",
     "load_model": "cleft.infer.model",
     "make_cells": "cleft.io.synthetic",
     "read_image": "cleft.io.read",
     "read_labels": "cleft.io.read",
     "score": "cleft.labels.scores",
+    "segment_volume": "cleft.infer.volume",
     "to_classes": "cleft.labels.rule",
     "to_labels": "cleft.labels.instances",
     "train": "cleft.api",
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from cleft.base.errors import CleftError
     from cleft.base.image import Image
     from cleft.infer.model import Model, load_model
+    from cleft.infer.volume import VolumeOptions, segment_volume
     from cleft.io.read import read_image, read_labels
     from cleft.io.synthetic import make_cells
     from cleft.io.write import write_labels

@@ -74,6 +74,8 @@ def train(
     gap_radius: Annotated[str | None, typer.Option(help='Gap ball: pixels, "1.5um" or auto.')] = None,
     axes: Axes = None,
     spacing: Spacing = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Processes, a card each; all cards.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Machines, under Slurm or torchrun.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     config: Annotated[Path | None, typer.Option(help="YAML with any of the settings.")] = None,
 ) -> None:
@@ -83,7 +85,7 @@ def train(
 
     settings = read_settings(
         config, steps=steps, classes=classes, loss=loss, lam=lam, width=width, seed=seed,
-        k=_width(k), gap_radius=_width(gap_radius),
+        k=_width(k), gap_radius=_width(gap_radius), devices=devices, nodes=nodes,
     )  # fmt: skip
     train_to(output, data, settings, val=val, axes=axes, spacing=_numbers(spacing), resume=resume)
     out.print(f"next: cleft segment IMAGES -m {output} -o labels/", highlight=False)

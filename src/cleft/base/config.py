@@ -100,6 +100,10 @@ class TrainSettings(Settings):
     licence: str = Field("not stated", description="under which the model may be used; kept in its file")
     tensorboard: bool = Field(False, description="log for TensorBoard too (pip install cleft[log])")
     seed: int = Field(0, ge=0, description="fixes weights, patches and augmentation")
+    devices: int | None = Field(
+        None, ge=1, description="processes of a machine, a card each; all cards if not given"
+    )
+    nodes: int = Field(1, ge=1, description="machines; Slurm or torchrun tells each of them its place")
 
     @field_validator("percentiles")
     @classmethod

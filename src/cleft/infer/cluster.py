@@ -31,7 +31,7 @@ def dask_client(scheduler: str | None, workers: int | None, slurm: bool) -> Iter
         raise CleftError("Dask is not installed; pip install 'cleft[dask]'") from error
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=20)
+            client = Client(scheduler, timeout=10)
         except (OSError, TimeoutError, ValueError) as error:
             raise CleftError(f'no Dask scheduler answers at "{scheduler}" ({error})') from error
         with client:
@@ -41,14 +41,14 @@ def dask_client(scheduler: str | None, workers: int | None, slurm: bool) -> Iter
     if slurm:
         from dask_jobqueue import SLURMCluster
 
-        cluster: Any = SLURMCluster()
+        cluster: Any = SLURMCluster(scheduler_options={"dashboard_address": ":0"})
         cluster.scale(jobs=n)
     else:
         threads = str(max(1, (os.cpu_count() or 1) // n))
         # each worker's libraries would else take every processor
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
         cluster = LocalCluster(
-            n_workers=n, threads_per_worker=1, dashboard_address=None, memory_limit=0,
+            n_workers=n, threads_per_worker=1, dashboard_address=":0", memory_limit=0,
             env=dict.fromkeys(names, threads),
         )  # fmt: skip
     with cluster, Client(cluster) as client:

@@ -23,6 +23,7 @@ from cleft.model.unet import memory_format, net_stride
 
 __all__ = ["Finder", "Piece"]
 
+SLAB = 1 << 20  # pixels of the image normalised at once
 log = logging.getLogger("cleft")
 
 
@@ -89,11 +90,20 @@ class Finder:
         if (flat[:, :1] == flat[:, ::997]).all() and (flat[:, :1] == flat).all():
             values = rescale(flat[:, :1], self.work.plan.limits)[:, 0]
             return Piece(block, write, tile, None, tuple(map(float, values)))
-        small = shrink(rescale(raw, self.work.plan.limits), self.factors)
+        small = self._shrunk(raw)
         extent = [s.stop - s.start for s in tile.read]
         beyond = [(0, 0), *((0, n - m) for n, m in zip(extent, small.shape[1:]))]
         channels = np.pad(small, beyond, mode="edge") if any(b for _, b in beyond) else small
         return Piece(block, write, tile, channels)
+
+    def _shrunk(self, raw: np.ndarray) -> np.ndarray:
+        """Normalised and shrunk, slab by slab: in full size and float32 it would take twice its bytes."""
+        f, planes = self.factors[0], raw.shape[1]
+        rows = max(1, SLAB // (f * int(np.prod(raw.shape[2:])))) * f
+        slabs = (raw[:, a : a + rows] for a in range(0, planes, rows))
+        return np.concatenate(
+            [shrink(rescale(slab, self.work.plan.limits), self.factors) for slab in slabs], axis=1
+        )
 
     def classify(self, piece: Piece) -> np.ndarray:
         """The class of each pixel of a block, (*write) uint8.
@@ -198,7 +208,8 @@ class Finder:
         logits = logits[(slice(None), slice(None), *seen)].float()
         if set(self.factors) == {1} and self.work.plan.method == "map":
             return likeliest(logits)[0, 0].cpu().numpy()
-        classes = enlarged_classes(softmax(logits)[0], self.factors, self._decided)
+        probabilities = softmax(logits)[0, : 3 if self.work.plan.method == "map" else None]
+        classes = enlarged_classes(probabilities, self.factors, self._decided)
         inside = (
             slice(w.start - a.start * f, w.stop - a.start * f) for w, a, f in zip(write, around, self.factors)
         )

@@ -40,7 +40,11 @@ UNITS = {
     "GI": 1 << 30,
     "TI": 1 << 40,
 }
-LARGEST = {"cpu": 1 << 23, "cuda": 1 << 25, "mps": 1 << 24}  # pixels of the network at once: more gain little
+LARGEST = {
+    "cpu": 12 << 20,
+    "cuda": 1 << 25,
+    "mps": 1 << 24,
+}  # pixels of the network at once: more gain little
 PER_PIXEL = 16  # bytes for each pixel of a block while its parts are found and written
 PER_GROWN = 34  # bytes for each pixel of a block and its halo while it grows
 RESERVE = 400 << 20  # libraries' own buffers, compiled code, tables

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import edt
 import fastremap
+import numba
 import numpy as np
 from scipy import ndimage
 
 from cleft.base.errors import DataError
+from cleft.labels.kernels import share_out, threads
 
 __all__ = [
     "BACKGROUND", "CELL", "CLASS_NAMES", "GAP", "IGNORE", "TOUCHING", "ClassRule", "classes_by_rule",
@@ -20,6 +23,9 @@ __all__ = [
 BACKGROUND, CELL, TOUCHING, GAP, IGNORE = 0, 1, 2, 3, 255
 CLASS_NAMES = ("background", "cell", "touching", "gap")
 NOT_ANNOTATED = -1
+LARGEST = 1 << 16  # a label that tables may go up to, however small the image
+PIECE = 2048  # pixels of a line that stay in the first-level cache
+PARTS = 16  # of an image, if there are several threads to share them
 
 
 @dataclass(frozen=True)
@@ -105,63 +111,95 @@ def classes_by_rule(
         # a stack of one plane is that plane: nothing lies above or below it, not even background
         within = [s for a, s in enumerate(spacing) if a not in thin]
         return classes_by_rule(np.squeeze(labels, thin), rule, within).reshape(labels.shape)
-    cells, unknown = labels > 0, labels == NOT_ANNOTATED
-    classes = cells.astype(np.uint8)
-    # consecutive numbers: tables by label stay small and the filters' float64 holds them
-    numbers, _ = fastremap.renumber(np.where(cells, labels, 0))
-    touching = _touching(numbers, rule.window(spacing))
-    touching &= ~_innermost_of_lost(numbers, touching, spacing)
-    classes[touching] = TOUCHING
+    unknown = labels == NOT_ANNOTATED
+    classes = _cells_and_touching(_numbers(labels), rule.window(spacing), spacing)
     if rule.n_classes == 4:
-        classes[_closing(cells, rule.gap_radius, spacing) & (labels == 0)] = GAP
+        gap = _closing(classes > 0, rule.gap_radius, spacing)
+        gap &= labels == 0
+        classes[gap] = GAP
     if unknown.any():
         classes[_undecided(classes, unknown, rule, spacing)] = IGNORE
         classes[unknown] = IGNORE
     return classes
 
 
-def _touching(labels: np.ndarray, window: tuple[int, ...]) -> np.ndarray:
-    """Cell pixels that have another cell in their window: the largest or the smallest label there differs."""
-    size = tuple(2 * w + 1 for w in window)
-    # neutral for the minimum, where the largest value of the type would overflow in the filter's float64
-    last = labels.max()
-    largest = ndimage.maximum_filter(labels, size, mode="constant", cval=0)
-    smallest = ndimage.minimum_filter(np.where(labels > 0, labels, last), size, mode="constant", cval=last)
-    return (labels > 0) & ((largest != labels) | (smallest != labels))
+def _numbers(labels: np.ndarray) -> np.ndarray:
+    """The labels as uint16 or uint32, 0 for no cell; renumbered where tables by label would be large."""
+    if labels.max() > max(labels.size, LARGEST):
+        labels, _ = fastremap.renumber(np.where(labels > 0, labels, 0))
+    kind = np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32
+    return np.ascontiguousarray(np.maximum(labels, 0), kind)
 
 
-def _innermost_of_lost(labels: np.ndarray, touching: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """The deepest pixels of the cells that are touching all over; False elsewhere."""
-    largest = int(labels.max(initial=0))
-    has_core = np.zeros(largest + 1, bool)
-    has_core[labels[~touching]] = True
-    lost = touching & ~has_core[labels]
-    if not lost.any():
-        return lost
-    padded = np.pad(np.where(lost, labels, 0), 1)
-    inside = (slice(1, -1),) * labels.ndim
-    depth = edt.edt(np.ascontiguousarray(padded), anisotropy=tuple(spacing), black_border=True)[inside]
-    deepest = np.zeros(largest + 1, np.float32)
-    np.maximum.at(deepest, labels[lost], depth[lost])
-    return lost & (depth >= deepest[labels])
+def _cells_and_touching(numbers: np.ndarray, window: tuple[int, ...], spacing: Sequence[float]) -> np.ndarray:
+    """Background, cell and touching: cell pixels in whose window the largest or smallest label differs."""
+    costs = [np.zeros(w + 1, numbers.dtype) for w in window]
+    # the least complement is the largest number; and less 1, background comes last
+    lowest, highest = _least(numbers - numbers.dtype.type(1), costs), _least(~numbers, costs)
+    core, edge = np.zeros((2, int(numbers.max()) + 1), bool)
+    classes = np.empty(numbers.shape, np.uint8)
+    line, *extremes, out = (a.reshape(-1) for a in (numbers, lowest, highest, classes))
+    n = threads(numbers.size)
+    parts = PARTS if n > 1 else 1
+    share_out(partial(_classify, line, tuple(extremes), out, (core, edge), parts), parts, n)
+    lost = np.flatnonzero(edge & ~core)
+    if lost.size:
+        _keep_innermost(classes, numbers, lost, spacing)
+    return classes
 
 
-def _within(mask: np.ndarray, radius: float, spacing: Sequence[float]) -> np.ndarray:
-    """Pixels no farther than ``radius`` (in pixels of the finest axis) from a pixel of the mask."""
-    if not mask.any():
-        return mask.copy()
-    reach = radius * min(spacing)
-    distance = edt.edt(np.ascontiguousarray(~mask).view(np.uint8), anisotropy=tuple(spacing))
-    # the tolerance absorbs the rounding of float32 square roots, far below one pixel
-    return distance <= reach * (1 + 1e-5)
+def _keep_innermost(
+    classes: np.ndarray, numbers: np.ndarray, lost: np.ndarray, spacing: Sequence[float]
+) -> None:
+    """Make the deepest pixels of the cells that are touching all over cell."""
+    is_lost = np.zeros(int(numbers.max()) + 1, bool)
+    is_lost[lost] = True
+    row, along_last = np.zeros(numbers.shape[:-1], bool), np.zeros(numbers.shape[-1], bool)
+    _where(numbers.reshape(-1, numbers.shape[-1]), is_lost, row.reshape(-1), along_last)
+    axes = range(numbers.ndim - 1)
+    along = [row.any(tuple(b for b in axes if b != a)) for a in axes] + [along_last]
+    # only planes with a pixel of theirs and the next: farther ones are no pixel's nearest
+    planes = np.ix_(*(np.flatnonzero(ndimage.binary_dilation(seen)) for seen in along))
+    cells = np.where(is_lost[numbers[planes]], numbers[planes], 0)
+    inside = (slice(1, -1),) * numbers.ndim
+    depth = edt.edt(np.pad(cells, 1), anisotropy=tuple(spacing), black_border=True)[inside]
+    deepest = np.zeros(len(is_lost), np.float32)
+    np.maximum.at(deepest, cells[cells > 0], depth[cells > 0])
+    classes[planes] = np.where((cells > 0) & (depth >= deepest[cells]), CELL, classes[planes])
+
+
+def _least(values: np.ndarray, costs: Sequence[np.ndarray]) -> np.ndarray:
+    """The least of the values around each pixel, each with the cost of the steps to it along each axis."""
+    n = threads(values.size)
+    parts = PARTS if n > 1 else 1
+    for axis in reversed(range(values.ndim)):
+        inner = int(np.prod(values.shape[axis + 1 :]))
+        lines = values.reshape(-1, values.shape[axis] * inner)
+        out = np.empty_like(lines)
+        share_out(partial(_least_of_part, lines, out, (inner, costs[axis]), parts), parts, n)
+        values = out.reshape(values.shape)
+    return values
+
+
+def _near(mask: np.ndarray, costs: Sequence[np.ndarray], limit: float) -> np.ndarray:
+    """Pixels that a pixel of the mask reaches at a cost up to the limit."""
+    kind = costs[0].dtype.type
+    return _least(np.where(mask, kind(0), kind(limit + 1)), costs) <= kind(limit)
 
 
 def _closing(mask: np.ndarray, radius: float, spacing: Sequence[float]) -> np.ndarray:
-    """Closing by a ball at a cost that doesn't grow with its radius: two distance transforms."""
-    margin = [int(radius * min(spacing) / s) + 2 for s in spacing]
+    """Closing by a ball, from squared distances up to its radius: the least sums along axis after axis."""
+    # in pixels of the finest axis; the tolerance absorbs the rounding of float32, far below one pixel
+    sizes, reach = [s / min(spacing) for s in spacing], radius * (1 + 1e-5)
+    squares = [(np.arange(int(reach / s) + 1) * s) ** 2 for s in sizes]
+    # a byte holds the usual balls in isotropic images: four times as many pixels in a vector
+    whole = all((q == np.floor(q)).all() for q in squares)
+    kind = np.min_scalar_type(int(2 * reach**2 + 1)) if whole else np.float32
+    costs = [q.astype(kind) for q in squares]
+    margin = [len(c) - 1 for c in costs]
     padded = np.pad(mask, [(m, m) for m in margin])
-    closed = ~_within(~_within(padded, radius, spacing), radius, spacing)
-    return closed[tuple(slice(m, -m) for m in margin)]
+    closed = ~_near(~_near(padded, costs, reach**2), costs, reach**2)
+    return closed[tuple(slice(m, m + n) for m, n in zip(margin, mask.shape))]
 
 
 def _undecided(
@@ -171,8 +209,8 @@ def _undecided(
 
     Touching and gap are certain once known cells make them so: more cells only add to both.
     """
-    size = tuple(2 * w + 1 for w in rule.window(spacing))
-    undecided = (classes == CELL) & ndimage.maximum_filter(unknown, size, mode="constant", cval=False)
+    window = [np.zeros(w + 1, np.uint8) for w in rule.window(spacing)]
+    undecided = (classes == CELL) & _near(unknown, window, 0)
     if rule.n_classes == 4:
         known = (classes == CELL) | (classes == TOUCHING)
         undecided |= (classes == BACKGROUND) & _closing(known | unknown, rule.gap_radius, spacing)
@@ -187,3 +225,62 @@ def neighbour_steps(ndim: int) -> list[tuple[int, ...]]:
         (8, 26)
     """
     return [s for s in itertools.product((-1, 0, 1), repeat=ndim) if any(s)]
+
+
+@numba.njit(cache=True, nogil=True)
+def _least_of_part(values, out, along, parts, part):  # type: ignore[no-untyped-def]  # compiled
+    """The least of the values along an axis, each with the cost of the steps to it, in a part.
+
+    ``values`` and ``out`` are (outer, n * inner): along the axis of n pixels a step is one of ``inner`` in
+    the flattened line, whatever the axis, and all loops run along contiguous pixels.
+    """
+    (inner, costs), length = along, values.shape[1]
+    per_line = (length + PIECE - 1) // PIECE
+    pieces = len(values) * per_line
+    for piece in range(pieces * part // parts, pieces * (part + 1) // parts):
+        line, target = values[piece // per_line], out[piece // per_line]
+        a = piece % per_line * PIECE
+        b = min(a + PIECE, length)
+        target[a:b] = line[a:b]
+        for d in range(1, costs.size):
+            step, cost = d * inner, costs[d]
+            if a + step < length:
+                _lower(target[a : min(b, length - step)], line[a + step : min(b + step, length)], cost)
+            if b > step:
+                _lower(target[max(a, step) : b], line[max(a - step, 0) : b - step], cost)
+
+
+@numba.njit(cache=True, nogil=True)
+def _lower(target, line, cost):  # type: ignore[no-untyped-def]  # compiled
+    for i in range(target.size):
+        value = target.dtype.type(line[i] + cost)
+        target[i] = value if value < target[i] else target[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _classify(numbers, extremes, classes, found, parts, part):  # type: ignore[no-untyped-def]  # compiled
+    """Cell and touching pixels in a part, and which cells have such.
+
+    ``extremes`` are the least of the numbers less 1 in the window and that of the numbers' complements:
+    both put background, 0, last.
+    """
+    (lowest, highest), (core, edge) = extremes, found
+    for i in range(numbers.size * part // parts, numbers.size * (part + 1) // parts):
+        number = numbers[i]
+        if number == 0:
+            classes[i] = 0
+        elif lowest[i] + 1 == number and lowest.dtype.type(~highest[i]) == number:
+            classes[i] = 1
+            core[number] = True
+        else:
+            classes[i] = 2
+            edge[number] = True
+
+
+@numba.njit(cache=True, nogil=True)
+def _where(rows, wanted, row, column):  # type: ignore[no-untyped-def]  # compiled
+    """Mark the rows and the columns that hold a number wanted."""
+    for r in range(rows.shape[0]):
+        for c in range(rows.shape[1]):
+            if wanted[rows[r, c]]:
+                row[r], column[c] = True, True

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import cc3d
-import numba
 import numpy as np
 
 from cleft.base.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING, neighbour_steps
+from cleft.labels.kernels import count, grow_rows
 
 __all__ = [
     "METHODS", "Method", "classes_to_labels", "components", "decided", "drop_small", "grow", "inner_sizes",
@@ -18,7 +18,6 @@ __all__ = [
 ]  # fmt: skip
 
 NO_LIMIT = np.iinfo(np.int64).max
-FREE, REACHED, HELD = 1, 2, 3  # what a pixel is while labels grow: to be had, in this round, labelled
 Method = Literal["map", "biased", "threshold", "watershed"]
 METHODS: tuple[Method, ...] = ("map", "biased", "threshold", "watershed")
 
@@ -261,95 +260,21 @@ def grow(
         >>> grow(labels, labels == 0, rounds=1), labels.tolist()
         (False, [1, 1, 0, 2, 2])
     """
-    n_free = int(np.count_nonzero(free))
-    if not n_free or not labels.any():
+    if labels.size == 0:
         return True
-    padded, state = np.pad(labels, 1), np.pad(free, 1).view(np.uint8)
-    state[padded > 0] = HELD
-    size = np.ones(labels.ndim) if spacing is None else np.asarray(spacing, np.float64)
-    steps = np.array(neighbour_steps(labels.ndim), np.int64)
-    steps = steps[np.argsort(((steps * size) ** 2).sum(1), kind="stable")]  # the nearest neighbours first
-    strides = np.array([int(np.prod(padded.shape[a + 1 :])) for a in range(padded.ndim)], np.int64)
     sizes = label_sizes(labels) if sizes is None else sizes
-    lines = padded.reshape(-1), state.reshape(-1)
-    beside = steps @ strides
-    steps, squares = (np.pad(a, ((0, 0),) * (a.ndim - 1) + ((3 - labels.ndim, 0),)) for a in (steps, size**2))
-    done = _grow(*lines, n_free, (steps.astype(np.int16), beside, squares), sizes, rounds)
-    labels[...] = padded[(slice(1, -1),) * labels.ndim]
-    return bool(done)
-
-
-@numba.njit(cache=True, nogil=True)
-def _grow(flat, state, n_free, around, sizes, rounds):  # type: ignore[no-untyped-def]  # compiled
-    """Grow ``flat`` (padded by one, flattened) where ``state`` says free; whether it came to an end.
-
-    ``way`` holds, for a grown pixel, the steps along each axis to the component pixel it came from. Every
-    pixel enters the frontier once and is looked at with its neighbours, so the cost is that of the free
-    pixels. ``around`` is the steps to the neighbours, the nearest first, the same in the flattened image,
-    and the squared spacing.
-    """
-    steps, offsets, _ = around
-    way = np.zeros((flat.size, 3), np.int16)
-    frontier, following = np.empty(n_free, np.int64), np.empty(n_free, np.int64)
-    labels, came = np.empty(n_free, flat.dtype), np.empty(n_free, np.int8)
-    n = 0
-    for p in range(flat.size):
-        if state[p] == FREE:
-            for o in offsets:
-                if state[p + o] == HELD:
-                    frontier[n] = p
-                    state[p] = REACHED
-                    n += 1
-                    break
-    first = True
-    while n > 0 and rounds > 0:
-        for i in range(n):
-            labels[i], came[i] = _nearest(flat, state, way, frontier[i], around, sizes, first)
-        for i in range(n):
-            p, k = frontier[i], came[i]
-            flat[p], state[p] = labels[i], HELD
-            for d in range(3):
-                way[p, d] = steps[k, d] + way[p + offsets[k], d]
-        m = 0
-        for i in range(n):
-            for o in offsets:
-                q = frontier[i] + o
-                if state[q] == FREE:
-                    state[q] = REACHED
-                    following[m] = q
-                    m += 1
-        frontier, following = following, frontier
-        n = m
-        first = False
-        rounds -= 1
-    return n == 0
-
-
-@numba.njit(cache=True, nogil=True)
-def _nearest(flat, state, way, p, around, sizes, first):  # type: ignore[no-untyped-def]  # compiled
-    """The label to give pixel p and the step to the neighbour it comes from.
-
-    Of its neighbours' component pixels the closest, then the larger cell's.
-    """
-    steps, offsets, squares = around
-    best_label, best_step, best = flat[p], 0, np.inf
-    for k in range(offsets.size):
-        q = p + offsets[k]
-        if state[q] != HELD:
-            continue
-        a, b, c = steps[k, 0] + way[q, 0], steps[k, 1] + way[q, 1], steps[k, 2] + way[q, 2]
-        distance = squares[0] * (a * a) + squares[1] * (b * b) + squares[2] * (c * c)
-        if distance < best:
-            best, best_label, best_step = distance, flat[q], k
-        elif distance == best:
-            label = flat[q]
-            if label != best_label and (
-                sizes[label] > sizes[best_label] or (sizes[label] == sizes[best_label] and label < best_label)
-            ):
-                best_label, best_step = label, k
-        elif first:
-            break  # in the first round the neighbours are the component pixels, and the rest are farther
-    return best_label, best_step
+    size = np.ones(labels.ndim) if spacing is None else np.asarray(spacing, np.float64)
+    # axes of one pixel lead nowhere
+    thick = [a for a, n in enumerate(labels.shape) if n > 1] or [0]
+    shape, size = tuple(labels.shape[a] for a in thick), size[thick]
+    steps = np.array(neighbour_steps(len(shape)), np.int64)
+    steps = steps[np.argsort(((steps * size) ** 2).sum(1), kind="stable")]  # the nearest neighbours first
+    dense = np.ascontiguousarray(labels)
+    free = np.ascontiguousarray(free).reshape(shape)
+    done = grow_rows(dense.reshape(shape), free, steps, size, sizes, rounds)
+    if dense is not labels:
+        labels[...] = dense
+    return done
 
 
 def label_sizes(labels: np.ndarray) -> np.ndarray:
@@ -366,11 +291,5 @@ def label_sizes(labels: np.ndarray) -> np.ndarray:
         [4, 0, 2]
     """
     sizes = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
-    _count(labels.reshape(-1), sizes)
+    count(labels.reshape(-1), sizes)
     return sizes
-
-
-@numba.njit(cache=True, nogil=True)
-def _count(labels, sizes):  # type: ignore[no-untyped-def]  # compiled
-    for label in labels:
-        sizes[max(label, 0)] += 1

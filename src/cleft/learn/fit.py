@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
@@ -61,7 +62,8 @@ def fit(
         DataError: nothing to resume from, or a training with other settings.
         CleftError: the place can't be written to, or training diverged.
     """
-    console = console or Console(stderr=True)
+    # of several processes the first one talks
+    console = (console or Console(stderr=True)) if rank_zero_only.rank == 0 else Console(quiet=True)
     started = time.perf_counter()
     learn, check = list(examples), list(validation)
     if not check:

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from cleft.base.config import TrainSettings
 from cleft.base.errors import CleftError
 from cleft.labels.weights import WEIGHT_MAPS
 from cleft.learn.checkpoint import SafeCheckpoints
@@ -75,12 +76,22 @@ def make_trainer(
     trainer = lightning.Trainer(
         # no max_steps: with it Lightning resumes within the epoch that had ended; the learner stops it
         max_epochs=-(-settings.steps // plan.per_epoch), limit_train_batches=plan.per_epoch,
-        precision=_precision(plan), gradient_clip_val=LONGEST_GRADIENT,
+        precision=_precision(plan), gradient_clip_val=LONGEST_GRADIENT, **_machines(settings),
         callbacks=callbacks, plugins=[SafeCheckpoints()], logger=_loggers(run, log, settings.tensorboard),
         log_every_n_steps=plan.per_epoch, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, num_sanity_val_steps=0, deterministic="warn", benchmark=False,
     )  # fmt: skip
     return trainer, best
+
+
+def _machines(settings: TrainSettings) -> dict[str, Any]:
+    """Lightning's words for how many processes train; on cards they share what normalisation sees."""
+    several = (settings.devices or 1) * settings.nodes > 1
+    return {
+        "devices": settings.devices or "auto", "num_nodes": settings.nodes,
+        "strategy": "ddp" if several else "auto",
+        "sync_batchnorm": torch.cuda.device_count() > 1 or (several and torch.cuda.is_available()),
+    }  # fmt: skip
 
 
 def _loggers(run: Path, version: str, tensorboard: bool) -> list[Logger]:

@@ -1,0 +1,56 @@
+"""Training on two processes is the training of one that sees all their patches."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cleft.io import write_image, write_labels
+from cleft.io.synthetic import make_cells
+
+# Normalisation by the averages of the beginning from the first step on: a patch's own statistics would be
+# another thing for one patch than for two, on processors, where they can't be shared.
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import cleft.learn.module
+
+cleft.learn.module.SETTLED = 0.0
+if __name__ == "__main__":
+    from cleft.api import train
+
+    folder, devices, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    train(
+        f"{folder}/data", f"{folder}/{devices}.safetensors", devices=devices, batch=batch, steps=4, checks=4,
+        width=4, patch=(32, 32), held_out=0, k=1, gap_radius=2, learning_rate=1e-2, shrink=(1, 1),
+    )
+"""
+
+
+def losses(folder: Path, devices: int) -> list[float]:
+    with open(folder / f"{devices}.run" / "log" / "metrics.csv") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")]
+
+
+def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
+    """With gloo, as Lightning starts them; J's sums are added over both before any ratio."""
+    for seed in range(2):
+        image, labels = make_cells((64, 64), seed=seed)
+        write_image(tmp_path / "data" / "images" / f"{seed}.tif", image)
+        write_labels(tmp_path / "data" / "masks" / f"{seed}.tif", labels, "YX")
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for devices, batch in ((1, 2), (2, 1)):
+        command = [sys.executable, script, tmp_path, str(devices), str(batch)]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        assert ran.returncode == 0, ran.stderr
+    one, two = losses(tmp_path, 1), losses(tmp_path, 2)
+    assert len(one) == 4
+    assert one[0] != pytest.approx(one[-1], rel=1e-3)  # it learns, so the gradients have been at work
+    np.testing.assert_allclose(two, one, rtol=5e-4)  # patches are rounded to bfloat16 on the way

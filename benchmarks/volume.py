@@ -133,8 +133,16 @@ def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, An
         "pixels": pixels, "cells": cells, "seconds": round(whole, 1), "by step": seconds,
         "voxels a second": round(pixels / whole), "peak GB": round(1024 * int(held[1]) / 1e9, 2),
         "network alone, s": round(network, 1), "whole over network": round(whole / network, 2),
-        "network pixels a second": round(speed), "of the paper's 9 minutes": round(whole / PAPER_SECONDS, 2),
+        "network pixels a second": round(speed), "runtime": _runtime(output),
+        "of the paper's 9 minutes": round(whole / PAPER_SECONDS, 2),
     }  # fmt: skip
+
+
+def _runtime(output: Path) -> str:
+    import zarr
+
+    plan: Any = zarr.open_group(output, mode="r").attrs["cleft"]
+    return f"{plan['runtime']}, {plan['precision']}"
 
 
 def network_alone(model: Any, output: Path) -> tuple[float, int, float]:
@@ -143,11 +151,12 @@ def network_alone(model: Any, output: Path) -> tuple[float, int, float]:
     import zarr
 
     from cleft.base.tiles import Grid
+    from cleft.infer.runtime import network_for
     from cleft.model.unet import memory_format
 
     plan: Any = zarr.open_group(output, mode="r").attrs["cleft"]
     grid, shrink = Grid(tuple(plan["shape"]), tuple(plan["block"])), model.card.shrink
-    net = model.predictor(getattr(torch, plan["precision"]))
+    net = network_for(model, plan["precision"], plan["runtime"])
     reads = [
         tuple(-(-(s.stop - s.start) // f) for s, f in zip(grid.tile(i, plan["halo"]).read, shrink))
         for i in range(len(grid))

@@ -75,6 +75,7 @@ class Here:
             for last in kept:
                 last.result()
                 done()
+        self.model.compiled.clear()  # what other runtimes hold isn't needed for the steps that follow
         return failed
 
     def each(self, work: Work, step: str, blocks: Sequence[int], done: Done) -> None:

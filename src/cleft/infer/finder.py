@@ -15,6 +15,7 @@ from cleft.base.tiles import Grid, Slices, Tile
 from cleft.infer.enlarge import enlarged_classes
 from cleft.infer.model import Model
 from cleft.infer.predict import likeliest, softmax
+from cleft.infer.runtime import network_for
 from cleft.infer.work import Work
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import decided
@@ -59,7 +60,7 @@ class Finder:
     def __init__(self, work: Work, model: Model, image: LazyImage) -> None:
         self.work, self.model, self.image = work, model, image
         plan, card = work.plan, model.card
-        self.net = model.predictor(getattr(torch, plan.precision))
+        self.net = network_for(model, plan.precision, plan.runtime)
         self.factors, self.stride = card.shrink, net_stride(card.net)
         small = tuple(-(-n // f) for n, f in zip(plan.shape, self.factors))
         self.small = small

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
-from cleft.base.config import ModelCard
+from cleft.base.config import ModelCard, NetSettings
 from cleft.base.errors import DataError
-from cleft.infer.model import Model
 from cleft.infer.predict import ALIVE
 from cleft.model.unet import memory_format, net_stride
 
@@ -189,15 +189,14 @@ def choose_block(cost: BlockCost, shape: Sequence[int], memory: int, device: tor
 
 
 @torch.inference_mode()
-def network_speed(model: Model, precision: torch.dtype) -> float:
+def network_speed(net: nn.Module, settings: NetSettings) -> float:
     """Pixels of the network a second, tried on a small piece."""
-    net, settings = model.predictor(precision), model.card.net
     stride = net_stride(settings)
-    ndim = len(stride)
-    edge = round((1 << 18) ** (1 / ndim))
+    edge = round((1 << 18) ** (1 / len(stride)))
     shape = [-(-edge // s) * s for s in stride]
     like = next(net.parameters())
-    given = torch.zeros((1, settings.channels, *shape)).to(like).to(memory_format=memory_format(ndim))
+    given = torch.zeros((1, settings.channels, *shape)).to(like)
+    given = given.to(memory_format=memory_format(len(stride)))
     seconds = []
     for _ in range(3):
         start = time.perf_counter()

@@ -42,6 +42,7 @@ class Model:
         self.card, self.name = card, name
         self.net = net.eval().to(_device(device))
         self._predictors: dict[torch.dtype, nn.Module] = {}
+        self.compiled: dict[tuple[str, str], nn.Module] = {}  # by other runtimes, see ``cleft.infer.runtime``
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, axes={self.card.axes!r}, classes={self.card.net.n_classes})"
@@ -133,7 +134,8 @@ class Model:
             torch.float32
         """
         if precision not in self._predictors:
-            self._predictors[precision] = folded(self.net, len(self.card.axes)).to(precision)
+            with torch.inference_mode(False):  # wherever it is called: other runtimes trace it
+                self._predictors[precision] = folded(self.net, len(self.card.axes)).to(precision)
         return self._predictors[precision]
 
     def _predict(

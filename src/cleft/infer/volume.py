@@ -28,6 +28,7 @@ from cleft.infer.memory import (
     words_for,
 )
 from cleft.infer.model import Model
+from cleft.infer.runtime import Precision, Runtime, best_runtime, network_for
 from cleft.infer.work import VolumePlan, Work
 from cleft.io.lazy import LazyImage
 from cleft.io.read import open_image
@@ -194,7 +195,9 @@ def _plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptions, 
         )
     stride, reach = net_stride(card.net), net_reach(card.net)
     halo = reach if options.exact else tuple(-(-r // (HALO * s)) * s for r, s in zip(reach, stride))
-    precision = "float32" if options.exact else _fast(model)
+    precision: Precision = "float32" if options.exact else _fast(model)
+    runtime: Runtime = "torch" if options.exact else best_runtime(model, _room(options.memory))
+    network_for(model, precision, runtime)  # now, so that what it holds counts as held already
     cost = BlockCost(
         card, tuple(h * f for h, f in zip(halo, card.shrink)), np.dtype(image.pixels.dtype).itemsize,
         4 if precision == "float32" else 2, jobs,
@@ -205,14 +208,14 @@ def _plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptions, 
     return VolumePlan(
         source=str(Path(image.source).resolve()), axes=options.axes, given_spacing=options.spacing,
         shape=image.shape, spacing_um=image.spacing, model=str(path.resolve()),
-        weights=hashlib.sha256(path.read_bytes()).hexdigest()[:16], precision=precision,
+        weights=hashlib.sha256(path.read_bytes()).hexdigest()[:16], precision=precision, runtime=runtime,
         method=options.method, limits=limits, block=block, halo=cost.halo, empty=options.empty,
         smallest=card.smallest_cell if options.smallest is None else options.smallest,
         cleft=version("cleft"),
     )  # fmt: skip
 
 
-def _fast(model: Model) -> Literal["float32", "bfloat16"]:
+def _fast(model: Model) -> Precision:
     """bfloat16 where the device computes it by itself: two to three times as fast."""
     device = next(model.net.parameters()).device.type
     if device == "cuda":
@@ -254,11 +257,13 @@ def _say_what_it_takes(work: Work, model: Model, watch: Watch, jobs: int) -> Non
     pixels = float(np.prod(plan.shape, dtype=float))
     tiles = (work.grid.tile(i, plan.halo).read for i in range(min(n, 1000)))
     read = n * float(np.mean([np.prod([s.stop - s.start for s in tile], dtype=float) for tile in tiles]))
-    speed = network_speed(model, getattr(torch, plan.precision)) * float(np.prod(card.shrink))
+    speed = network_speed(network_for(model, plan.precision, plan.runtime), card.net) * float(
+        np.prod(card.shrink)
+    )
     seconds = read / speed + pixels / (AFTER * jobs)
     watch.say(
         f"{'x'.join(map(str, plan.shape))} pixels in {n} blocks of {'x'.join(map(str, plan.block))}, halo "
-        f"{'x'.join(map(str, plan.halo))}, {plan.precision}"
+        f"{'x'.join(map(str, plan.halo))}, {plan.precision}, {plan.runtime}"
     )
     memory = resident_memory() + RESERVE + cost.worst(plan.block, plan.shape)
     disk, duration = words_for(DISK * pixels), _minutes(seconds)

@@ -36,6 +36,7 @@ class VolumePlan(Settings):
     model: str
     weights: str
     precision: Literal["float32", "bfloat16"]
+    runtime: Literal["torch", "openvino"]
     method: Literal["map", "biased", "threshold"] = "map"
     limits: tuple[tuple[float, float], ...]
     block: tuple[int, ...]

@@ -1,0 +1,74 @@
+"""A network run by OpenVINO says what torch's says."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cleft.base.errors import ModelError
+from cleft.infer import runtime
+from cleft.infer.model import load_model
+from cleft.infer.runtime import best_runtime, network_for
+from cleft.io import write_image
+from cleft.io.synthetic import make_cells
+from volumes import in_blocks
+
+pytest.importorskip("openvino", reason="an extra: pip install 'cleft[openvino]'")
+
+
+@pytest.mark.parametrize(("name", "extent"), [("cells2d", (64, 112)), ("cells3d", (24, 32, 40))])
+def test_openvino_equals_torch_in_any_extent(name: str, extent: tuple[int, ...]) -> None:
+    model = load_model(name, "cpu")
+    exact, fast = (network_for(model, precision, "openvino") for precision in ("float32", "bfloat16"))
+    for shape in (extent, tuple(2 * n for n in extent)):
+        x = torch.rand(1, 1, *shape)
+        with torch.inference_mode():
+            expected = model.predictor()(x)
+            torch.testing.assert_close(exact(x), expected, rtol=0, atol=1e-4)
+            found = fast(x)
+        same = (found[:, :3].argmax(1) == expected[:, :3].argmax(1)).double().mean().item()
+        assert same > 0.98
+        assert found.shape == expected.shape
+
+
+def test_both_runtimes_find_the_same_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cleft.infer import volume
+    from cleft.labels.scores import score
+
+    write_image(tmp_path / "cells.tif", make_cells((40, 96, 96), seed=2)[0])
+    model = load_model("cells3d", "cpu")
+    assert best_runtime(model, 2 << 30) == "openvino"
+    by_openvino = in_blocks(model, tmp_path / "cells.tif", tmp_path / "a.zarr", (24, 48, 48))
+    assert not model.compiled, "let go of after the network's step"
+    monkeypatch.setattr(volume, "best_runtime", lambda *_: "torch")
+    by_torch = in_blocks(model, tmp_path / "cells.tif", tmp_path / "b.zarr", (24, 48, 48))
+    assert ((by_openvino > 0) != (by_torch > 0)).mean() < 0.005
+    assert score(by_torch, by_openvino).pq > 0.9
+
+
+def test_a_run_begun_with_openvino_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    honest = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.startswith("openvino"):
+            raise ModuleNotFoundError(name)
+        return honest(name, *rest)
+
+    model = load_model("cells2d", "cpu")
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(
+        ModelError, match=r"begun with OpenVINO, which isn't installed; pip install 'cleft\[openvino\]'"
+    ):
+        network_for(model, "bfloat16", "openvino")
+
+
+def test_where_memory_is_scarce_torch_runs() -> None:
+    assert best_runtime(load_model("cells2d", "cpu"), 500 << 20) == "torch"
+
+
+def test_where_it_is_not_installed_torch_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    assert best_runtime(load_model("cells2d", "cpu"), 2 << 30) == "torch"

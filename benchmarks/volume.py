@@ -103,7 +103,8 @@ def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, An
     """Seconds of each step, the highest resident set, and the network's own time."""
     from cleft.infer.memory import bytes_of
     from cleft.infer.model import load_model
-    from cleft.infer.volume import VolumeOptions, Watch, segment_volume
+    from cleft.infer.planning import VolumeOptions
+    from cleft.infer.volume import Watch, segment_volume
 
     class Clock(Watch):
         """Seconds from one step to the next."""

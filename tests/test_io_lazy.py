@@ -114,7 +114,11 @@ def test_opacity_is_left_out(tmp_path: Path) -> None:
         (np.zeros((2, 3, 4)), {}, "doesn't name the axes"),
         (np.zeros((2, 3, 4)), {"axes": "YX"}, 'axes "YX" name 2 dimensions'),
         (np.zeros((2, 3, 4)), {"axes": "TYX"}, "found 2 time points"),
-        (np.zeros((2, 3, 4)), {"axes": "ZYX", "spacing": (1.0,)}, "expected one number for each of ZYX"),
+        (
+            np.zeros((2, 3, 4)),
+            {"axes": "ZYX", "spacing": (1.0,)},
+            "expected one positive number .micrometres. for each of the axes ZYX",
+        ),
         (np.zeros((0, 3)), {}, "without pixels"),
         (np.array([["a", "b"]]), {}, "expected integers or floats"),
     ],

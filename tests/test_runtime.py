@@ -33,7 +33,7 @@ def test_openvino_equals_torch_in_any_extent(name: str, extent: tuple[int, ...])
 
 
 def test_both_runtimes_find_the_same_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cleft.infer import volume
+    from cleft.infer import planning
     from cleft.labels.scores import score
 
     write_image(tmp_path / "cells.tif", make_cells((40, 96, 96), seed=2)[0])
@@ -41,7 +41,7 @@ def test_both_runtimes_find_the_same_cells(tmp_path: Path, monkeypatch: pytest.M
     assert best_runtime(model, 2 << 30) == "openvino"
     by_openvino = in_blocks(model, tmp_path / "cells.tif", tmp_path / "a.zarr", (24, 48, 48))
     assert not model.compiled, "let go of after the network's step"
-    monkeypatch.setattr(volume, "best_runtime", lambda *_: "torch")
+    monkeypatch.setattr(planning, "best_runtime", lambda *_: "torch")
     by_torch = in_blocks(model, tmp_path / "cells.tif", tmp_path / "b.zarr", (24, 48, 48))
     assert ((by_openvino > 0) != (by_torch > 0)).mean() < 0.005
     assert score(by_torch, by_openvino).pq > 0.9

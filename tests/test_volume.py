@@ -21,7 +21,8 @@ from cleft.base.errors import DataError, ModelError
 from cleft.infer.engine import Here
 from cleft.infer.finder import Finder
 from cleft.infer.model import load_model
-from cleft.infer.volume import VolumeOptions, Watch, segment_volume, work_folder
+from cleft.infer.planning import VolumeOptions
+from cleft.infer.volume import Watch, segment_volume, work_folder
 from cleft.infer.work import Work
 from cleft.io import read_image, read_labels, write_image
 from cleft.io.synthetic import CellSettings, make_cells
@@ -527,9 +528,9 @@ def test_the_short_way_and_the_long_way_write_the_same(
 def test_what_does_not_fit_goes_the_long_way_by_itself(
     cleft_says: Any, hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cleft.infer import volume
+    from cleft.infer import planning
 
-    monkeypatch.setattr(volume, "WHOLE", 10**9)
+    monkeypatch.setattr(planning, "WHOLE", 10**9)
     classes = blobs((40, 40), 9)
     image = save_classes(tmp_path / "image.zarr", classes)
     said = cleft_says("segment", image, "-m", hand_file(2, 2), "-o", tmp_path / "found")

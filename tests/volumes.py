@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from cleft.infer.model import Model, load_model
-from cleft.infer.volume import VolumeOptions, segment_volume
+from cleft.infer.planning import VolumeOptions
+from cleft.infer.volume import segment_volume
 from cleft.io import read_labels
 from cleft.labels.instances import classes_to_labels, drop_small
 

@@ -19,7 +19,7 @@ _HOME = {
     "JLoss": "cleft.losses.youden",
     "Model": "cleft.infer.model",
     "Scores": "cleft.labels.scores",
-    "VolumeOptions": "cleft.infer.volume",
+    "VolumeOptions": "cleft.infer.planning",
     "load_model": "cleft.infer.model",
     "make_cells": "cleft.io.synthetic",
     "read_image": "cleft.io.read",
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from cleft.base.errors import CleftError
     from cleft.base.image import Image
     from cleft.infer.model import Model, load_model
-    from cleft.infer.volume import VolumeOptions, segment_volume
+    from cleft.infer.planning import VolumeOptions
+    from cleft.infer.volume import segment_volume
     from cleft.io.read import read_image, read_labels
     from cleft.io.synthetic import make_cells
     from cleft.io.write import write_labels

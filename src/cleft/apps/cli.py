@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 from rich.console import Console
 
 import cleft
+from cleft.apps.figures import out, paper
 from cleft.base.config import LOSSES
 from cleft.base.errors import CleftError
 
@@ -23,10 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-paper = typer.Typer(help="Make a figure of the paper, with the numbers behind it.", no_args_is_help=True)
 app.add_typer(paper, name="paper")
 said = Console(stderr=True, soft_wrap=True)
-out = Console(soft_wrap=True)
 
 Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
 Spacing = Annotated[
@@ -140,7 +137,7 @@ def segment(
     from cleft.apps.volumes import Where
     from cleft.infer.memory import bytes_of
     from cleft.infer.model import load_model
-    from cleft.infer.volume import VolumeOptions
+    from cleft.infer.planning import VolumeOptions
     from cleft.labels.instances import METHODS
 
     if method not in METHODS:
@@ -228,50 +225,6 @@ def synthetic(
 
     make_files(output, count, tuple(_integers(shape) or ()), seed, diameter=diameter, style=style)
     out.print(f"{output}: {count} images with masks", highlight=False)
-
-
-Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the picture and the numbers.")]
-Chance = Annotated[int, typer.Option("--seed", help="The same seed makes the same numbers.")]
-
-
-@paper.command()
-def fig2(output: Folder, seed: Chance = 0) -> None:
-    """Six measures against the imbalance of the classes: J and MCC stay flat. Seconds."""
-    from cleft.paper.fig2 import run
-
-    _show(lambda: run(output, seed))
-
-
-@paper.command()
-def fig3(output: Folder, seed: Chance = 0) -> None:
-    """J against MCC, and how closely they correlate. Seconds."""
-    from cleft.paper.fig3 import run
-
-    _show(lambda: run(output, seed))
-
-
-@paper.command()
-def fig4(output: Folder) -> None:
-    """A wrong mask shrinks onto two squares: cross entropy leads, J takes over. Seconds."""
-    from cleft.paper.fig4 import run
-
-    _show(lambda: run(output))
-
-
-@paper.command()
-def fig5(output: Folder, seed: Chance = 0) -> None:
-    """The losses BWM, W3 and JC around one trained optimum. A minute on one core."""
-    from cleft.paper.fig5 import run
-
-    _show(lambda: run(output, seed))
-
-
-def _show(make: Callable[[], Path]) -> None:
-    """Make a figure; say where it is and what it took."""
-    started = time.perf_counter()
-    path = make()
-    seconds = time.perf_counter() - started
-    out.print(f"{path} and {path.with_suffix('.json').name}: {seconds:.1f} s", highlight=False, markup=False)
 
 
 def _plain(error: object) -> str:

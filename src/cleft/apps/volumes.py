@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cleft.base.errors import CleftError
 from cleft.infer.engine import Engine, OnDask
 from cleft.infer.model import Model
-from cleft.infer.volume import VolumeOptions, Watch, fits_in_memory, segment_volume, work_folder
+from cleft.infer.planning import VolumeOptions, fits_in_memory
+from cleft.infer.volume import Watch, segment_volume, work_folder
 from cleft.io import open_image
 
 __all__ = ["Where", "engine_for", "segment_large", "takes_the_long_way"]

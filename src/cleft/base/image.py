@@ -9,7 +9,7 @@ import numpy as np
 
 from cleft.base.errors import DataError
 
-__all__ = ["Image", "as_image", "check_axes"]
+__all__ = ["Image", "as_image", "check_axes", "check_spacing"]
 
 SPATIAL = "ZYX"
 
@@ -41,15 +41,8 @@ class Image:
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.shape, self.source)
-        if self.spacing is None:
-            return
-        if len(self.spacing) != len(self.spatial_axes) or not all(
-            np.isfinite(s) and s > 0 for s in self.spacing
-        ):
-            raise DataError(
-                f"{self.source}: spacing is {self.spacing}, expected one positive number (micrometres) "
-                f"for each of the axes {self.spatial_axes}"
-            )
+        if self.spacing is not None:
+            check_spacing(self.spacing, self.spatial_axes, self.source)
 
     @property
     def spatial_axes(self) -> str:
@@ -156,3 +149,24 @@ def check_axes(axes: str, shape: Sequence[int], source: str = "image") -> None:
         )
     if "Y" not in axes or "X" not in axes:
         raise DataError(f'{source}: axes "{axes}" lack Y or X')
+
+
+def check_spacing(spacing: Sequence[float], axes: str, source: str = "image") -> None:
+    """Refuse a spacing that isn't one of these axes.
+
+    Args:
+        spacing: micrometres per pixel.
+        axes: the spatial axes.
+        source: the file or argument named in the message.
+
+    Raises:
+        DataError: another number of numbers, or one that isn't finite and above 0.
+
+    Example:
+        >>> check_spacing((0.5, 0.5), "YX")
+    """
+    if len(spacing) != len(axes) or not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise DataError(
+            f"{source}: spacing is {tuple(spacing)}, expected one positive number (micrometres) "
+            f"for each of the axes {axes}"
+        )

@@ -2,74 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 
-from cleft.base.errors import DataError, ModelError
-from cleft.base.intensity import limits_of
+from cleft.base.errors import DataError
 from cleft.infer import steps
 from cleft.infer.engine import Engine, Here
-from cleft.infer.memory import (
-    RESERVE,
-    BlockCost,
-    available_memory,
-    choose_block,
-    network_speed,
-    resident_memory,
-    words_for,
-)
 from cleft.infer.model import Model
-from cleft.infer.runtime import Precision, Runtime, best_runtime, network_for
+from cleft.infer.planning import VolumeOptions, make_plan, what_it_takes
 from cleft.infer.work import VolumePlan, Work
-from cleft.io.lazy import LazyImage
 from cleft.io.read import open_image
-from cleft.model.unet import net_reach, net_stride
-from cleft.model.zoo import find_model
 
-__all__ = ["VolumeOptions", "Watch", "fits_in_memory", "segment_volume", "work_folder"]
-
-HALO = 3  # the halo is this part of what the network sees: docs/results.md says what that changes
-AFTER = 5e6  # pixels a second and core of the steps after the network, about
-DISK = 1.2  # bytes a pixel on disk while it runs, about, where cells fill half of it
-WHOLE = 30  # bytes a pixel of an image that is segmented in one piece, beside the network's
-
-
-@dataclass(frozen=True)
-class VolumeOptions:
-    """How a volume is segmented.
-
-    Args:
-        axes: of an image that doesn't say its own.
-        spacing: micrometres per pixel along each axis, where not read.
-        method: ``"map"``, ``"biased"`` or ``"threshold"``, see ``to_labels``.
-        smallest: pixels of the smallest cell, see ``Model.segment``.
-        memory: bytes that the process may hold; by default half of what is available.
-        block: pixels of a block along each axis, rounded up to what the network takes; by default what
-            ``memory`` allows.
-        exact: the class of each pixel is that of the whole image at once, bit for bit: blocks are read with
-            a halo as wide as the network sees, and it computes in float32. Several times slower.
-        empty: blocks whose brightest pixel is at most this are background without asking the network.
-        overwrite: begin anew where labels, or an unfinished run, stand already.
-    """
-
-    axes: str | None = None
-    spacing: tuple[float, ...] | None = None
-    method: Literal["map", "biased", "threshold"] = "map"
-    smallest: float | None = None
-    memory: int | None = None
-    block: tuple[int, ...] | None = None
-    exact: bool = False
-    empty: float | None = None
-    overwrite: bool = False
+__all__ = ["Watch", "segment_volume", "work_folder"]
 
 
 class Watch:
@@ -90,7 +38,7 @@ def segment_volume(
     model: Model,
     source: str | Path,
     output: str | Path,
-    options: VolumeOptions = VolumeOptions(),
+    options: VolumeOptions | None = None,
     engine: Engine | None = None,
     watch: Watch | None = None,
 ) -> int:
@@ -127,7 +75,7 @@ def segment_volume(
         ...     int(read_labels(f"{folder}/labels.zarr").data.max()) == n
         True
     """
-    output, watch = Path(output), watch or Watch()
+    output, options, watch = Path(output), options or VolumeOptions(), watch or Watch()
     folder = work_folder(output)
     if options.overwrite:
         shutil.rmtree(folder, ignore_errors=True)
@@ -135,9 +83,10 @@ def segment_volume(
         raise DataError(f"{output}: exists already; expected a new name, or --overwrite")
     jobs = engine.jobs if isinstance(engine, Here) else os.cpu_count() or 1
     with open_image(source, options.axes, options.spacing) as image:
-        plan = _plan(model, image, folder, options, jobs)
+        plan = make_plan(model, image, folder, options, jobs)
     work = Work.begin(folder, plan)
-    _say_what_it_takes(work, model, watch, jobs)
+    for line in what_it_takes(work, model, jobs):
+        watch.say(line)
     _run(work, engine or Here(model, jobs), watch)
     cells = int(work.table("numbers").max(initial=0))
     made = folder / "labels.ome.zarr"
@@ -157,129 +106,6 @@ def work_folder(output: Path) -> Path:
         'a/labels.ome.zarr.work'
     """
     return output.with_name(output.name + ".work")
-
-
-def fits_in_memory(model: Model, image: LazyImage, memory: int | None) -> bool:
-    """Whether an image may be segmented in one piece: all of it and its labels held at once.
-
-    Args:
-        model: for its channels.
-        image: not read.
-        memory: bytes that the process may hold; by default half of what is available.
-    """
-    per_pixel = WHOLE + 8 * model.card.net.channels + np.dtype(image.pixels.dtype).itemsize
-    return float(np.prod(image.shape, dtype=float)) * per_pixel <= _room(memory)
-
-
-def _room(memory: int | None) -> int:
-    """Bytes that may be taken beyond those held already."""
-    return available_memory() // 2 if memory is None else max(0, memory - resident_memory() - RESERVE)
-
-
-def _plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptions, jobs: int) -> VolumePlan:
-    """What the labels will depend on."""
-    card = model.card
-    if image.axes != card.axes:
-        raise ModelError(
-            f"{image.source}: has spatial axes {image.axes} (shape {image.shape}), "
-            f"but {model.name} is a model for {card.axes}"
-        )
-    if image.channels != card.net.channels:
-        raise ModelError(
-            f"{image.source}: has {image.channels} channels, but {model.name} takes {card.net.channels}"
-        )
-    limits = limits_of(image.read, image.shape, card.percentiles)
-    if all(low == high for low, high in limits):
-        raise DataError(
-            f"{image.source}: every pixel is {limits[0][0]:g}, expected an image with some contrast"
-        )
-    stride, reach = net_stride(card.net), net_reach(card.net)
-    halo = reach if options.exact else tuple(-(-r // (HALO * s)) * s for r, s in zip(reach, stride))
-    precision: Precision = "float32" if options.exact else _fast(model)
-    runtime: Runtime = "torch" if options.exact else best_runtime(model, _room(options.memory))
-    network_for(model, precision, runtime)  # now, so that what it holds counts as held already
-    cost = BlockCost(
-        card, tuple(h * f for h, f in zip(halo, card.shrink)), np.dtype(image.pixels.dtype).itemsize,
-        4 if precision == "float32" else 2, jobs,
-    )  # fmt: skip
-    device = next(model.net.parameters()).device
-    block = _block(cost, image.shape, folder, options, device)
-    path = find_model(model.name)
-    return VolumePlan(
-        source=str(Path(image.source).resolve()), axes=options.axes, given_spacing=options.spacing,
-        shape=image.shape, spacing_um=image.spacing, model=str(path.resolve()),
-        weights=hashlib.sha256(path.read_bytes()).hexdigest()[:16], precision=precision, runtime=runtime,
-        method=options.method, limits=limits, block=block, halo=cost.halo, empty=options.empty,
-        smallest=card.smallest_cell if options.smallest is None else options.smallest,
-        cleft=version("cleft"),
-    )  # fmt: skip
-
-
-def _fast(model: Model) -> Precision:
-    """bfloat16 where the device computes it by itself: two to three times as fast."""
-    device = next(model.net.parameters()).device.type
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    native = (
-        device == "cpu"
-        and torch.cpu._is_avx512_bf16_supported()
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-    return "bfloat16" if native else "float32"
-
-
-def _block(
-    cost: BlockCost, shape: Sequence[int], folder: Path, options: VolumeOptions, device: torch.device
-) -> tuple[int, ...]:
-    """As given, as the unfinished run has it, or what memory allows."""
-    room = _room(options.memory)
-    if options.block is not None:
-        if len(options.block) != len(shape) or min(options.block) < 1:
-            raise DataError(f"block is {options.block}, expected {len(shape)} positive numbers of pixels")
-        unit = [s * f for s, f in zip(net_stride(cost.card.net), cost.card.shrink)]
-        return tuple(-(-b // u) * u for b, u in zip(options.block, unit))
-    if not (folder / "plan.json").exists():
-        return choose_block(cost, shape, room, device)
-    block = Work.open(folder).plan.block
-    if len(block) == len(shape) and cost.worst(block, shape) > room:
-        raise DataError(
-            f"{folder}: holds an unfinished run in blocks of {block}, which take "
-            f"{words_for(cost.worst(block, shape))}, more than memory allows; --overwrite begins anew"
-        )
-    return block
-
-
-def _say_what_it_takes(work: Work, model: Model, watch: Watch, jobs: int) -> None:
-    """Memory, disk and time, before it begins."""
-    plan, card, n = work.plan, model.card, len(work.grid)
-    item = 4 if plan.precision == "float32" else 2
-    cost = BlockCost(card, plan.halo, 2, item, jobs)
-    pixels = float(np.prod(plan.shape, dtype=float))
-    tiles = (work.grid.tile(i, plan.halo).read for i in range(min(n, 1000)))
-    read = n * float(np.mean([np.prod([s.stop - s.start for s in tile], dtype=float) for tile in tiles]))
-    speed = network_speed(network_for(model, plan.precision, plan.runtime), card.net) * float(
-        np.prod(card.shrink)
-    )
-    seconds = read / speed + pixels / (AFTER * jobs)
-    watch.say(
-        f"{'x'.join(map(str, plan.shape))} pixels in {n} blocks of {'x'.join(map(str, plan.block))}, halo "
-        f"{'x'.join(map(str, plan.halo))}, {plan.precision}, {plan.runtime}"
-    )
-    memory = resident_memory() + RESERVE + cost.worst(plan.block, plan.shape)
-    disk, duration = words_for(DISK * pixels), _minutes(seconds)
-    watch.say(f"takes about {words_for(memory)} of memory, {disk} of disk and {duration}")
-
-
-def _minutes(seconds: float) -> str:
-    """A time for people.
-
-    Example:
-        >>> _minutes(40), _minutes(600), _minutes(36000)
-        ('40 seconds', '10 minutes', '10.0 hours')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def _run(work: Work, engine: Engine, watch: Watch) -> None:

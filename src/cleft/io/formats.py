@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cleft.io.on_disk import Mapped
-from cleft.io.stored import UNNAMED, Stored
+from cleft.io.stored import Stored, bare_axes
 
 __all__ = ["load_npy", "load_png"]
 
@@ -45,12 +45,11 @@ def load_npy(path: Path) -> Stored:
     Raises:
         ValueError: the file is damaged or holds Python objects.
     """
-    axes = {2: "YX"}
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError:  # nothing to map: an empty array, or one that is damaged or no array, which this says
         data = np.load(path, allow_pickle=False)
-        return Stored(data, axes.get(data.ndim, UNNAMED * data.ndim))
+        return Stored(data, bare_axes(data.ndim))
     in_order = mapped.flags.c_contiguous
     data = Mapped(path, mapped.dtype, mapped.shape, mapped.offset) if in_order else np.array(mapped)
-    return Stored(data, axes.get(data.ndim, UNNAMED * data.ndim))
+    return Stored(data, bare_axes(data.ndim))

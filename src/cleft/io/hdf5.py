@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cleft.base.errors import DataError
-from cleft.io.stored import UNNAMED, Stored
+from cleft.io.stored import Stored, bare_axes
 
 __all__ = ["is_hdf5", "load_hdf5"]
 
@@ -79,7 +79,7 @@ def _axes(dataset: Any) -> str:
     letters = "".join(str(name).upper() for name in names)
     if len(letters) == dataset.ndim and set(letters) <= set("TCZYX"):
         return letters
-    return "YX" if dataset.ndim == 2 else UNNAMED * dataset.ndim
+    return bare_axes(dataset.ndim)
 
 
 def _size(dataset: Any) -> list[float]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from cleft.base.errors import DataError
-from cleft.base.image import Image, check_axes
+from cleft.base.image import Image, check_spacing
 from cleft.io.formats import load_npy, load_png
 from cleft.io.hdf5 import is_hdf5, load_hdf5
+from cleft.io.layout import check_numbers, layout
 from cleft.io.lazy import LazyImage
 from cleft.io.stored import UNNAMED, Stored
 from cleft.io.tiff import load_tiff, open_tiff
@@ -42,9 +43,6 @@ READERS: dict[str, tuple[Callable[[Path], Stored], Callable[[Path], Stored]]] = 
 JPEG_MAGIC = (b"\xff\xd8\xff", b"\0\0\0\x0cjP  ")
 # What the decoders raise on damaged input; running out of memory or a bug of ours isn't among them.
 DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError, struct.error, SyntaxError)
-DIRECTIVE = (
-    "pass one letter of T, C, Z, Y, X for each of the {n} dimensions, such as axes={eg!r} (--axes {eg})"
-)
 
 
 def read_image(path: str | Path, axes: str | None = None, spacing: Sequence[float] | None = None) -> Image:
@@ -173,8 +171,8 @@ def open_image(
     source = str(path)
     stored = _load(Path(path), lazy=True)
     with stored.open_files as files:
-        _check_numbers(stored, source)
-        gone, names = _layout(stored, axes, source)
+        check_numbers(stored, source)
+        gone, names = layout(stored, axes, source)
         letters = [UNNAMED if i in gone else "" for i in range(stored.data.ndim)]
         kept = iter(names)
         letters = [letter or next(kept) for letter in letters]
@@ -182,10 +180,8 @@ def open_image(
         if sizes.get("T", 1) != 1:
             raise DataError(f"{source}: found {sizes['T']} time points (axes {names}), expected one")
         spatial = [a for a in names if a in "ZYX"]
-        if spacing is not None and len(spacing) != len(spatial):
-            raise DataError(
-                f"{source}: spacing is {tuple(spacing)}, expected one number for each of {''.join(spatial)}"
-            )
+        if spacing is not None:
+            check_spacing(spacing, "".join(spatial), source)
         known = stored.spacing_um if spacing is None else dict(zip(spatial, map(float, spacing)))
         channels = sizes.get("C", 1) - (stored.alpha and "C" not in (axes or "").upper())
         return LazyImage(
@@ -249,60 +245,13 @@ def _to_image(stored: Stored, source: str, axes: str | None, spacing: Sequence[f
     if stored.alpha and "C" not in (axes or "").upper():
         data = np.delete(data, -1, axis=stored.axes.index("C"))
     stored = replace(stored, data=data)
-    _check_numbers(stored, source)
-    gone, axes = _layout(stored, axes, source)
+    check_numbers(stored, source)
+    gone, axes = layout(stored, axes, source)
     if spacing is None:
         known = [stored.spacing_um.get(a) for a in axes if a in "ZYX"]
         spacing = None if None in known else [s for s in known if s is not None]
     data = data.squeeze(tuple(gone))
     return Image(data, axes, None if spacing is None else tuple(float(s) for s in spacing), source)
-
-
-def _check_numbers(stored: Stored, source: str) -> None:
-    if np.dtype(stored.data.dtype).kind not in "biuf":
-        raise DataError(f"{source}: found pixels of type {stored.data.dtype}, expected integers or floats")
-    if 0 in stored.data.shape:
-        raise DataError(f"{source}: found an array without pixels, shape {tuple(stored.data.shape)}")
-
-
-def _layout(stored: Stored, axes: str | None, source: str) -> tuple[set[int], str]:
-    """The dimensions of length 1 that are dropped, and the axes of the others."""
-    if axes is None:
-        return _read_axes(stored, source)
-    return _given_axes(stored, axes.upper(), source)
-
-
-def _read_axes(stored: Stored, source: str) -> tuple[set[int], str]:
-    """The axes as the file names them, without those of length 1."""
-    gone = set(_singletons(stored.data.shape, stored.axes))
-    names, shape = _without(gone, stored)
-    strange = [a for a in names if a not in "TCZYX"]
-    if strange or len(set(names)) != len(names):
-        directive = DIRECTIVE.format(n=len(shape), eg="TCZYX"[-len(shape) :])
-        raise DataError(f"{source}: the file doesn't name the axes of its shape {shape}; {directive}")
-    check_axes(names, shape, source)
-    return gone, names
-
-
-def _given_axes(stored: Stored, axes: str, source: str) -> tuple[set[int], str]:
-    """The caller's axes, without the dimensions of length 1 that they leave out."""
-    singles = _singletons(stored.data.shape, stored.axes)
-    unasked = [i for i in singles if stored.axes[i] not in axes]
-    fitting = (gone for gone in ([], unasked, singles) if stored.data.ndim - len(gone) == len(axes))
-    gone = set(next(fitting, singles))
-    check_axes(axes, _without(gone, stored)[1], source)
-    return gone, axes
-
-
-def _without(gone: set[int], stored: Stored) -> tuple[str, tuple[int, ...]]:
-    """Names and lengths of the dimensions that stay."""
-    kept = [i for i in range(stored.data.ndim) if i not in gone]
-    return "".join(stored.axes[i] for i in kept), tuple(stored.data.shape[i] for i in kept)
-
-
-def _singletons(shape: Sequence[int], names: str) -> list[int]:
-    """The dimensions of length 1 that aren't Y or X."""
-    return [i for i, (n, a) in enumerate(zip(shape, names)) if n == 1 and a not in "YX"]
 
 
 def _whole_numbers(data: np.ndarray, source: str) -> np.ndarray:

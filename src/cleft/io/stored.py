@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from cleft.io.on_disk import Pixels
 
-__all__ = ["UNNAMED", "Stored", "micrometres"]
+__all__ = ["UNNAMED", "Stored", "bare_axes", "micrometres"]
 
 UNNAMED = "Q"  # an axis the file doesn't name; tifffile's letter for the same
 
@@ -58,6 +58,16 @@ class Stored:
     alpha: bool = False
     colour: bool = False
     open_files: ExitStack = field(default_factory=ExitStack)
+
+
+def bare_axes(ndim: int) -> str:
+    """The axes of an array that names none: two are YX, more stay unnamed.
+
+    Example:
+        >>> bare_axes(2), bare_axes(3)
+        ('YX', 'QQQ')
+    """
+    return {2: "YX"}.get(ndim, UNNAMED * ndim)
 
 
 def micrometres(size: float | str | None, unit: str | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cleft.io.stored import UNNAMED, Stored, micrometres
+from cleft.io.stored import UNNAMED, Stored, bare_axes, micrometres
 
 __all__ = ["is_zarr", "load_zarr"]
 
@@ -84,7 +84,7 @@ def _array_axes(array: Any) -> str:
     names = getattr(array.metadata, "dimension_names", None)
     if names and all(names):
         return "".join(_letter(name) for name in names)
-    return "YX" if array.ndim == 2 else UNNAMED * array.ndim
+    return bare_axes(array.ndim)
 
 
 def _spacing(axes: str, image: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, float]:

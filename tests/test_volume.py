@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from cleft.base.errors import DataError, ModelError
 from cleft.infer.engine import Here
 from cleft.infer.finder import Finder
+from cleft.infer.memory import RESERVE, resident_memory
 from cleft.infer.model import load_model
-from cleft.infer.planning import VolumeOptions
+from cleft.infer.planning import VolumeOptions, fits_in_memory
 from cleft.infer.volume import Watch, segment_volume, work_folder
 from cleft.infer.work import Work
 from cleft.io import read_image, read_labels, write_image
+from cleft.io.lazy import LazyImage
 from cleft.io.synthetic import CellSettings, make_cells
 from volumes import Files, blobs, expected, in_blocks, model_for, save_classes
 
@@ -537,6 +539,38 @@ def test_what_does_not_fit_goes_the_long_way_by_itself(
     assert said.code == 0, said.err
     assert "in 1 blocks" in said.err
     np.testing.assert_array_equal(read_labels(tmp_path / "found" / "image.ome.zarr").data, expected(classes))
+
+
+def test_activations_count_where_an_image_is_said_to_fit() -> None:
+    """17 million voxels: .7 GB of pixels and labels, and 1.9 GB within the network."""
+    model = load_model("cells3d", "cpu")
+    pixels = np.broadcast_to(np.zeros(1, np.uint16), (64, 512, 512))
+    image = LazyImage(pixels, "ZYX", None, "large", 1)
+    held = resident_memory() + RESERVE
+    assert not fits_in_memory(model, image, held + 2_000_000_000)
+    assert fits_in_memory(model, image, held + 3_000_000_000)
+
+
+def test_an_unfinished_run_keeps_its_runtime(
+    hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever memory is free when it goes on."""
+    from cleft.infer import planning
+
+    image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
+    model, output = model_for(hand_file, 2), tmp_path / "l.zarr"
+
+    class Stopped(Here):
+        def each(self, *_: Any) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(planning, "best_runtime", lambda *_: "torch")
+    with pytest.raises(KeyboardInterrupt):
+        segment_volume(model, image, output, VolumeOptions(block=(8, 8)), Stopped(model, 1))
+    monkeypatch.setattr(planning, "best_runtime", lambda *_: "openvino")
+    told = Told()
+    segment_volume(model, image, output, VolumeOptions(), watch=told)
+    assert told.steps["found"] == (9, 9)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from torch import nn
 from cleft.base.config import ModelCard, NetSettings
 from cleft.base.errors import DataError
 from cleft.infer.predict import ALIVE
+from cleft.infer.steps import GROWTH
 from cleft.model.unet import memory_format, net_stride
 
 __all__ = [
@@ -48,7 +49,6 @@ LARGEST = {
 PER_PIXEL = 16  # bytes for each pixel of a block while its parts are found and written
 PER_GROWN = 34  # bytes for each pixel of a block and its halo while it grows
 RESERVE = 400 << 20  # libraries' own buffers, compiled code, tables
-HALO_GROWN = 8
 
 
 def bytes_of(text: str) -> int:
@@ -135,7 +135,7 @@ class BlockCost:
 
     def growing(self, block: Sequence[int], shape: Sequence[int]) -> int:
         """Growing, one block for each job."""
-        wide = [b + 2 * HALO_GROWN for b in block]
+        wide = [b + 2 * GROWTH for b in block]
         return self.jobs * PER_GROWN * self._pixels(wide, shape)
 
     def worst(self, block: Sequence[int], shape: Sequence[int]) -> int:

@@ -24,6 +24,7 @@ from cleft.infer.memory import (
     words_for,
 )
 from cleft.infer.model import Model
+from cleft.infer.predict import ALIVE, BUDGET
 from cleft.infer.runtime import Precision, Runtime, best_runtime, network_for
 from cleft.infer.work import VolumePlan, Work
 from cleft.io.lazy import LazyImage
@@ -75,8 +76,11 @@ def fits_in_memory(model: Model, image: LazyImage, memory: int | None) -> bool:
         image: not read.
         memory: bytes that the process may hold; by default half of what is available.
     """
-    per_pixel = WHOLE + 8 * model.card.net.channels + np.dtype(image.pixels.dtype).itemsize
-    return float(np.prod(image.shape, dtype=float)) * per_pixel <= _room(memory)
+    net, pixels = model.card.net, float(np.prod(image.shape, dtype=float))
+    per_pixel = WHOLE + 8 * net.channels + np.dtype(image.pixels.dtype).itemsize
+    on_processor = next(model.net.parameters()).device.type == "cpu"
+    activations = 4 * ALIVE * net.width * pixels / float(np.prod(model.card.shrink)) * on_processor
+    return pixels * per_pixel + min(activations, BUDGET) <= _room(memory)
 
 
 def _room(memory: int | None) -> int:
@@ -104,7 +108,7 @@ def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptio
     stride, reach = net_stride(card.net), net_reach(card.net)
     halo = reach if options.exact else tuple(-(-r // (HALO * s)) * s for r, s in zip(reach, stride))
     precision: Precision = "float32" if options.exact else _fast(model)
-    runtime: Runtime = "torch" if options.exact else best_runtime(model, _room(options.memory))
+    runtime: Runtime = "torch" if options.exact else _runtime(model, folder, options)
     network_for(model, precision, runtime)  # now, so that what it holds counts as held already
     cost = BlockCost(
         card, tuple(h * f for h, f in zip(halo, card.shrink)), np.dtype(image.pixels.dtype).itemsize,
@@ -121,6 +125,13 @@ def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptio
         smallest=card.smallest_cell if options.smallest is None else options.smallest,
         cleft=version("cleft"),
     )  # fmt: skip
+
+
+def _runtime(model: Model, folder: Path, options: VolumeOptions) -> Runtime:
+    """The unfinished run's, whatever memory is free now, or the best."""
+    if (folder / "plan.json").exists():
+        return Work.open(folder).plan.runtime
+    return best_runtime(model, _room(options.memory))
 
 
 def _fast(model: Model) -> Precision:

@@ -198,7 +198,7 @@ def test_weights_see_beyond_the_patch_and_nothing_outside_the_image() -> None:
         seen.append((labels, classes, spacing))
         return balance_weights(classes)
 
-    made = Patches([example((20, 24))], RULE, (16, 16), 0, watch)
+    made = Patches([example((20, 24))], RULE, (16, 16), 0, weigh=watch)
     made.examples[0].spacing = (0.5, 0.5)
     _, classes, weights = made[1]
     (labels, wide, spacing), margin = seen[0], made._margin(made.examples[0])
@@ -253,3 +253,15 @@ def test_an_epoch_can_be_drawn_twice() -> None:
         sampler.set_epoch(epoch)
         epochs.append(list(sampler))
     assert list(itertools.chain(*epochs)) == list(range(9))
+
+
+def test_three_and_four_classes_see_the_same_patches(ndim: int) -> None:
+    edge = 48 if ndim == 2 else 24
+    three, four = (Patches([example((edge,) * ndim)], ClassRule(n, 2, 3), (16,) * ndim, 0) for n in (3, 4))
+    gaps = 0
+    for i in range(20):
+        (image, classes), (same, with_gap) = three[i], four[i]
+        assert torch.equal(image, same)
+        assert torch.equal(classes, torch.where(with_gap == GAP, 0, with_gap))
+        gaps += int((with_gap == GAP).sum())
+    assert gaps > 0

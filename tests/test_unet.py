@@ -173,3 +173,17 @@ def test_the_reach_is_not_loose(strides: Strides) -> None:
 def test_the_reach_keeps_tiles_in_step_with_the_stride(strides: Strides) -> None:
     settings = NetSettings(strides=strides)
     assert not (np.array(net_reach(settings)) % net_stride(settings)).any()
+
+
+def test_three_and_four_classes_start_from_the_same_weights(ndim: int) -> None:
+    strides: Strides = ((2,) * ndim,) * 2
+    states = []
+    for n_classes in (3, 4):
+        torch.manual_seed(5)
+        states.append(make_unet(NetSettings(width=4, n_classes=n_classes, strides=strides)).state_dict())
+    three, four = states
+    assert three.keys() == four.keys()
+    for name, weights in three.items():
+        head = name.startswith("output_block")
+        assert torch.equal(weights, four[name][:3] if head else four[name]), name
+        assert not head or four[name].shape[0] == 4

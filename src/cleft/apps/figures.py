@@ -1,4 +1,4 @@
-"""``cleft paper``: the paper's figures, a command each."""
+"""``cleft paper``: the paper's figures and tables, a command each."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cleft.base.errors import CleftError
+
 __all__ = ["out", "paper"]
 
-paper = typer.Typer(help="Make a figure of the paper, with the numbers behind it.", no_args_is_help=True)
+paper = typer.Typer(
+    help="Make a figure or a table of the paper, with the numbers behind it.", no_args_is_help=True
+)
 out = Console(soft_wrap=True)
+said = Console(stderr=True, soft_wrap=True)
 
 Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the picture and the numbers.")]
 Chance = Annotated[int, typer.Option("--seed", help="The same seed makes the same numbers.")]
@@ -49,6 +54,85 @@ def fig5(output: Folder, seed: Chance = 0) -> None:
     from cleft.paper.fig5 import run
 
     _show(lambda: run(output, seed))
+
+
+Sets = Annotated[list[Path], typer.Argument(help="Folders with train/ and test/, each images and masks.")]
+Work = Annotated[
+    Path, typer.Option("-o", "--output", help="Folder for tables, pictures, models; go on there if stopped.")
+]
+Seeds = Annotated[int, typer.Option(min=1, help="How many times, each with another seed.")]
+Steps = Annotated[int, typer.Option(min=1, help="Training steps of each run.")]
+Width = Annotated[int, typer.Option(min=4, help="Features of the first level.")]
+Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
+
+
+@paper.command()
+def table1(
+    sets: Sets,
+    output: Work,
+    losses: Annotated[str, typer.Option(help="With commas between; see docs/evidence.md.")] = "",
+    seeds: Seeds = 3,
+    steps: Steps = 1500,
+    width: Width = 16,
+    axes: Axes = None,
+) -> None:
+    """The same network trained by each loss. Hours: stop it at any time, the same command goes on."""
+    from cleft.paper.table1 import LOSSES, run
+    from cleft.paper.tables import Effort
+
+    chosen = _listed(losses) or LOSSES
+    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, axes), said, chosen))
+
+
+@paper.command()
+def table2(
+    sets: Sets,
+    output: Work,
+    zero_shot: Annotated[
+        list[Path] | None, typer.Option(help="Folder with test/ to try the models on as well.")
+    ] = None,
+    seeds: Seeds = 3,
+    steps: Steps = 1500,
+    width: Width = 16,
+    axes: Axes = None,
+) -> None:
+    """Three classes against four, on cells of many kinds. Hours; the same command goes on."""
+    from cleft.paper.table2 import run
+    from cleft.paper.tables import Effort
+
+    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, axes), said, zero_shot or ()))
+
+
+@paper.command()
+def weak(
+    data: Annotated[Path, typer.Argument(help="Folder with train/ (well annotated) and test/.")],
+    output: Work,
+    parts: Annotated[str, typer.Option(help="Of missing, careless, few; with commas between.")] = "",
+    seeds: Seeds = 3,
+    steps: Steps = 1500,
+    width: Width = 16,
+    axes: Axes = None,
+) -> None:
+    """What imperfect annotation costs: cells left out or badly drawn, few images. Hours; goes on."""
+    from cleft.paper.tables import Effort
+    from cleft.paper.weak import PARTS, run
+
+    chosen = _listed(parts) or tuple(PARTS)
+    if unknown := [part for part in chosen if part not in PARTS]:
+        raise CleftError(f'parts: found "{unknown[0]}", expected some of {", ".join(PARTS)}')
+    _tabulate(lambda: run(data, output, Effort(seeds, steps, width, axes), said, chosen))  # type: ignore[arg-type]
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _tabulate(make: Callable[[], Path]) -> None:
+    """Make a table; print it and say where it is."""
+    path = make()
+    out.print(path.with_suffix(".md").read_text(), highlight=False, markup=False)
+    names = ", ".join(path.with_suffix(end).name for end in (".md", ".json"))
+    out.print(f"{path} and {names}", highlight=False, markup=False)
 
 
 def _show(make: Callable[[], Path]) -> None:

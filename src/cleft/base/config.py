@@ -83,6 +83,11 @@ class TrainSettings(Settings):
         None, description="pairs of classes (i, k) that J compares; all if not given"
     )
     gap_decided: float = Field(1.0, ge=0, description="weight of cross entropy with gap as background")
+    doubt: float = Field(
+        0.0, ge=0, lt=1,
+        description="where cells were left out: background that looks more like a cell than this share of "
+        "the annotated ones is not learnt from",
+    )  # fmt: skip
     width: int = Field(32, ge=4, le=128, description="features of the first level")
     levels: int = Field(5, ge=3, le=6, description="resolution levels of the U-Net")
     k: float | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
@@ -91,6 +96,9 @@ class TrainSettings(Settings):
         None, description="average blocks of so many pixels along each axis; auto if not given"
     )
     patch: tuple[Count, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
+    rare: float = Field(
+        0.5, ge=0, le=1, description="share of patches around a pixel of a random class, not anywhere"
+    )
     batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
     learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of Adam")
     percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")

@@ -14,7 +14,7 @@ from cleft.labels.kernels import count, grow_rows
 
 __all__ = [
     "METHODS", "Method", "classes_to_labels", "components", "decided", "drop_small", "grow", "inner_sizes",
-    "kept_numbers", "label_sizes", "most_likely", "to_labels",
+    "kept_numbers", "label_sizes", "most_likely", "outside", "to_labels",
 ]  # fmt: skip
 
 NO_LIMIT = np.iinfo(np.int64).max
@@ -59,7 +59,9 @@ def to_labels(
     if method not in METHODS:
         raise DataError(f'method is "{method}", expected one of {", ".join(METHODS)}')
     if method == "watershed":
-        return _watershed(probabilities)
+        from cleft.labels.watershed import watershed_labels
+
+        return watershed_labels(probabilities)
     return classes_to_labels(decided(probabilities, method), spacing)
 
 
@@ -96,7 +98,7 @@ def most_likely(probabilities: np.ndarray) -> np.ndarray:
     return np.argmax(probabilities[:3], axis=0).astype(np.uint8)
 
 
-def _outside(probabilities: np.ndarray) -> np.ndarray:
+def outside(probabilities: np.ndarray) -> np.ndarray:
     """Background and gap together."""
     return probabilities[BACKGROUND] + (probabilities[GAP] if len(probabilities) > GAP else 0)
 
@@ -104,7 +106,7 @@ def _outside(probabilities: np.ndarray) -> np.ndarray:
 def _biased(probabilities: np.ndarray) -> np.ndarray:
     classes = most_likely(probabilities)
     classes[(classes == CELL) & (probabilities[TOUCHING] > 0.1)] = TOUCHING
-    classes[_outside(probabilities) > 0.5] = BACKGROUND
+    classes[outside(probabilities) > 0.5] = BACKGROUND
     return classes
 
 
@@ -114,14 +116,6 @@ def _threshold(probabilities: np.ndarray) -> np.ndarray:
     inside = most_likely(probabilities) != BACKGROUND
     classes[(probabilities[TOUCHING] > 0.05) & inside] = TOUCHING
     return classes
-
-
-def _watershed(probabilities: np.ndarray) -> np.ndarray:
-    from skimage.segmentation import watershed
-
-    seeds = components(probabilities[CELL] > 0.95)
-    height = probabilities[TOUCHING] - probabilities[CELL]
-    return watershed(height, seeds.astype(np.int32), mask=_outside(probabilities) <= 0.9).astype(np.uint32)
 
 
 def classes_to_labels(classes: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:

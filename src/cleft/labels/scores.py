@@ -14,7 +14,7 @@ from cleft.base.errors import DataError
 from cleft.labels.matching import Matching, count_matches, matching, matching_from_counts
 from cleft.labels.overlap import Overlap, overlap
 
-__all__ = ["THRESHOLDS", "Matching", "Scores", "average", "matching", "pool", "score"]
+__all__ = ["RATIOS", "THRESHOLDS", "Matching", "Scores", "average", "matching", "pool", "score"]
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 RATIOS = ("p05", "rq", "sq", "pq", "seg", "aji")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class Example:
 class Patches(Dataset):
     """Augmented patches of annotated images with their classes, numbered without end.
 
-    Half of the patches are drawn around a pixel of a random class among those present, the others
+    A share of the patches is drawn around a pixel of a random class among those present, the others
     anywhere, so that rare classes are seen and common ones too. Each group of examples is drawn from
     equally often, its images by the square root of their size.
 
@@ -68,8 +68,10 @@ class Patches(Dataset):
         rule: how labels become classes.
         patch: shape in pixels.
         seed: patch number i of seed s is always the same patch.
+        rare: the share drawn around a random class's pixel.
         weigh: (labels, classes, spacing) to a weight map, for a loss that wants one. Patches are the same
-            with and without. Cells beyond the patch are seen as far as the classes need it.
+            with and without, and with three classes or four. Cells beyond the patch are seen as far as the
+            classes need it.
 
     Item i:
         image (C, *patch) float32, classes (*patch) uint8, 255 where nothing is known, and with ``weigh``
@@ -82,12 +84,15 @@ class Patches(Dataset):
         rule: ClassRule,
         patch: Sequence[int],
         seed: int,
+        rare: float = 0.5,
         weigh: WeightMap | None = None,
     ) -> None:
         self.examples, self.rule, self.patch, self.seed = list(examples), rule, tuple(patch), seed
-        self.weigh = weigh
+        self.rare, self.weigh = rare, weigh
+        # gaps are drawn around and looked beyond also where they are no class: J3 and J4 see the same patches
+        self._four = replace(rule, n_classes=4)
         for i, example in enumerate(self.examples):
-            example.find_spots(rule, np.random.default_rng([seed, 1, i]))
+            example.find_spots(self._four, np.random.default_rng([seed, 1, i]))
         share = np.sqrt([example.labels.size for example in self.examples])
         _, groups = np.unique([example.group for example in self.examples], return_inverse=True)
         share /= np.bincount(groups, share)[groups]
@@ -114,7 +119,7 @@ class Patches(Dataset):
 
     def _centre(self, example: Example, rng: np.random.Generator) -> np.ndarray:
         shape = np.array(example.labels.shape)
-        if example.spots and rng.random() < 0.5:
+        if example.spots and rng.random() < self.rare:
             kind = int(rng.choice(sorted(example.spots)))
             spot = int(rng.choice(example.spots[kind]))
             centre = np.array(np.unravel_index(spot, shape))
@@ -132,7 +137,7 @@ class Patches(Dataset):
 
         A closing looks twice its radius away.
         """
-        farthest = max(self.rule.k, 2 * self.rule.gap_radius if self.rule.n_classes == 4 else 0)
+        farthest = max(self._four.k, 2 * self._four.gap_radius)
         spacing = example.spacing or (1.0,) * len(self.patch)
         return [math.ceil(farthest * min(spacing) / s) for s in spacing]
 

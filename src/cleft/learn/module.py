@@ -15,6 +15,7 @@ from torch.nn import functional
 from cleft.labels.instances import classes_to_labels, drop_small, most_likely
 from cleft.labels.scores import score
 from cleft.learn.dataset import Example
+from cleft.learn.doubt import DOUBT_FROM, doubted
 from cleft.learn.plan import Plan
 from cleft.losses.youden import JLoss, strength_at
 from cleft.model.unet import memory_format, net_stride
@@ -39,6 +40,7 @@ class Learner(lightning.LightningModule):
         self.net = net.to(memory_format=memory_format(len(stride)))  # type: ignore[call-overload]
         self.loss, self.stride = loss, stride
         self.steps, self.learning_rate = plan.settings.steps, plan.settings.learning_rate
+        self.doubt = plan.settings.doubt
         self.lam_schedule = plan.settings.lam_schedule
         self.smallest = plan.card.smallest_cell / math.prod(plan.card.shrink)
         self._waited, self._since, self._started = 0.0, 0.0, 0.0
@@ -47,6 +49,8 @@ class Learner(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         images, *truth = batch  # classes, and weights where the loss wants them
         logits = self.net(images.to(memory_format=memory_format(len(self.stride))))
+        if self.doubt and self.trainer.global_step >= DOUBT_FROM * self.steps:
+            truth[0] = doubted(logits, truth[0], self.doubt)
         loss = self.loss(logits, *truth)
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         return loss

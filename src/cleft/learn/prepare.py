@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import fastremap
 import numpy as np
@@ -18,6 +19,7 @@ from cleft.learn.dataset import Example
 
 __all__ = ["Annotated", "hold_out", "load_examples"]
 
+T = TypeVar("T")
 Annotated = tuple[np.ndarray | Image, np.ndarray | Image]
 
 
@@ -85,7 +87,7 @@ def _check(pairs: Sequence[tuple[str, Image, Image]]) -> None:
     check_set([labels for _, _, labels in pairs])
 
 
-def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+def hold_out(examples: list[T], share: float, seed: int) -> tuple[list[T], list[T]]:
     """Split into training and validation by image; with fewer than ten images nothing is held out.
 
     Args:

@@ -35,8 +35,9 @@ def make_loader(examples: Sequence[Example], plan: Plan, trainer: lightning.Trai
         trainer: for its devices.
         done: steps already behind, a whole number of epochs.
     """
-    weigh = WEIGHT_MAPS.get(plan.settings.loss)
-    patches = Patches(examples, plan.rule, plan.patch, plan.settings.seed, weigh)
+    settings = plan.settings
+    weigh = WEIGHT_MAPS.get(settings.loss)
+    patches = Patches(examples, plan.rule, plan.patch, settings.seed, settings.rare, weigh)
     sampler = PatchSampler(plan.per_epoch * plan.batch, trainer.global_rank, trainer.world_size)
     # Lightning draws the first patches before it tells which epoch it is in
     sampler.set_epoch(done // plan.per_epoch)

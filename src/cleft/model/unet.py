@@ -16,6 +16,7 @@ from cleft.base.config import NetSettings
 __all__ = ["folded", "make_unet", "memory_format", "net_reach", "net_stride"]
 
 KERNEL = 3
+MOST_CLASSES = 4
 MOMENTUM = 0.02  # of batch normalisation's averages: over some fifty steps, since one or two patches are few
 
 
@@ -41,10 +42,10 @@ def make_unet(settings: NetSettings) -> nn.Module:
         torch.Size([1, 4, 16, 16])
     """
     levels = len(settings.strides) + 1
-    return DynUNet(
+    net = DynUNet(
         spatial_dims=len(settings.strides[0]),
         in_channels=settings.channels,
-        out_channels=settings.n_classes,
+        out_channels=MOST_CLASSES,
         kernel_size=[KERNEL] * levels,
         strides=[1, *settings.strides],
         upsample_kernel_size=settings.strides,
@@ -52,6 +53,12 @@ def make_unet(settings: NetSettings) -> nn.Module:
         norm_name=("batch", {"momentum": MOMENTUM}),
         act_name="relu",
     )
+    # drawn for four classes and cut: of one seed J3 and J4 start from the same weights
+    head = net.output_block.conv.conv
+    head.out_channels = settings.n_classes
+    head.weight = nn.Parameter(head.weight.detach()[: settings.n_classes].clone())
+    head.bias = nn.Parameter(head.bias.detach()[: settings.n_classes].clone())
+    return net
 
 
 def net_stride(settings: NetSettings) -> tuple[int, ...]:

@@ -1,0 +1,63 @@
+"""Background that looks like a cell, where cells were left out of the annotation."""
+
+import numpy as np
+import pytest
+import torch
+
+from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING
+from cleft.learn.doubt import BESIDE, doubted
+
+
+def logits_of(cell: torch.Tensor, n_classes: int = 4) -> torch.Tensor:
+    """Logits (N, K, *S) that differ in what they say of class cell alone."""
+    logits = torch.zeros(cell.shape[0], n_classes, *cell.shape[1:])
+    logits[:, CELL] = cell
+    return logits
+
+
+@pytest.mark.parametrize("n_classes", [3, 4])
+def test_only_what_looks_more_like_a_cell_than_a_share_of_the_cells(n_classes: int) -> None:
+    # ten pixels of cells, of growing likelihood; then far from them background of growing likelihood
+    classes = torch.full((1, 1, 30), BACKGROUND)
+    classes[..., :9], classes[..., 9] = CELL, TOUCHING
+    cell = torch.full((1, 1, 30), -9.0)
+    cell[..., :10] = torch.arange(10)
+    cell[..., 20:30] = torch.arange(10)
+    found = doubted(logits_of(cell, n_classes), classes, 0.3)[0, 0]
+    # three of ten pixels are at most as likely as the third; what is above that is doubted
+    assert found[20:30].tolist() == [BACKGROUND] * 3 + [IGNORE] * 7
+    assert torch.equal(found[:20], classes[0, 0, :20])
+
+
+def test_gap_is_doubted_too_and_what_is_unknown_stays() -> None:
+    classes = torch.tensor([[[CELL, 0, 0, GAP, GAP, IGNORE, TOUCHING]]])
+    cell = torch.tensor([[[1.0, 0, 0, 5, 0, 5, 1]]])
+    # the second gap lies within two pixels of touching, the first doesn't
+    assert doubted(logits_of(cell), classes, 0.5).tolist() == [[[CELL, 0, 0, IGNORE, GAP, IGNORE, TOUCHING]]]
+
+
+def test_beside_annotated_cells_background_is_believed(ndim: int) -> None:
+    edge, middle = 11, (5,) * ndim
+    classes = torch.zeros((1,) + (edge,) * ndim, dtype=torch.uint8)
+    classes[(0, *middle)] = CELL
+    cell = torch.full(classes.shape, 1.0)
+    cell[(0, *middle)] = 0
+    found = doubted(logits_of(cell), classes, 0.5)[0]
+    assert found.dtype == torch.uint8
+    apart = np.abs(np.indices((edge,) * ndim) - 5).max(0)
+    expected = np.where(apart > BESIDE, IGNORE, np.where(apart == 0, CELL, BACKGROUND))
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_without_an_annotated_cell_nothing_is_doubted() -> None:
+    classes = torch.zeros((2, 8, 8), dtype=torch.uint8)
+    assert torch.equal(doubted(logits_of(torch.rand(2, 8, 8)), classes, 0.5), classes)
+    classes[:] = IGNORE
+    assert torch.equal(doubted(logits_of(torch.rand(2, 8, 8)), classes, 0.5), classes)
+
+
+def test_no_gradient_passes_through_the_doubt() -> None:
+    logits = torch.rand(1, 4, 8, 8, requires_grad=True)
+    classes = torch.zeros((1, 8, 8), dtype=torch.long)
+    classes[0, :2] = CELL
+    assert not doubted(logits, classes, 0.2).requires_grad

@@ -65,6 +65,9 @@ def train(
     classes: Annotated[int | None, typer.Option(help="4 with the gap class (J4), 3 without (J3).")] = None,
     loss: Annotated[str | None, typer.Option(help=_LOSS_NAMES)] = None,
     lam: Annotated[float | None, typer.Option(help="Weight of the J term.")] = None,
+    doubt: Annotated[
+        float | None, typer.Option(help="Where cells were left out of the masks: 0.2 (docs/evidence.md).")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Features of the first level: 16, 32, 64.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes weights, patches and augmentation.")] = None,
     k: Annotated[str | None, typer.Option(help='Touching window: pixels, "0.4um" or auto.')] = None,
@@ -81,7 +84,7 @@ def train(
     from cleft.base.config import read_settings
 
     settings = read_settings(
-        config, steps=steps, classes=classes, loss=loss, lam=lam, width=width, seed=seed,
+        config, steps=steps, classes=classes, loss=loss, lam=lam, doubt=doubt, width=width, seed=seed,
         k=_width(k), gap_radius=_width(gap_radius), devices=devices, nodes=nodes,
     )  # fmt: skip
     train_to(output, data, settings, val=val, axes=axes, spacing=_numbers(spacing), resume=resume)

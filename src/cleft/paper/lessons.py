@@ -14,7 +14,7 @@ from cleft.io import find_pairs, read_image, read_labels
 from cleft.labels.weaken import Damage, weaken
 from cleft.learn.prepare import hold_out
 
-__all__ = ["Pair", "Weakness", "read_pairs", "split", "weakened"]
+__all__ = ["Pair", "Weakness", "n_learnt", "read_pairs", "split", "weakened"]
 
 KEPT = 0.2  # share of the columns of each image that is held out where images are few
 KEPT_IMAGES = 0.1  # share of the images, where they are ten or more
@@ -66,6 +66,16 @@ def split(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     if len(pairs) >= MANY:
         return hold_out(list(pairs), KEPT_IMAGES, seed=0)
     return [_columns(pair, 0, 1 - KEPT) for pair in pairs], [_columns(pair, 1 - KEPT, 1) for pair in pairs]
+
+
+def n_learnt(n: int) -> int:
+    """How many of so many images are learnt from, in whole or in part.
+
+    Example:
+        >>> n_learnt(4), n_learnt(20)
+        (4, 18)
+    """
+    return n if n < MANY else len(hold_out(list(range(n)), KEPT_IMAGES, seed=0)[0])
 
 
 def _columns(pair: Pair, first: float, last: float) -> Pair:

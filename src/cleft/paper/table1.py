@@ -88,7 +88,7 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
     scores = [
         ((found["set"], found["arm"], method), score)
         for found in results
-        if found["target"] is None and not is_weak(found)
+        if found["target"] is None and not is_weak(found) and not found["settings"].get("doubt")
         for method, score in found["test"].items()
     ]
     order = list(ARMS)

@@ -11,7 +11,7 @@ from rich.console import Console
 from cleft.io.pairs import find_pairs
 from cleft.labels.weaken import DAMAGES, Damage
 from cleft.paper.drawing import COLOURS, blank, save, tidy
-from cleft.paper.lessons import Weakness
+from cleft.paper.lessons import Weakness, n_learnt
 from cleft.paper.runs import Run, finished, work_through
 from cleft.paper.tables import MEASURES, Effort, Row, gather, markdown, spread
 
@@ -38,9 +38,11 @@ SAID: dict[Damage, str] = {
     "regions": "regions not annotated",
 }
 SHARES = (0.1, 0.25, 0.5)
+CARELESS = (0.25, 0.5)
 IMAGES = (1, 2, 4, 8, 16)
 LOSSES = ("CE", "DSC", "J3", "J4")
-OURS = "J4"
+OURS, DOUBTING = "J4", "J4 doubt"
+ARMS = (*LOSSES, DOUBTING)
 BESIDE = ("CE", OURS)
 
 
@@ -85,8 +87,8 @@ def write(data: Path, folder: Path) -> Path:
         The picture's path.
     """
     name = data.resolve().name
-    results = [r for r in finished(folder) if r["set"] == name and r["target"] is None and r["arm"] in LOSSES]
-    results.sort(key=lambda r: (_kind(r["weak"]), r["weak"]["share"], LOSSES.index(r["arm"])))
+    results = [r for r in finished(folder) if r["set"] == name and r["target"] is None and r["arm"] in ARMS]
+    results.sort(key=lambda r: (_kind(r["weak"]), r["weak"]["share"], ARMS.index(r["arm"])))
     (folder / f"weak-{name}.md").write_text(table(results) + "\n")
     parts = [part for part in PARTS if len({x for r in results for _, x in _places(part, r)}) > 1]
     figure = blank(6 * max(1, len(parts)), 5)
@@ -99,20 +101,27 @@ def write(data: Path, folder: Path) -> Path:
 
 def plan(data: Path, effort: Effort, parts: Sequence[Part] = tuple(PARTS)) -> list[Run]:
     """All runs, those of the first seed first."""
-    n = len(find_pairs(data / "train"))
-    missing = [Weakness("remove", s, unknown) for s in SHARES for unknown in (False, True)]
-    careless = [Weakness(d, s) for d in DAMAGES if d != "remove" for s in SHARES]
-    few = [Weakness(images=i) for i in IMAGES if i < n]
-    asked: dict[Part, tuple[tuple[str, ...], list[Weakness]]] = {
-        "missing": (LOSSES, missing), "careless": ((OURS,), careless), "few": (BESIDE, few)
-    }  # fmt: skip
-    every = [
-        (arm, weak) for part in parts for weak in [Weakness(), *asked[part][1]] for arm in asked[part][0]
-    ]
+    learnt = n_learnt(len(find_pairs(data / "train")))
+    images = [i for i in IMAGES if i < learnt]
+    every = [pair for part in parts for pair in _asked(part, images)]
     return [
         effort.run(data, arm, seed, weak=weak)
         for seed in range(effort.seeds)
         for arm, weak in dict.fromkeys(every)
+    ]
+
+
+def _asked(part: Part, images: Sequence[int]) -> list[tuple[str, Weakness]]:
+    """The losses and weaknesses of a part, good annotation first."""
+    good = Weakness()
+    if part == "few":
+        return [(arm, weak) for weak in [good, *(Weakness(images=i) for i in images)] for arm in BESIDE]
+    if part == "careless":
+        others = [damage for damage in DAMAGES if damage != "remove"]
+        return [(OURS, weak) for weak in [good, *(Weakness(d, s) for d in others for s in CARELESS)]]
+    background, known = ([Weakness("remove", s, unknown) for s in SHARES] for unknown in (False, True))
+    return [(arm, weak) for weak in [good, *background] for arm in (*LOSSES, DOUBTING)] + [
+        (arm, weak) for weak in known for arm in LOSSES
     ]
 
 
@@ -187,7 +196,7 @@ def _places(part: Part, r: dict[str, Any]) -> list[tuple[tuple[str, ...], float]
         here = [d for d in DAMAGES if d != "remove" and (clean or d == weak["damage"])] if arm == OURS else []
         return [((SAID[d],), weak["share"]) for d in here]
     if clean:
-        return [((arm,), 0.0), ((arm, "known"), 0.0)]
+        return [((arm,), 0.0), *([((arm, "known"), 0.0)] if arm in LOSSES else [])]
     if weak["damage"] != "remove":
         return []
     return [((arm, "known") if weak["unknown"] else (arm,), weak["share"])]

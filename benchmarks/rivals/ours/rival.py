@@ -1,0 +1,99 @@
+"""cleft itself, by the rivals' command line; runs in the project's own environment.
+
+Everything is cleft's default; in volumes at width 16, as the README shows it. The number of steps that fill
+the minutes is measured first, by a training of 20 and one of 40 steps: both validate as often, so their
+difference is 20 steps, and the rest is what every training spends once. ``CLEFT_STEPS`` in the environment
+says the number instead. The measuring itself is not counted.
+
+    python benchmarks/rivals/ours/rival.py train DATA/tcells/train MODEL --minutes 20
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.append(str(Path(__file__).parents[1]))
+from common import Clock, Job, Segment, Watch, cores, main
+
+from cleft.api import train as train_model
+from cleft.infer.model import Model
+from cleft.labels.classes import ClassRule, classes_by_rule
+from cleft.labels.instances import classes_to_labels, drop_small
+from cleft.model.file import read_model
+
+WIDTH = {2: 32, 3: 16}
+SHORT, LONG = 20, 40
+SPARE = 0.97  # of the time, for the noise of the measurement
+
+
+def train(job: Job, clock: Clock) -> dict[str, Any]:
+    """As many steps as fit; the clock starts anew after they were measured."""
+    torch.set_num_threads(job.threads)
+    given = os.environ.get("CLEFT_STEPS")
+    steps, measured = (int(given), {}) if given else steps_for(job)
+    clock.start = clock.now()
+    model = run(job, job.model / "model.safetensors", steps)
+    return {"steps": steps, "measured": measured, "scores": model.card.scores}
+
+
+def steps_for(job: Job) -> tuple[int, dict[str, float]]:
+    """Steps that fill the minutes, and what was measured."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for steps in (2, SHORT, LONG):  # the first compiles what is compiled
+            clock = Clock(np.inf)
+            run(job, Path(folder) / f"{steps}.safetensors", steps)
+            seconds[steps] = clock.elapsed
+    step = max((seconds[LONG] - seconds[SHORT]) / (LONG - SHORT), 1e-3)
+    once = max(0.0, seconds[SHORT] - SHORT * step)
+    steps = max(LONG, int((60 * SPARE * job.minutes - once) / step))
+    return steps, {"step_seconds": round(step, 4), "once_seconds": round(once, 1)}
+
+
+def run(job: Job, path: Path, steps: int) -> Model:
+    settings = {"steps": steps, "seed": job.seed, "width": WIDTH[job.ndim]}
+    return train_model(str(job.data), path, axes=job.axes if job.ndim == 3 else None, **settings)
+
+
+class Timed(Model):
+    """A model that tells the seconds of its network from those of what follows."""
+
+    watch = Watch()
+
+    def _predict(self, *given: Any, **named: Any) -> np.ndarray:
+        with self.watch("network"):
+            return super()._predict(*given, **named)
+
+
+def load(model: Path, axes: str) -> Segment:
+    torch.set_num_threads(cores())
+    net, card = read_model(model / "model.safetensors")
+    timed = Timed(net, card, "cpu")
+
+    def segment(image: np.ndarray, watch: Watch) -> np.ndarray:
+        timed.watch = Watch()
+        with timed.watch("whole"):
+            labels = timed.segment(image, axes)
+        for here, there in ((watch.seconds, timed.watch.seconds), (watch.wall, timed.watch.wall)):
+            here |= {"network": there["network"], "post": there["whole"] - there["network"]}
+        return labels
+
+    return segment
+
+
+def perfect(labels: np.ndarray) -> Callable[[], np.ndarray]:
+    classes = classes_by_rule(labels, ClassRule(n_classes=3, k=3))
+    size = float(np.median(np.bincount(labels.ravel())[1:]))
+    return lambda: drop_small(classes_to_labels(classes), size)
+
+
+if __name__ == "__main__":
+    main(train, load, perfect)

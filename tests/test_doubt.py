@@ -1,10 +1,16 @@
 """Background that looks like a cell, where cells were left out of the annotation."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
+from cleft.api import train
 from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING
+from cleft.labels.scores import score
+from cleft.labels.weaken import weaken
 from cleft.learn.doubt import BESIDE, doubted
 
 
@@ -61,3 +67,28 @@ def test_no_gradient_passes_through_the_doubt() -> None:
     classes = torch.zeros((1, 8, 8), dtype=torch.long)
     classes[0, :2] = CELL
     assert not doubted(logits, classes, 0.2).requires_grad
+
+
+def discs(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sixty-four bright discs, a little blurred, in noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((112, 112))
+    labels = np.zeros((112, 112), np.int32)
+    for i, (cy, cx) in enumerate(np.ndindex(8, 8)):
+        labels[(y - 14 * cy - 7) ** 2 + (x - 14 * cx - 7) ** 2 <= rng.uniform(16, 30)] = i + 1
+    bright = ndimage.gaussian_filter((labels > 0).astype(float), 1)
+    return bright + rng.normal(0, 0.1, labels.shape), labels
+
+
+def test_a_network_that_doubts_finds_cells_of_which_most_were_left_out() -> None:
+    weak = [(image, weaken(labels, "remove", 0.6, 0)) for image, labels in (discs(0), discs(1))]
+    image, truth = discs(9)
+    settings: dict[str, Any] = {
+        "steps": 60, "width": 4, "levels": 3, "checks": 1, "patch": (64, 64), "batch": 2, "k": 1,
+        "held_out": 0, "learning_rate": 0.01,
+    }  # fmt: skip
+    plain, doubting = (
+        score(truth, train(weak, **settings, doubt=doubt).segment(image)).rq for doubt in (0, 0.2)
+    )
+    assert plain < 0.3
+    assert doubting > 0.8

@@ -74,6 +74,7 @@ def write(folder: Path) -> Path:
     axes: Any = figure.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
     for axis, name in zip(axes, names):
         _draw(axis, name, [row for row in rows if row.head[0] == name])
+    axes[0].invert_yaxis()
     found = [{"set": r.head[0], "loss": r.head[1], "method": r.head[2], **r.values} for r in rows]
     return save(figure, {"rows": found}, folder, "table1")
 
@@ -97,14 +98,10 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """In Markdown, with the paper's PQ beside."""
-    lines = []
-    for row in rows:
-        name, loss, method = row.head
-        paper = PAPER.get((loss, method))
-        scores = [spread(row.values[measure]) for measure in MEASURES]
-        lines.append([name, loss, method, *scores, f"{paper[-1]:.4f}"[1:] if paper else ""])
-    return markdown(["set", "loss", "by", *(m.upper() for m in MEASURES), "PQ, paper's T cells"], lines)
+    """In Markdown, the paper's own below."""
+    lines = [[*row.head, *(spread(row.values[measure]) for measure in MEASURES)] for row in rows]
+    paper = [["paper's T cells", *head, *(f"{x:.4f}"[1:] for x in scores)] for head, scores in PAPER.items()]
+    return markdown(["set", "loss", "by", *(m.upper() for m in MEASURES)], [*lines, *paper])
 
 
 def _draw(axis: Axes, name: str, rows: Sequence[Row]) -> None:
@@ -121,4 +118,3 @@ def _draw(axis: Axes, name: str, rows: Sequence[Row]) -> None:
         axis.plot([row.mean()] * 2, [height - 0.12, height + 0.12], color=colour, lw=2)
     axis.set(yticks=range(len(order)), yticklabels=order, title=name)
     axis.set_xlabel("PQ on test; hollow: by watershed")
-    axis.invert_yaxis()

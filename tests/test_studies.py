@@ -26,7 +26,7 @@ from cleft.paper import runs, table1, table2, weak
 from cleft.paper.exam import best_thresholds, examine, examine_markers, examine_watershed
 from cleft.paper.lessons import Weakness, read_pairs, split, weakened
 from cleft.paper.runs import ARMS, Run, finished, work_through
-from cleft.paper.tables import Effort
+from cleft.paper.tables import Effort, spread
 
 QUIET = Console(quiet=True)
 TINY = Effort(seeds=1, steps=4, width=4)
@@ -295,3 +295,17 @@ def test_the_weak_picture_has_a_point_for_every_result(tmp_path: Path) -> None:
 def test_every_loss_of_the_tables_is_known() -> None:
     assert {*table1.LOSSES, *table2.ARMS, *weak.LOSSES} <= set(ARMS)
     assert {loss for loss, _ in table1.PAPER} <= set(table1.LOSSES)
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "weak-tcells", "weak-nuclei-dsb"])
+def test_the_document_s_tables_are_those_of_the_numbers_beside_it(name: str) -> None:
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    text = (docs / "evidence.md").read_text()
+    block = text.split(f"<!-- {name}, made by")[1].split("<!-- end -->")[0]
+    rows = json.loads((docs / "results" / "evidence" / f"{name}.json").read_text())["rows"]
+    assert rows
+    lines = [line for line in block.splitlines() if line.startswith("| ")][1:]
+    for row in rows:
+        names = [value for value in row.values() if isinstance(value, str)]
+        mean = spread(row["pq"])
+        assert any(mean in line and all(of in line for of in names) for line in lines), row

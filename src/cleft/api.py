@@ -10,11 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
-from cleft.base.config import TrainSettings, read_settings
-from cleft.infer.model import Model
+from cleft.base.config import TrainSettings, differences, read_settings
+from cleft.base.errors import DataError
+from cleft.base.image import Image
+from cleft.infer.model import Model, load_model
+from cleft.labels.adopt import adopt
 from cleft.learn.dataset import Example
-from cleft.learn.fit import fit
-from cleft.learn.prepare import Annotated, load_examples
+from cleft.learn.fit import fit, last_checkpoint
+from cleft.learn.prepare import Annotated, hold_out, load_examples
 
 __all__ = ["train"]
 
@@ -77,8 +80,36 @@ def train_to(
     examples = _examples(data, settings, axes, spacing)
     checks = [] if val is None else _examples(val, settings, axes, spacing)
     console = Console(stderr=True, soft_wrap=True)
-    net, card = fit(examples, settings, path, checks, resume=resume, console=console)
+    if settings.rounds > 1 and not checks:
+        examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
+    for n in range(1, settings.rounds):
+        console.print(f"round {n} of {settings.rounds}", highlight=False)
+        model = _first(
+            path.with_name(f"{path.stem}-round{n}{path.suffix}"), (examples, checks), settings, resume
+        )
+        examples = [_completed(example, model) for example in examples]
+    again = resume and (settings.rounds == 1 or last_checkpoint(path).exists())
+    net, card = fit(examples, settings, path, checks, resume=again, console=console)
     return Model(net, card, name=path.name)
+
+
+def _first(
+    path: Path, data: tuple[list[Example], list[Example]], settings: TrainSettings, resume: bool
+) -> Model:
+    """A model of a round before the last; after an interruption the one that is there."""
+    if not (resume and path.exists()):
+        again = resume and last_checkpoint(path).exists()
+        return Model(*fit(data[0], settings, path, data[1], resume=again), name=path.name)
+    model = load_model(path)
+    if other := differences(settings, model.card.training):
+        raise DataError(f"{path}: was made with {', '.join(other)}; give the same settings to resume")
+    return model
+
+
+def _completed(example: Example, model: Model) -> Example:
+    """The example, with what the model finds on background in its labels."""
+    image = Image(example.channels, "C" + model.card.axes, example.spacing, example.name)
+    return replace(example, labels=adopt(example.labels, model.segment(image)))
 
 
 def _examples(

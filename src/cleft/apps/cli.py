@@ -68,6 +68,9 @@ def train(
     doubt: Annotated[
         float | None, typer.Option(help="Where cells were left out of the masks: 0.2 (docs/evidence.md).")
     ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Trainings; cells found on background join the masks in between.")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Features of the first level: 16, 32, 64.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes weights, patches and augmentation.")] = None,
     k: Annotated[str | None, typer.Option(help='Touching window: pixels, "0.4um" or auto.')] = None,
@@ -84,8 +87,8 @@ def train(
     from cleft.base.config import read_settings
 
     settings = read_settings(
-        config, steps=steps, classes=classes, loss=loss, lam=lam, doubt=doubt, width=width, seed=seed,
-        k=_width(k), gap_radius=_width(gap_radius), devices=devices, nodes=nodes,
+        config, steps=steps, classes=classes, loss=loss, lam=lam, doubt=doubt, rounds=rounds, width=width,
+        seed=seed, k=_width(k), gap_radius=_width(gap_radius), devices=devices, nodes=nodes,
     )  # fmt: skip
     train_to(output, data, settings, val=val, axes=axes, spacing=_numbers(spacing), resume=resume)
     out.print(f"next: cleft segment IMAGES -m {output} -o labels/", highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cleft.base.errors import CleftError, DataError
 
-__all__ = ["LOSSES", "LossName", "ModelCard", "NetSettings", "TrainSettings", "explain", "read_settings"]
+__all__ = [
+    "LOSSES", "LossName", "ModelCard", "NetSettings", "TrainSettings", "differences", "explain",
+    "read_settings",
+]  # fmt: skip
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
@@ -88,6 +92,10 @@ class TrainSettings(Settings):
         description="where cells were left out: background that looks more like a cell than this share of "
         "the annotated ones is not learnt from",
     )  # fmt: skip
+    rounds: int = Field(
+        1, ge=1, le=5,
+        description="trainings; before each but the first, cells found on background join the annotation",
+    )  # fmt: skip
     width: int = Field(32, ge=4, le=128, description="features of the first level")
     levels: int = Field(5, ge=3, le=6, description="resolution levels of the U-Net")
     k: float | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
@@ -140,6 +148,22 @@ class ModelCard(Settings):
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, float] = Field(default_factory=dict)
     licence: str = "not stated"
+
+
+def differences(settings: TrainSettings, made_with: Mapping[str, Any]) -> list[str]:
+    """In what a file was made with other settings; those that are younger than the file had their default.
+
+    Args:
+        settings: of now.
+        made_with: by name, as a card's ``training`` has them.
+
+    Example:
+        >>> differences(TrainSettings(steps=5), {"steps": 4, "minutes": 1.0})
+        ['steps 4 (now 5)']
+    """
+    before = {**TrainSettings.model_validate({}).model_dump(mode="json"), **made_with}
+    now = settings.model_dump(mode="json")
+    return [f"{name} {before[name]} (now {value})" for name, value in now.items() if before[name] != value]
 
 
 def explain(error: ValidationError) -> str:

@@ -28,7 +28,7 @@ from cleft.losses.named import GapDecided, make_loss
 from cleft.model.file import write_model
 from cleft.model.unet import make_unet
 
-__all__ = ["fit"]
+__all__ = ["fit", "last_checkpoint"]
 
 LAST = "last.ckpt"
 
@@ -75,7 +75,7 @@ def fit(
         console.print(line)
     learner = _learner(plan, {"images": len(learn), "validated on": len(check)})
     run = _run_folder(path)
-    done = _steps_done(run / LAST, learner.about) if resume else 0
+    done = _steps_done(last_checkpoint(path), learner.about) if resume else 0
     score, main = _run(learner, plan, run, (learn, check), done, console)
     net = learner.net.cpu().eval()
     if not all(torch.isfinite(weights).all() for weights in net.parameters()):
@@ -127,6 +127,16 @@ def _run(
     learner.load_state_dict(SafeCheckpoints().load_checkpoint(best.best_model_path)["state_dict"])
     score = best.best_model_score
     return None if score is None else float(score), trainer.is_global_zero
+
+
+def last_checkpoint(path: Path) -> Path:
+    """Where a training that writes this model file keeps its last checkpoint.
+
+    Example:
+        >>> last_checkpoint(Path("mine.safetensors")).as_posix()
+        'mine.run/last.ckpt'
+    """
+    return path.with_suffix(".run") / LAST
 
 
 def _run_folder(path: Path) -> Path:

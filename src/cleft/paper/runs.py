@@ -14,11 +14,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from cleft.base.config import TrainSettings
+from cleft.base.config import TrainSettings, differences
 from cleft.base.errors import DataError
 from cleft.infer.model import Model, load_model
 from cleft.io.write import atomic_path
-from cleft.learn.fit import LAST, fit
+from cleft.learn.fit import fit, last_checkpoint
 from cleft.learn.prepare import load_examples
 from cleft.paper.exam import best_thresholds, examine, examine_markers, examine_watershed
 from cleft.paper.lessons import Pair, Weakness, read_pairs, split, weakened
@@ -138,7 +138,7 @@ def perform(run: Run, folder: Path, console: Console) -> dict[str, Any]:
     learn, kept = split(read_pairs(run.data / "train", run.axes))
     if not path.exists():
         examples = load_examples(weakened(learn, run.weak, run.seed), settings)
-        fit(examples, settings, path, resume=(path.with_suffix(".run") / LAST).exists(), console=console)
+        fit(examples, settings, path, resume=last_checkpoint(path).exists(), console=console)
         shutil.rmtree(path.with_suffix(".run"))
     model = load_model(path)
     _check_same(path, settings, model.card.training)
@@ -186,10 +186,7 @@ def _result(run: Run, folder: Path) -> dict[str, Any] | None:
 
 
 def _check_same(path: Path, settings: TrainSettings, made_with: dict[str, Any]) -> None:
-    """Refuse what was made with other settings; those that are younger than the file had their default."""
-    before = {**TrainSettings.model_validate({}).model_dump(mode="json"), **made_with}
-    now = settings.model_dump(mode="json")
-    other = [f"{key} {before[key]} (now {value})" for key, value in now.items() if before[key] != value]
+    other = differences(settings, made_with)
     if other:
         raise DataError(f"{path}: was made with {', '.join(other)}; give another output folder")
 

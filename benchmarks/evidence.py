@@ -3,14 +3,16 @@
     python benchmarks/evidence.py              hours; stop it at any time, the same command goes on
     python benchmarks/evidence.py --report     only the tables and pictures of what is done
 
-Start it in two shells to use two cores (`OMP_NUM_THREADS=1`): each run is done by one of them. The first
-seed of everything comes first. Writes docs/results/evidence/, docs/images/ and the tables of
-docs/evidence.md. The images are looked for in ../shared/data, or where CLEFT_DATA says.
+A run that stands in docs/results/evidence/runs.json is not made again. Start it in two shells to use two
+cores (`OMP_NUM_THREADS=1`): each run is done by one of them. The first seed of everything comes first. Writes
+docs/results/evidence/, docs/images/ and the tables of docs/evidence.md. The images are looked for in
+../shared/data, or where CLEFT_DATA says.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -20,13 +22,14 @@ from pathlib import Path
 from rich.console import Console
 
 from cleft.paper import table1, table2, weak
-from cleft.paper.runs import Run, work_through
+from cleft.paper.runs import Run, finished, work_through
 from cleft.paper.tables import Effort
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 DOCUMENT = ROOT / "docs" / "evidence.md"
 RESULTS, IMAGES = ROOT / "docs" / "results" / "evidence", ROOT / "docs" / "images"
+RUNS = RESULTS / "runs.json"
 
 EFFORT, ONCE = Effort(seeds=3), Effort(seeds=1)
 CROWDED, MIXED = DATA / "tcells", DATA / "nuclei-dsb"
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "evidence")
     parser.add_argument("--report", action="store_true", help="train nothing")
     asked = parser.parse_args()
+    restore(asked.work)
     if not asked.report:
         work_through(queue(), asked.work, Console(stderr=True, soft_wrap=True))
     report(asked.work)
@@ -61,10 +65,21 @@ def queue() -> list[Run]:
     return list(dict.fromkeys(sorted(runs, key=lambda run: run.seed)))
 
 
+def restore(work: Path) -> None:
+    """The results that the docs hold, where the folder lacks them: they aren't made again."""
+    for found in json.loads(RUNS.read_text()) if RUNS.exists() else []:
+        path = work / "runs" / f"{found['name']}.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(found, indent=1) + "\n")
+
+
 def report(work: Path) -> None:
     """Tables and pictures of what is done, for the docs."""
     pictures = [table1.write(work), table2.write(work), weak.write(CROWDED, work), weak.write(MIXED, work)]
     RESULTS.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(found) for found in finished(work))
+    RUNS.write_text(f"[\n{lines}\n]\n")
     for picture in pictures:
         shutil.copy(picture, IMAGES / picture.name)
         shutil.copy(picture.with_suffix(".json"), RESULTS)

@@ -1,0 +1,68 @@
+"""What each loss does to the touching class: its recall and precision on tcells' test image.
+
+    python benchmarks/touching.py             needs the models that benchmarks/evidence.py made
+
+Of the likeliest of background, cell and touching, against the classes of the true labels. Writes
+docs/results/evidence/touching.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cleft.infer.model import Model, load_model
+from cleft.labels.classes import TOUCHING, ClassRule, classes_by_rule
+from cleft.labels.instances import classes_to_labels, drop_small, most_likely
+from cleft.labels.scores import Scores, score
+from cleft.paper.lessons import Pair, read_pairs
+from cleft.paper.tables import Effort, markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
+REPORT = ROOT / "docs" / "results" / "evidence" / "touching.json"
+ARMS = ("CE", "DSC", "J3", "J4", "J3 .2", "J4 .2", "W3", "BWM")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "evidence")
+    asked = parser.parse_args()
+    pairs = read_pairs(DATA / "tcells" / "test")
+    found = {}
+    for arm in ARMS:
+        path = asked.work / "models" / f"{Effort().run(DATA / 'tcells', arm, 0).model}.safetensors"
+        found[arm] = measure(load_model(path), pairs)
+    REPORT.write_text(json.dumps(found, indent=1) + "\n")
+    names = list(next(iter(found.values())))
+    print(
+        markdown(["loss", *names], [[arm, *(f"{v:.3f}" for v in row.values())] for arm, row in found.items()])
+    )
+
+
+def measure(model: Model, pairs: list[Pair]) -> dict[str, float]:
+    """Recall and precision of touching, cells found for each true one, and the scores of the labels."""
+    hit = true = said = 0
+    scores: Scores | None = None
+    for image, truth in pairs:
+        classes = most_likely(model.probabilities(image))
+        wanted = classes_by_rule(truth.data, ClassRule(3, model.card.k), truth.spacing) == TOUCHING
+        here = classes == TOUCHING
+        hit, true, said = hit + int((here & wanted).sum()), true + int(wanted.sum()), said + int(here.sum())
+        labels = drop_small(classes_to_labels(classes, truth.spacing), model.card.smallest_cell)
+        scores = score(truth.data, labels) if scores is None else scores + score(truth.data, labels)
+    assert scores is not None
+    ratios = {
+        "recall": hit / true,
+        "precision": hit / said,
+        "cells found by true": scores.n_pred / scores.n_true,
+    }
+    return {name: round(float(np.float64(value)), 4) for name, value in {**ratios, "PQ": scores.pq}.items()}
+
+
+if __name__ == "__main__":
+    main()

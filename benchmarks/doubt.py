@@ -55,14 +55,14 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.table:
         REPORT.parent.mkdir(parents=True, exist_ok=True)
-        REPORT.write_text(json.dumps(measure(asked.work), indent=1) + "\n")
+        REPORT.write_text(json.dumps(measure(asked.work, Effort()), indent=1) + "\n")
     found = json.loads(REPORT.read_text())
     print(markdown(["trial", "PQ, held out"], [[name, f"{pq:.3f}"] for name, pq in found.items()]))
 
 
-def measure(work: Path) -> dict[str, float]:
+def measure(work: Path, effort: Effort) -> dict[str, float]:
     """PQ on the columns that were held out, of each trial."""
-    runs = {name: Effort().run(DATA / "tcells", arm, 0, weak=weak) for name, (arm, weak) in TRIALS.items()}
+    runs = {name: effort.run(DATA / "tcells", arm, 0, weak=weak) for name, (arm, weak) in TRIALS.items()}
     work_through(list(runs.values()), work, SAID)
     found = {
         name: json.loads((work / "runs" / f"{run.name}.json").read_text())["held out"]["MAP"]["pq"]

@@ -13,12 +13,10 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
-
 from cleft.infer.model import Model, load_model
 from cleft.labels.classes import TOUCHING, ClassRule, classes_by_rule
 from cleft.labels.instances import classes_to_labels, drop_small, most_likely
-from cleft.labels.scores import Scores, score
+from cleft.labels.scores import Scores, pool, score
 from cleft.paper.lessons import Pair, read_pairs
 from cleft.paper.tables import Effort, markdown
 
@@ -33,35 +31,31 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "evidence")
     asked = parser.parse_args()
     pairs = read_pairs(DATA / "tcells" / "test")
-    found = {}
-    for arm in ARMS:
-        path = asked.work / "models" / f"{Effort().run(DATA / 'tcells', arm, 0).model}.safetensors"
-        found[arm] = measure(load_model(path), pairs)
+    names = {arm: Effort().run(DATA / "tcells", arm, 0).model for arm in ARMS}
+    models = {arm: load_model(asked.work / "models" / f"{name}.safetensors") for arm, name in names.items()}
+    found = {arm: measure(model, pairs) for arm, model in models.items()}
     REPORT.write_text(json.dumps(found, indent=1) + "\n")
-    names = list(next(iter(found.values())))
-    print(
-        markdown(["loss", *names], [[arm, *(f"{v:.3f}" for v in row.values())] for arm, row in found.items()])
-    )
+    lines = [[arm, *(f"{value:.3f}" for value in row.values())] for arm, row in found.items()]
+    print(markdown(["loss", *found["CE"]], lines))
 
 
 def measure(model: Model, pairs: list[Pair]) -> dict[str, float]:
-    """Recall and precision of touching, cells found for each true one, and the scores of the labels."""
+    """Recall and precision of touching, cells found for each true one, and PQ, pooled over images."""
     hit = true = said = 0
-    scores: Scores | None = None
+    scores: list[Scores] = []
     for image, truth in pairs:
         classes = most_likely(model.probabilities(image))
         wanted = classes_by_rule(truth.data, ClassRule(3, model.card.k), truth.spacing) == TOUCHING
         here = classes == TOUCHING
         hit, true, said = hit + int((here & wanted).sum()), true + int(wanted.sum()), said + int(here.sum())
         labels = drop_small(classes_to_labels(classes, truth.spacing), model.card.smallest_cell)
-        scores = score(truth.data, labels) if scores is None else scores + score(truth.data, labels)
-    assert scores is not None
-    ratios = {
-        "recall": hit / true,
-        "precision": hit / said,
-        "cells found by true": scores.n_pred / scores.n_true,
-    }
-    return {name: round(float(np.float64(value)), 4) for name, value in {**ratios, "PQ": scores.pq}.items()}
+        scores.append(score(truth.data, labels))
+    whole = pool(scores)
+    found = {
+        "recall": hit / max(true, 1), "precision": hit / max(said, 1),
+        "cells found by true": whole.n_pred / max(whole.n_true, 1), "PQ": whole.pq,
+    }  # fmt: skip
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 if __name__ == "__main__":

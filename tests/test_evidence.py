@@ -1,0 +1,115 @@
+"""The scripts behind docs/evidence.md, in small."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cleft.base.image import Image
+from cleft.io import write_labels
+from cleft.io.synthetic import make_cells
+from cleft.io.write import write_image
+from cleft.paper.tables import Effort
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """A script as a module of its own."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def load(name: str) -> ModuleType:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    return load
+
+
+def result(name: str, arm: str, pq: float) -> dict[str, Any]:
+    scores = {"p05": pq, "rq": pq, "sq": pq, "pq": pq, "seg": pq}
+    return {
+        "name": f"{name}-{arm}-seed0", "set": name, "arm": arm, "seed": 0, "target": None, "images": 4,
+        "weak": {"damage": None, "share": 0.0, "unknown": False, "images": 0}, "cells": 10,
+        "settings": {}, "test": {"MAP": scores},
+    }  # fmt: skip
+
+
+def test_every_run_of_the_queue_is_there_once_first_seeds_first(script: Callable[[str], ModuleType]) -> None:
+    evidence = script("evidence")
+    if not evidence.DATA.is_dir():
+        pytest.skip(f"real images not found at {evidence.DATA}; set CLEFT_DATA to run this test")
+    queue = evidence.queue()
+    names = [run.name for run in queue]
+    assert len(set(names)) == len(names)
+    assert [run.seed for run in queue] == sorted(run.seed for run in queue)
+    assert {"tcells-W3-seed2", "nuclei-dsb-CE-16images-seed0", "gland-3d-J4-seed0"} <= set(names)
+    assert "tcells-J4-seed1-on-hela-fluo" in names
+    assert {run.axes for run in queue if run.data.name.endswith("3d")} == {"ZYX"}
+
+
+def test_the_report_fills_the_document_and_its_results_come_back(
+    script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = script("evidence")
+    document, results = tmp_path / "evidence.md", tmp_path / "results"
+    tables = ("table1", "table2", "weak-tcells", "weak-nuclei-dsb")
+    places = [f"<!-- {name}, made by benchmarks/evidence.py -->\nold\n<!-- end -->\n" for name in tables]
+    document.write_text("before\n" + "between\n".join(places) + "after\n")
+    for name, path in (("DOCUMENT", document), ("RESULTS", results), ("RUNS", results / "runs.json")):
+        monkeypatch.setattr(evidence, name, path)
+    monkeypatch.setattr(evidence, "IMAGES", tmp_path)
+    (tmp_path / "work" / "runs").mkdir(parents=True)
+    for of in (result("tcells", "J4", 0.5), result("nuclei-dsb", "J4", 0.75)):
+        (tmp_path / "work" / "runs" / f"{of['name']}.json").write_text(json.dumps(of))
+    evidence.report(tmp_path / "work")
+    text = document.read_text()
+    assert "| tcells | J4 | MAP | .500 | .500 | .500 | .500 |" in text
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- end -->\nafter\n")
+    assert "old" not in text
+    assert (tmp_path / "table1.png").exists()
+    evidence.restore(tmp_path / "elsewhere")
+    (back,) = (tmp_path / "elsewhere" / "runs").glob("tcells*")
+    assert json.loads(back.read_text()) == result("tcells", "J4", 0.5)
+    with pytest.raises(SystemExit, match="found no line <!-- other"):
+        evidence.insert("other", "| a |")
+
+
+def test_the_trials_of_doubt_in_small(
+    script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt = script("doubt")
+    for i in range(3):
+        image, labels = make_cells((48, 60), seed=i)
+        folder = tmp_path / "tcells" / ("test" if i == 2 else "train")
+        write_image(folder / "images" / f"{i}.tif", image)
+        write_labels(folder / "masks" / f"{i}.tif", labels, "YX", None)
+    monkeypatch.setattr(doubt, "DATA", tmp_path)
+    found = doubt.measure(tmp_path / "work", replace(Effort(), steps=3, width=4))
+    assert len(found) == len(doubt.TRIALS) + 2
+    assert all(0 <= pq <= 1 for pq in found.values())
+    assert len(list((tmp_path / "work" / "models").glob("*-adopted*.safetensors"))) == 2
+
+
+def test_touching_is_counted_as_by_hand(
+    script: Callable[[str], ModuleType], hand_model: Callable[..., Any]
+) -> None:
+    """Two squares that touch; the model says cell for both and touching nowhere, or also where they meet."""
+    touching = script("touching")
+    truth = np.zeros((32, 32), int)
+    truth[8:24, 4:16], truth[8:24, 16:28] = 1, 2
+    cells, seam = (truth > 0).astype(float), np.zeros((32, 32))
+    seam[8:16, 13:19] = 1  # of the window of k = 3 the upper half
+    model = hand_model(channels=2, k=3)
+    for channels, expected in (((cells, 0 * seam), (0, 0, 0.5)), ((cells, seam), (0.5, 1, 0.5))):
+        pair = (Image(np.stack(channels), "CYX"), Image(truth, "YX"))
+        found = touching.measure(model, [pair])
+        assert (found["recall"], found["precision"], found["cells found by true"]) == expected

@@ -34,7 +34,7 @@ RUNS = RESULTS / "runs.json"
 EFFORT, ONCE = Effort(seeds=3), Effort(seeds=1)
 CROWDED, MIXED = DATA / "tcells", DATA / "nuclei-dsb"
 STACKS = [DATA / name for name in ("gland-3d", "embryo-nuclei-3d", "ovule-nuclei-3d")]
-STRONGER = ("J3 .2", "J4 .2")
+STRONGER = ("J4 .2",)
 NARROW = ("CE narrow", "DSC narrow", "J3 narrow", "J4 narrow")
 
 
@@ -54,7 +54,7 @@ def queue() -> list[Run]:
     runs = [
         *table1.plan([CROWDED, MIXED], EFFORT),
         *table2.plan([CROWDED, MIXED], EFFORT, [DATA / "hela-fluo"]),
-        *table1.plan([CROWDED], EFFORT, STRONGER),
+        *table1.plan([CROWDED, MIXED], EFFORT, STRONGER),
         *weak.plan(CROWDED, ONCE, ["missing"]),
         *table2.plan([DATA / "dic-hela-weak"], ONCE),
         *table2.plan(STACKS, replace(ONCE, axes="ZYX")),

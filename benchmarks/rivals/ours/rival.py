@@ -2,7 +2,7 @@
 
 Everything is cleft's default but the width, which is 16: in ten minutes of one core 3000 steps of width 16
 reach PQ .632 on held-out columns of tcells' train images, 1000 steps of width 32 reach .603. The number of
-steps that fill the minutes is measured first, by a training of 20 and one of 40 steps: both validate as often,
+steps that fill the minutes is measured first, by trainings of 20 and of 40 steps: both validate as often,
 so their difference is 20 steps, and the rest is what every training spends once. ``CLEFT_STEPS`` in the
 environment says the number instead. The measuring itself is not counted.
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import cleft
-from cleft.apps.figures import out, paper
+from cleft.apps.figures import out, paper, said
 from cleft.base.config import LOSSES
 from cleft.base.errors import CleftError
 
@@ -23,7 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(paper, name="paper")
-said = Console(stderr=True, soft_wrap=True)
 
 Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
 Spacing = Annotated[

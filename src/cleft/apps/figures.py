@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cleft.base.errors import CleftError
 
-__all__ = ["out", "paper"]
+__all__ = ["out", "paper", "said"]
 
 paper = typer.Typer(
     help="Make a figure or a table of the paper, with the numbers behind it.", no_args_is_help=True

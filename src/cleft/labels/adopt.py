@@ -27,8 +27,7 @@ def adopt(labels: np.ndarray, found: np.ndarray) -> np.ndarray:
         DataError: shapes differ, or an array isn't integer.
 
     Source:
-        Ours; self-training, as in Scudder 1965. That it needs a first model which doubts is measured
-        (docs/evidence.md).
+        Ours; self-training, as in Scudder 1965. What it gains: docs/evidence.md.
 
     Example:
         >>> adopt(np.array([[1, 1, 0, 0, 0, -1]]), np.array([[1, 1, 1, 2, 2, 2]]))

@@ -5,8 +5,9 @@
 
 A run that stands in docs/results/evidence/runs.json is not made again. Start it in two shells to use two
 cores (`OMP_NUM_THREADS=1`): each run is done by one of them. The first seed of everything comes first. Writes
-docs/results/evidence/, docs/images/ and the tables of docs/evidence.md. The images are looked for in
-../shared/data, or where CLEFT_DATA says.
+docs/results/evidence/, docs/images/ and the tables of docs/evidence.md, also those of what doubt.py,
+touching.py and rivals/compare.py left in docs/results/evidence/. The images are looked for in ../shared/data,
+or where CLEFT_DATA says.
 """
 
 from __future__ import annotations
@@ -16,10 +17,18 @@ import json
 import os
 import re
 import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "rivals")]
+import doubt
+import judge
+import touching
 
 from cleft.paper import table1, table2, weak
 from cleft.paper.runs import Run, finished, work_through
@@ -30,11 +39,19 @@ DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 DOCUMENT = ROOT / "docs" / "evidence.md"
 RESULTS, IMAGES = ROOT / "docs" / "results" / "evidence", ROOT / "docs" / "images"
 RUNS = RESULTS / "runs.json"
+# by the file that another script wrote: tables by their names
+OTHERS: dict[str, Callable[[Any], dict[str, str]]] = {
+    "doubt": lambda found: {"doubt": doubt.table(found)},
+    "touching": lambda found: {"touching": touching.table(found)},
+    "rivals": lambda found: {
+        "rivals": judge.table(found["results"]), "scaling": judge.scaling_tables(found["scaling"]),
+    },
+}  # fmt: skip
 
 EFFORT, ONCE = Effort(seeds=3), Effort(seeds=1)
 CROWDED, MIXED = DATA / "tcells", DATA / "nuclei-dsb"
 STACKS = [DATA / name for name in ("gland-3d", "embryo-nuclei-3d", "ovule-nuclei-3d")]
-STRONGER = ("J4 .2",)
+STRONGER = ("J3 .2", "J4 .2")
 NARROW = ("CE narrow", "DSC narrow", "J3 narrow", "J4 narrow")
 
 
@@ -55,12 +72,12 @@ def queue() -> list[Run]:
         *table1.plan([CROWDED, MIXED], EFFORT),
         *table2.plan([CROWDED, MIXED], EFFORT, [DATA / "hela-fluo"]),
         *table1.plan([CROWDED, MIXED], EFFORT, STRONGER),
-        *weak.plan(CROWDED, ONCE, ["missing"]),
+        *table1.plan([CROWDED], ONCE, NARROW),
         *table2.plan([DATA / "dic-hela-weak"], ONCE),
         *table2.plan(STACKS, replace(ONCE, axes="ZYX")),
+        *weak.plan(CROWDED, ONCE, ["missing"]),
         *weak.plan(MIXED, ONCE, ["few"]),
         *weak.plan(CROWDED, ONCE, ["careless"]),
-        *table1.plan([CROWDED], ONCE, NARROW),
     ]
     return list(dict.fromkeys(sorted(runs, key=lambda run: run.seed)))
 
@@ -84,6 +101,15 @@ def report(work: Path) -> None:
         shutil.copy(picture, IMAGES / picture.name)
         shutil.copy(picture.with_suffix(".json"), RESULTS)
         insert(picture.stem, picture.with_suffix(".md").read_text())
+    insert_others()
+
+
+def insert_others() -> None:
+    """The tables of what other scripts have measured."""
+    found = {p.stem: json.loads(p.read_text()) for p in RESULTS.glob("*.json") if p.stem in OTHERS}
+    for name, measured in found.items():
+        for title, table in OTHERS[name](measured).items():
+            insert(title, table)
 
 
 def insert(name: str, table: str) -> None:

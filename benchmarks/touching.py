@@ -35,8 +35,13 @@ def main() -> None:
     models = {arm: load_model(asked.work / "models" / f"{name}.safetensors") for arm, name in names.items()}
     found = {arm: measure(model, pairs) for arm, model in models.items()}
     REPORT.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found))
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """In Markdown."""
     lines = [[arm, *(f"{value:.3f}" for value in row.values())] for arm, row in found.items()]
-    print(markdown(["loss", *found["CE"]], lines))
+    return markdown(["loss", *next(iter(found.values()))], lines)
 
 
 def measure(model: Model, pairs: list[Pair]) -> dict[str, float]:
@@ -48,7 +53,7 @@ def measure(model: Model, pairs: list[Pair]) -> dict[str, float]:
         wanted = classes_by_rule(truth.data, ClassRule(3, model.card.k), truth.spacing) == TOUCHING
         here = classes == TOUCHING
         hit, true, said = hit + int((here & wanted).sum()), true + int(wanted.sum()), said + int(here.sum())
-        labels = drop_small(classes_to_labels(classes, truth.spacing), model.card.smallest_cell)
+        labels = drop_small(classes_to_labels(classes, truth.spacing), *model.card.smallest())
         scores.append(score(truth.data, labels))
     whole = pool(scores)
     found = {

@@ -60,13 +60,15 @@ def test_the_report_fills_the_document_and_its_results_come_back(
 ) -> None:
     evidence = script("evidence")
     document, results = tmp_path / "evidence.md", tmp_path / "results"
-    tables = ("table1", "table2", "weak-tcells", "weak-nuclei-dsb")
+    tables = ("table1", "table2", "weak-tcells", "weak-nuclei-dsb", "touching")
     places = [f"<!-- {name}, made by benchmarks/evidence.py -->\nold\n<!-- end -->\n" for name in tables]
     document.write_text("before\n" + "between\n".join(places) + "after\n")
     for name, path in (("DOCUMENT", document), ("RESULTS", results), ("RUNS", results / "runs.json")):
         monkeypatch.setattr(evidence, name, path)
     monkeypatch.setattr(evidence, "IMAGES", tmp_path)
     (tmp_path / "work" / "runs").mkdir(parents=True)
+    results.mkdir()
+    (results / "touching.json").write_text(json.dumps({"J4": {"recall": 0.5, "precision": 0.75}}))
     for of in (result("tcells", "J4", 0.5), result("nuclei-dsb", "J4", 0.75)):
         (tmp_path / "work" / "runs" / f"{of['name']}.json").write_text(json.dumps(of))
     evidence.report(tmp_path / "work")
@@ -76,6 +78,7 @@ def test_the_report_fills_the_document_and_its_results_come_back(
     assert text.endswith("<!-- end -->\nafter\n")
     assert "old" not in text
     assert (tmp_path / "table1.png").exists()
+    assert "| J4 | 0.500 | 0.750 |" in text
     evidence.restore(tmp_path / "elsewhere")
     (back,) = (tmp_path / "elsewhere" / "runs").glob("tcells*")
     assert json.loads(back.read_text()) == result("tcells", "J4", 0.5)
@@ -95,7 +98,8 @@ def test_the_trials_of_doubt_in_small(
     monkeypatch.setattr(doubt, "DATA", tmp_path)
     found = doubt.measure(tmp_path / "work", replace(Effort(), steps=3, width=4))
     assert len(found) == len(doubt.TRIALS) + 2
-    assert all(0 <= pq <= 1 for pq in found.values())
+    assert all(0 <= pq <= 1 for trial in found.values() for pq in trial.values())
+    assert doubt.table(found).count("\n") == len(found) + 1
     assert len(list((tmp_path / "work" / "models").glob("*-adopted*.safetensors"))) == 2
 
 

@@ -13,7 +13,7 @@ from skimage.measure import label
 from cleft.base.errors import CleftError, DataError, ModelError
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
-from cleft.labels.instances import METHODS, classes_to_labels, drop_small, inner_sizes, to_labels
+from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, label_sizes, to_labels
 from cleft.model.file import write_model
 from cleft.model.zoo import find_model, shipped_models
 
@@ -83,18 +83,19 @@ def test_labels_come_back_in_the_order_of_the_image(hand_model: Maker, axes: str
     np.testing.assert_array_equal(labels, truth(3).transpose(order))
 
 
-def test_finds_far_smaller_than_any_cell_learnt_from_are_dropped(hand_model: Maker, ndim: int) -> None:
+def test_finds_smaller_than_any_cell_learnt_from_are_dropped(hand_model: Maker, ndim: int) -> None:
     image = Image(bright(ndim), "ZYX"[-ndim:])
     cells = truth(ndim).astype(np.uint32)
-    sizes = inner_sizes(cells)
-    assert (sizes > 0).any()
-    too_large = 2 * int(sizes.max()) + 1
+    sizes = label_sizes(cells)[~at_border(cells)][1:]
+    too_large = int(sizes.max()) + 1
     model = hand_model(ndim, smallest_cell=too_large)
     expected = drop_small(cells, too_large)
     assert expected.max() < cells.max()
     np.testing.assert_array_equal(model.segment(image), expected)
     np.testing.assert_array_equal(model.segment(image, smallest=0), cells)
     np.testing.assert_array_equal(hand_model(ndim).segment(image, smallest=too_large), expected)
+    nothing = hand_model(ndim, smallest_cell=too_large, smallest_cut=image.data.size).segment(image)
+    assert nothing.max() == 0
 
 
 def test_a_plane_of_x_and_y(hand_model: Maker) -> None:

@@ -253,7 +253,7 @@ def test_scores_worked_by_hand(tmp_path: Path) -> None:
     }
     for kind in ("pooled", "mean"):
         assert {n: result[kind][n] for n in by_hand} == pytest.approx(by_hand, abs=1e-4)
-    assert result["markers"] == {"recall": 0.75, "precision": 1.0, "tp": 6}
+    assert result["markers"] == {"f1": 0.8571, "recall": 0.75, "precision": 1.0, "tp": 6}
 
 
 def test_scores_that_disagree_are_an_error() -> None:
@@ -275,9 +275,12 @@ def test_a_line_of_the_table() -> None:
     head, _, line = judge.table([result("tcells", "unet", 0.1236)]).splitlines()
     assert head.startswith("| set | rival | PQ | F1 .5 | F1 .75 | SEG |")
     assert line == (
-        "| tcells | unet | 0.124 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 "
+        "| tcells | unet | 0.124 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 |  "
         "| 1.23 | 0.50 | 1.50 | 20.0 | 3.00 |"
     )
+    marked = result("dic-hela-weak", "unet", 0.1)
+    marked["scores"]["markers"] = {"f1": 0.87654}
+    assert "| 0.500 | 0.877 | 1.23 |" in judge.table([marked])
 
 
 def test_a_report_keeps_what_is_not_measured_again(tmp_path: Path) -> None:

@@ -133,14 +133,18 @@ def test_70_000_cells(hand_file: Files, tmp_path: Path) -> None:
 def test_small_finds_are_dropped_by_what_they_are_in_the_whole_image(
     hand_file: Files, tmp_path: Path, ndim: int
 ) -> None:
-    """A cell that blocks cut into slivers stays; a sliver within a block goes; what the border cuts stays."""
+    """A cell that blocks cut into slivers stays; a sliver within a block goes; at the border others count."""
     shape = (20,) * ndim
     classes = blobs(shape, 5, 0.2)
     image = save_classes(tmp_path / "image.zarr", classes)
-    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim, smallest=9.0)
-    known = expected(classes, 9)
+    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim, smallest=5.0)
+    known = expected(classes, 5)
     np.testing.assert_array_equal(labels, known)
     assert 0 < known.max() < expected(classes).max()
+    model = model_for(hand_file, ndim, smallest_cell=5.0, smallest_cut=3.0)
+    labels = in_blocks(model, image, tmp_path / "both.zarr", (8,) * ndim)
+    np.testing.assert_array_equal(labels, expected(classes, 5, 3))
+    assert 0 < labels.max() < known.max()
 
 
 def test_thinner_than_its_halo(hand_file: Files, tmp_path: Path) -> None:

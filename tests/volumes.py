@@ -47,9 +47,9 @@ def model_for(hand_file: Files, ndim: int, **card: Any) -> Model:
     return load_model(hand_file(ndim, 2, **card), "cpu")
 
 
-def expected(classes: np.ndarray, smallest: float = 0) -> np.ndarray:
+def expected(classes: np.ndarray, smallest: float = 0, smallest_cut: float = 0) -> np.ndarray:
     """The labels of the classes taken as one piece."""
-    return drop_small(classes_to_labels(classes), smallest)
+    return drop_small(classes_to_labels(classes), smallest, smallest_cut)
 
 
 def in_blocks(

@@ -16,7 +16,8 @@ from cleft.labels.scores import Scores, pool, score
 THRESHOLDS = (0.5, 0.75)
 COUNTS = ("fp", "tp", "fn", "n_true", "n_pred")
 COLUMNS = ("PQ", "F1 .5", "F1 .75", "SEG", "P05", "RQ", "SQ")
-HEAD = ("set", "rival", *COLUMNS, "network s/Mpx", "post s/Mpx", "peak GB", "trained min", "GB in training")
+COSTS = ("network s/Mpx", "post s/Mpx", "peak GB", "trained min", "GB in training")
+HEAD = ("set", "rival", *COLUMNS, "marker F1", *COSTS)
 
 
 def judge(truth: Path, found: Path, markers: Path | None = None) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def judge(truth: Path, found: Path, markers: Path | None = None) -> dict[str, An
     if marked:
         whole = sum(marked[1:], marked[0])
         result["markers"] = {
-            "recall": round(whole.recall, 4), "precision": round(whole.precision, 4), "tp": whole.tp,
+            "f1": round(whole.f1, 4), "recall": round(whole.recall, 4),
+            "precision": round(whole.precision, 4), "tp": whole.tp,
         }  # fmt: skip
     return result
 
@@ -72,6 +74,7 @@ def table(results: Sequence[dict[str, Any]], kind: str = "pooled") -> str:
 def cells_of(result: dict[str, Any], kind: str) -> list[str]:
     cells = [result["set"], result["rival"]]
     cells += [f"{result['scores'][kind][name]:.3f}" for name in COLUMNS]
+    cells.append(f"{result['scores']['markers']['f1']:.3f}" if "markers" in result["scores"] else "")
     cells += [f"{result[name]:.2f}" for name in ("network_s_per_mpx", "post_s_per_mpx")]
     cells += [f"{result['peak_bytes'] / 1e9:.2f}", f"{result['train']['minutes']:.1f}"]
     return [*cells, f"{result['train']['peak_bytes'] / 1e9:.2f}"]

@@ -105,7 +105,7 @@ def segment(
     tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
     smallest: Annotated[
         float | None,
-        typer.Option(min=0, help="Pixels of the smallest cell; by default the model's, 0 keeps all."),
+        typer.Option(min=0, help="Drop what has fewer pixels; by default the model's, 0 keeps all."),
     ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write them too.")] = False,
     overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with outlines.")] = False,

@@ -142,12 +142,17 @@ class ModelCard(Settings):
     gap_radius: float = Field(description="gap ball, in pixels after shrinking")
     percentiles: tuple[float, float]
     cell_diameter: float = Field(description="median diameter of the training cells, in pixels of the image")
-    smallest_cell: float = Field(0.0, description="pixels of the image; finds of less than half are dropped")
+    smallest_cell: float = Field(0.0, description="pixels of the image; smaller finds are dropped")
+    smallest_cut: float = Field(0.0, description="the same of cells at the border of an image")
     ceiling_pq: float = Field(description="PQ of labels -> classes -> labels on the training labels")
     trained_on: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, float] = Field(default_factory=dict)
     licence: str = "not stated"
+
+    def smallest(self, given: float | None = None) -> tuple[float, float]:
+        """Pixels of the smallest cells inside an image and at its border: as given, or the model's."""
+        return (self.smallest_cell, self.smallest_cut) if given is None else (given, 0.0)
 
 
 def differences(settings: TrainSettings, made_with: Mapping[str, Any]) -> list[str]:

@@ -66,9 +66,9 @@ class Model:
             method: ``"map"`` (default), ``"biased"``, ``"threshold"`` or ``"watershed"``; see ``to_labels``.
             tile: extent along each axis; changes memory and speed, not labels.
             progress: called with tiles done and tiles in all.
-            smallest: pixels of the smallest cell; what has less than half of them and doesn't touch the
-                image's border is dropped. ``None`` is that of the cells the model learnt from
-                (``card.smallest_cell``), 0 keeps everything.
+            smallest: pixels; what has fewer and doesn't touch the image's border is dropped. ``None`` is the
+                size of the smallest cells that the model learnt from, by another measure at the border
+                (``card.smallest_cell``, ``card.smallest_cut``); 0 keeps everything.
 
         Returns:
             (*S) uint32 in the order of the image's spatial axes, 0 background, 1 to the number of cells.
@@ -98,7 +98,7 @@ class Model:
             large = enlarged_classes(small, self.card.shrink, lambda p: decided(p.numpy(), method))
             classes = large[tuple(map(slice, standard.spatial_shape))]
             labels = classes_to_labels(classes, standard.spacing)
-        labels = drop_small(labels, self.card.smallest_cell if smallest is None else smallest)
+        labels = drop_small(labels, *self.card.smallest(smallest))
         return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
 
     def probabilities(

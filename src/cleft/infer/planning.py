@@ -122,7 +122,7 @@ def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptio
         shape=image.shape, spacing_um=image.spacing, model=str(path.resolve()),
         weights=hashlib.sha256(path.read_bytes()).hexdigest()[:16], precision=precision, runtime=runtime,
         method=options.method, limits=limits, block=block, halo=cost.halo, empty=options.empty,
-        smallest=card.smallest_cell if options.smallest is None else options.smallest,
+        smallest=card.smallest(options.smallest),
         cleft=version("cleft"),
     )  # fmt: skip
 

@@ -128,8 +128,8 @@ def settle(work: Work) -> None:
         found = work.kept("grown", block)
         total[found["names"]] += found["counts"].astype(np.int64)
         edge[found["edge"]] = True
-    total[edge] = 0
-    numbers = kept_numbers(total, work.plan.smallest)
+    inside, cut = work.plan.smallest
+    numbers = kept_numbers(total, np.where(edge, cut, inside))
     work.keep_table("numbers", numbers.astype(_holding(int(numbers.max(initial=0)) + 1)))
 
 

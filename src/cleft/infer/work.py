@@ -42,7 +42,7 @@ class VolumePlan(Settings):
     block: tuple[int, ...]
     halo: tuple[int, ...]
     empty: float | None = None
-    smallest: float
+    smallest: tuple[float, float]
     cleft: str
 
 

@@ -13,7 +13,7 @@ from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING, neighbour_step
 from cleft.labels.kernels import count, grow_rows
 
 __all__ = [
-    "METHODS", "Method", "classes_to_labels", "components", "decided", "drop_small", "grow", "inner_sizes",
+    "METHODS", "Method", "at_border", "classes_to_labels", "components", "decided", "drop_small", "grow",
     "kept_numbers", "label_sizes", "most_likely", "outside", "to_labels",
 ]  # fmt: skip
 
@@ -141,64 +141,65 @@ def classes_to_labels(classes: np.ndarray, spacing: Sequence[float] | None = Non
     return labels
 
 
-def inner_sizes(labels: np.ndarray) -> np.ndarray:
-    """The size of each cell that doesn't touch the image's border, which may cut it.
+def at_border(labels: np.ndarray) -> np.ndarray:
+    """Which cells touch the image's border, and may be cut by it.
 
     Args:
         labels: (*S) integer, -1 not annotated.
 
     Returns:
-        (m + 1,) pixels by label; 0 for background, for absent labels and for cells at the border.
+        (m + 1,) bool by label, False for background.
 
     Example:
-        >>> inner_sizes(np.array([[0, 0, 0, 0], [0, 1, 2, 2], [0, 0, 0, 0]]))
-        array([0, 1, 0])
+        >>> at_border(np.array([[0, 0, 0, 0], [0, 1, 2, 2], [0, 0, 0, 0]]))
+        array([False, False,  True])
     """
-    sizes = label_sizes(labels)
-    sizes[0] = 0
+    cut = np.zeros(len(label_sizes(labels)), bool)
     if labels.size:
         for axis in range(labels.ndim):
             for end in (0, -1):
-                sizes[np.maximum(labels.take(end, axis), 0)] = 0
-    return sizes
+                cut[np.maximum(labels.take(end, axis), 0)] = True
+    cut[0] = False
+    return cut
 
 
-def drop_small(labels: np.ndarray, smallest: float) -> np.ndarray:
-    """The labels without those less than half as large as the smallest cell; those at the border stay.
-
-    With less than half of its pixels no cell is matched: its IoU is below 0.5.
+def drop_small(labels: np.ndarray, smallest: float, smallest_cut: float = 0.0) -> np.ndarray:
+    """The labels without those smaller than the smallest cell.
 
     Args:
         labels: (*S) unsigned integer, 1 to m.
-        smallest: pixels of the smallest cell there is.
+        smallest: pixels of the smallest cell inside an image.
+        smallest_cut: pixels of the smallest cell at the border of an image, which may cut it.
 
     Returns:
         (*S) of the same type, 1 to the number of cells left.
 
     Example:
-        >>> drop_small(np.array([[0, 0, 0, 0], [0, 1, 0, 2], [0, 0, 0, 0]], np.uint32), 3)
+        >>> drop_small(np.array([[0, 0, 0, 0], [0, 1, 0, 2], [0, 0, 0, 0]], np.uint32), 2)
         array([[0, 0, 0, 0],
                [0, 0, 0, 1],
                [0, 0, 0, 0]], dtype=uint32)
     """
-    return kept_numbers(inner_sizes(labels), smallest).astype(labels.dtype)[labels]
+    least = np.where(at_border(labels), smallest_cut, smallest)
+    return kept_numbers(label_sizes(labels), least).astype(labels.dtype)[labels]
 
 
-def kept_numbers(sizes: np.ndarray, smallest: float) -> np.ndarray:
+def kept_numbers(sizes: np.ndarray, least: np.ndarray) -> np.ndarray:
     """The new number of each label after the small ones are dropped.
 
     Args:
-        sizes: (m + 1,) pixels by label, 0 for background and for labels that stay whatever their size.
-        smallest: pixels of the smallest cell there is.
+        sizes: (m + 1,) pixels by label, the first of them of background.
+        least: (m + 1,) pixels that each must have to stay.
 
     Returns:
-        (m + 1,) int64, 0 for background and what is dropped, the others 1, 2, ... in their order.
+        (m + 1,) int64, 0 for background, what is dropped and what isn't there, the others 1, 2, ... in
+        their order.
 
     Example:
-        >>> kept_numbers(np.array([0, 9, 4, 0]), 10).tolist()
+        >>> kept_numbers(np.array([90, 9, 4, 2]), np.array([0, 5, 5, 1])).tolist()
         [0, 1, 0, 2]
     """
-    keep = (sizes == 0) | (2 * sizes >= smallest)
+    keep = (sizes > 0) & (sizes >= least)
     keep[0] = False
     return np.where(keep, np.cumsum(keep), 0)
 

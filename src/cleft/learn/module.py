@@ -42,7 +42,8 @@ class Learner(lightning.LightningModule):
         self.steps, self.learning_rate = plan.settings.steps, plan.settings.learning_rate
         self.doubt = plan.settings.doubt
         self.lam_schedule = plan.settings.lam_schedule
-        self.smallest = plan.card.smallest_cell / math.prod(plan.card.shrink)
+        shrunk = math.prod(plan.card.shrink)
+        self.smallest = plan.card.smallest_cell / shrunk, plan.card.smallest_cut / shrunk
         self._waited, self._since, self._started = 0.0, 0.0, 0.0
         self.about: dict[str, Any] = {}  # kept in checkpoints, so that another training isn't resumed
 
@@ -56,7 +57,7 @@ class Learner(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Example, _: int) -> None:
-        labels = drop_small(segment_whole(self.net, batch, self.stride, self.device), self.smallest)
+        labels = drop_small(segment_whole(self.net, batch, self.stride, self.device), *self.smallest)
         self.log("val_pq", score(batch.labels, labels).pq, prog_bar=True, batch_size=1, sync_dist=True)
 
     def configure_optimizers(self) -> Any:

@@ -13,7 +13,7 @@ from cleft.base.config import ModelCard, NetSettings, TrainSettings
 from cleft.base.errors import DataError
 from cleft.base.scale import strides_for
 from cleft.labels.classes import ClassRule
-from cleft.labels.rule import ceiling, cell_diameter, choose_rule, smallest_cell
+from cleft.labels.rule import ceiling, cell_diameter, choose_rule, smallest_cells
 from cleft.learn.dataset import Example
 from cleft.model.unet import net_stride
 
@@ -108,6 +108,7 @@ def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tupl
     spacing = _median_spacing(examples)
     ndim = labels[0].ndim
     net, patch = _shapes(examples, settings, spacing or (1.0,) * ndim)
+    inside, cut = smallest_cells(labels)
     card = ModelCard(
         cleft=version("cleft"),
         net=net,
@@ -119,7 +120,8 @@ def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tupl
         licence=settings.licence,
         percentiles=settings.percentiles,
         cell_diameter=cell_diameter(labels) * float(np.prod(shrink)) ** (1 / ndim),
-        smallest_cell=smallest_cell(labels) * math.prod(shrink),
+        smallest_cell=inside * math.prod(shrink),
+        smallest_cut=cut * math.prod(shrink),
         ceiling_pq=ceiling(labels[some], rule, spacings[some]).pq,
         trained_on={
             "images": len(examples),

@@ -4,7 +4,7 @@
     python benchmarks/evidence.py --report     only the tables and pictures of what is done
 
 A run that stands in docs/results/evidence/runs.json is not made again. Start it in two shells to use two
-cores (`OMP_NUM_THREADS=1`): each run is done by one of them. The first seed of everything comes first. Writes
+cores (`OMP_NUM_THREADS=1`): each run is done by one of them. Writes
 docs/results/evidence/, docs/images/ and the tables of docs/evidence.md, also those of what doubt.py,
 touching.py and rivals/compare.py left in docs/results/evidence/. The images are looked for in ../shared/data,
 or where CLEFT_DATA says.
@@ -52,7 +52,8 @@ EFFORT, ONCE = Effort(seeds=3), Effort(seeds=1)
 CROWDED, MIXED = DATA / "tcells", DATA / "nuclei-dsb"
 STACKS = [DATA / name for name in ("gland-3d", "embryo-nuclei-3d", "ovule-nuclei-3d")]
 STRONGER = ("J3 .2", "J4 .2")
-NARROW = ("CE narrow", "DSC narrow", "J3 narrow", "J4 narrow")
+NARROW = ("CE narrow", "DSC narrow", "J3 narrow", "J4 narrow", "J3 .5 narrow", "J4 .5 narrow")
+TRIED = ("J4 .5", "J4 1", *NARROW)
 
 
 def main() -> None:
@@ -67,19 +68,20 @@ def main() -> None:
 
 
 def queue() -> list[Run]:
-    """Every run once, the first seed of everything before the others."""
+    """Every run once: all seeds of the crowded set's losses, then the first seed of everything."""
+    first = table1.plan([CROWDED], EFFORT, (*table1.LOSSES, *STRONGER))
     runs = [
         *table1.plan([CROWDED, MIXED], EFFORT),
         *table2.plan([CROWDED, MIXED], EFFORT, [DATA / "hela-fluo"]),
         *table1.plan([CROWDED, MIXED], EFFORT, STRONGER),
-        *table1.plan([CROWDED], ONCE, NARROW),
+        *table1.plan([CROWDED], ONCE, TRIED),
         *table2.plan([DATA / "dic-hela-weak"], ONCE),
         *table2.plan(STACKS, replace(ONCE, axes="ZYX")),
         *weak.plan(CROWDED, ONCE, ["missing"]),
         *weak.plan(MIXED, ONCE, ["few"]),
         *weak.plan(CROWDED, ONCE, ["careless"]),
     ]
-    return list(dict.fromkeys(sorted(runs, key=lambda run: run.seed)))
+    return list(dict.fromkeys([*first, *sorted(runs, key=lambda run: run.seed)]))
 
 
 def restore(work: Path) -> None:

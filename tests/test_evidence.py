@@ -42,14 +42,15 @@ def result(name: str, arm: str, pq: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_every_run_of_the_queue_is_there_once_first_seeds_first(script: Callable[[str], ModuleType]) -> None:
+def test_every_run_of_the_queue_is_there_once(script: Callable[[str], ModuleType]) -> None:
     evidence = script("evidence")
     if not evidence.DATA.is_dir():
         pytest.skip(f"real images not found at {evidence.DATA}; set CLEFT_DATA to run this test")
     queue = evidence.queue()
     names = [run.name for run in queue]
     assert len(set(names)) == len(names)
-    assert [run.seed for run in queue] == sorted(run.seed for run in queue)
+    seeds = [run.seed for run in queue if run.data.name != "tcells"]
+    assert seeds == sorted(seeds)
     assert {"tcells-W3-seed2", "nuclei-dsb-CE-16images-seed0", "gland-3d-J4-seed0"} <= set(names)
     assert "tcells-J4-seed1-on-hela-fluo" in names
     assert {run.axes for run in queue if run.data.name.endswith("3d")} == {"ZYX"}

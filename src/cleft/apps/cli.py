@@ -1,4 +1,4 @@
-"""The command line: train, segment, score, demo, info, synthetic, paper."""
+"""The command line: train, segment, score, demo, info, export, synthetic, paper."""
 
 from __future__ import annotations
 
@@ -209,6 +209,22 @@ def info(
 
     card = read_card(find_model(model)).model_dump(mode="json")
     out.print(yaml.safe_dump(card, sort_keys=False), highlight=False, end="")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="cells2d, cells3d, or a model file.")],
+    to: Annotated[str, typer.Option(help="onnx, torchscript, or bioimageio, a package of the Model Zoo.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; by default named after the model.")
+    ] = None,
+) -> None:
+    """Write a model for other programs: deepImageJ, ilastik, QuPath, ONNX Runtime, libtorch."""
+    from cleft.model.export import ENDINGS, export
+
+    path = output or Path(Path(model).stem + ENDINGS.get(to, ""))  # type: ignore[call-overload]
+    export(model, to, path)  # type: ignore[arg-type]  # refused if it isn't one
+    out.print(f"{path}: written", highlight=False)
 
 
 @app.command()

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-__all__ = ["Limits", "limits_of", "normalise", "rescale"]
+__all__ = ["HIGHEST", "LOWEST", "Limits", "limits_of", "normalise", "rescale"]
 
 ENOUGH = 1 << 22  # pixels a percentile is taken from; more change it by less than one part in a thousand
 SPOTS = 6  # places along each axis that a sample is taken at
+LOWEST, HIGHEST = -1, 5  # of what the network is given
 SLAB = 1 << 24  # pixels looked at at once where all must be
 
 Limits = tuple[tuple[float, float], ...]  # for each channel, what becomes 0 and what becomes 1
@@ -91,7 +92,7 @@ def rescale(channels: np.ndarray, limits: Limits) -> np.ndarray:
         # plane by plane: the double precision that large offsets need would else be twice the image
         for s, t in zip(source, target) if source.ndim > 1 else ((source, target),):
             np.multiply(np.subtract(s, low, dtype=np.float64), scale, out=t, casting="unsafe")
-        np.clip(target, -1, 5, out=target)
+        np.clip(target, LOWEST, HIGHEST, out=target)
     return result
 
 

@@ -28,12 +28,11 @@ from cleft.infer.predict import ALIVE, BUDGET
 from cleft.infer.runtime import Precision, Runtime, best_runtime, network_for
 from cleft.infer.work import VolumePlan, Work
 from cleft.io.lazy import LazyImage
-from cleft.model.unet import net_reach, net_stride
+from cleft.model.unet import net_halo, net_reach, net_stride
 from cleft.model.zoo import find_model
 
 __all__ = ["VolumeOptions", "fits_in_memory", "make_plan", "what_it_takes"]
 
-HALO = 3  # the halo is this part of what the network sees: docs/results.md says what that changes
 AFTER = 5e6  # pixels a second and core of the steps after the network, about
 DISK = 1.2  # bytes a pixel on disk while it runs, about, where cells fill half of it
 WHOLE = 30  # bytes a pixel of an image that is segmented in one piece, beside the network's
@@ -105,8 +104,7 @@ def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptio
         raise DataError(
             f"{image.source}: every pixel is {limits[0][0]:g}, expected an image with some contrast"
         )
-    stride, reach = net_stride(card.net), net_reach(card.net)
-    halo = reach if options.exact else tuple(-(-r // (HALO * s)) * s for r, s in zip(reach, stride))
+    halo = net_reach(card.net) if options.exact else net_halo(card.net)
     precision: Precision = "float32" if options.exact else _fast(model)
     runtime: Runtime = "torch" if options.exact else _runtime(model, folder, options)
     network_for(model, precision, runtime)  # now, so that what it holds counts as held already

@@ -37,11 +37,15 @@ ARMS: dict[str, dict[str, Any]] = {
     "J4 alone": {"loss": "jc", "classes": 4, "gap_decided": 0.0},
     "J3 .2": {"loss": "jc", "classes": 3, "lam": 0.2},
     "J4 .2": {"loss": "jc", "classes": 4, "lam": 0.2},
+    "J4 .5": {"loss": "jc", "classes": 4, "lam": 0.5},
+    "J4 1": {"loss": "jc", "classes": 4, "lam": 1.0},
     # as the paper has it: the narrow touching window, patches drawn anywhere
     "CE narrow": {"loss": "ce", "classes": 3, "k": 2, "rare": 0.0},
     "DSC narrow": {"loss": "dsc", "classes": 3, "k": 2, "rare": 0.0},
     "J3 narrow": {"loss": "jc", "classes": 3, "k": 2, "rare": 0.0},
     "J4 narrow": {"loss": "jc", "classes": 4, "k": 2, "rare": 0.0},
+    "J3 .5 narrow": {"loss": "jc", "classes": 3, "k": 2, "rare": 0.0, "lam": 0.5},
+    "J4 .5 narrow": {"loss": "jc", "classes": 4, "k": 2, "rare": 0.0, "lam": 0.5},
     "J4 doubt": {"loss": "jc", "classes": 4, "doubt": 0.2},
 }
 HELPED = ("BWM", "DSC", "W3")  # those that the paper's Table 1 shows with a watershed too

@@ -555,6 +555,23 @@ def test_info_is_the_card(cleft_says: Says, hand_file: Files, hand_model: Callab
     assert yaml.safe_load(said.out) == hand_model(ndim).card.model_dump(mode="json")
 
 
+def test_models_lists_those_that_ship_and_those_in_folders(
+    cleft_says: Says, hand_file: Files, ndim: int, tmp_path: Path
+) -> None:
+    mine, other = tmp_path / "mine" / "a.safetensors", tmp_path / "more" / "b.safetensors"
+    for path, content in ((mine, hand_file(ndim).read_bytes()), (other, b"nothing")):
+        path.parent.mkdir()
+        path.write_bytes(content)
+    said = cleft_says("models", mine.parent, other.parent)
+    assert said.code == 0
+    lines = {line.split("  ")[0].strip(): line for line in said.out.splitlines()}
+    assert list(lines) == ["cells2d", "cells3d", str(mine), str(other)]
+    assert f"{'ZYX'[-ndim:]}, 1 channel, cells of about " in lines[str(mine)]
+    assert "damaged or not a safetensors file" in lines[str(other)]
+    missing = cleft_says("models", tmp_path / "none")
+    assert (missing.code, "none: no such folder to look for models in" in missing.err) == (1, True)
+
+
 def test_info_without_a_model_lists_those_that_ship_and_the_losses(cleft_says: Says) -> None:
     models, losses = cleft_says("info").out.split("\n\n")
     assert models == "cells2d\ncells3d"

@@ -1,4 +1,4 @@
-"""The command line: train, segment, score, demo, info, export, synthetic, paper."""
+"""The command line: train, segment, score, demo, info, models, export, synthetic, paper."""
 
 from __future__ import annotations
 
@@ -209,6 +209,17 @@ def info(
 
     card = read_card(find_model(model)).model_dump(mode="json")
     out.print(yaml.safe_dump(card, sort_keys=False), highlight=False, end="")
+
+
+@app.command()
+def models(
+    folders: Annotated[list[Path] | None, typer.Argument(help="Where yours are; by default here.")] = None,
+) -> None:
+    """The models there are: those that ship, and the model files in folders."""
+    from cleft.apps.models import models_in
+
+    for line in models_in(folders or [Path()]):
+        out.print(_plain(line), highlight=False)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The command line: train, segment, score, demo, info, models, export, synthetic, paper."""
+"""The command line: train, segment, score, demo, info, models, export, synthetic, data, paper."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import cleft
+from cleft.apps.data import data
 from cleft.apps.figures import out, paper, said
 from cleft.base.config import LOSSES
 from cleft.base.errors import CleftError
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(paper, name="paper")
+app.add_typer(data, name="data")
 
 Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
 Spacing = Annotated[

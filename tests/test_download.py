@@ -1,0 +1,244 @@
+"""Public sets from a server of our own: interrupted, resumed, checked, laid out."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from cleft.apps.cli import app
+from cleft.base.errors import DataError
+from cleft.io import find_pairs, read_image, read_labels
+from cleft.io import public as public_sets
+from cleft.io.download import download, sha256_of
+from cleft.io.public import SETS, PublicSet, fetch
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Files by path; can break connections and forget about ranges."""
+
+    daemon_threads = True
+    files: dict[str, bytes]
+    asked: list[str | None]
+    breaks: list[int]  # after so many bytes, one for each of the next requests
+    ranges: bool
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.asked.append(wanted)
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.server.ranges else 0
+        if start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        limit = self.server.breaks.pop(0) if self.server.breaks else len(content)
+        self.wfile.write(content[start : start + limit])
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as one:
+        one.files, one.asked, one.breaks, one.ranges = {"/a.bin": CONTENT}, [], [], True
+        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield one
+        one.shutdown()
+        thread.join()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def png(array: np.ndarray) -> bytes:
+    return bytes(imagecodecs.png_encode(array.astype(np.uint8)))
+
+
+def tiff(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, array, photometric="minisblack")
+    return stream.getvalue()
+
+
+# download --------------------------------------------------------------------------------------------------
+
+
+def test_a_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+    path, seen = tmp_path / "new" / "a.bin", []
+    path.parent.mkdir()
+    path.with_name("a.bin.part").write_bytes(CONTENT[:1_234_567])
+    download(f"{server.url}/a.bin", path, None, lambda done, of: seen.append((done, of)))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == ["bytes=1234567-"]
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
+    download(f"{server.url}/a.bin", path)
+    assert len(server.asked) == 1  # it was there
+
+
+def test_lost_connections_are_taken_up_again(server: Server, tmp_path: Path) -> None:
+    server.breaks = [1_000_000, 500_000]
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", pause=0)
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=1000000-", "bytes=1500000-"]
+
+
+def test_lost_too_often_it_waits_for_the_next_command(server: Server, tmp_path: Path) -> None:
+    server.breaks = [1000] * 4
+    with pytest.raises(DataError, match=r"a\.bin: lost 4 times .* the same command goes on"):
+        download(f"{server.url}/a.bin", tmp_path / "a.bin", pause=0)
+    assert not (tmp_path / "a.bin").exists()
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", pause=0)
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+    assert server.asked[-1] == "bytes=4000-"
+
+
+def test_a_server_without_ranges_sends_it_anew(server: Server, tmp_path: Path) -> None:
+    server.ranges = False
+    (tmp_path / "a.bin.part").write_bytes(b"something else, and longer than nothing")
+    download(f"{server.url}/a.bin", tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+
+
+def test_a_part_that_is_whole_is_only_checked(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.bin.part").write_bytes(CONTENT)
+    right = sha256_of(tmp_path / "a.bin.part")
+    download(f"{server.url}/a.bin", tmp_path / "a.bin", right)
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+
+
+def test_a_part_longer_than_the_file_is_of_another(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.bin.part").write_bytes(CONTENT + b"more")
+    download(f"{server.url}/a.bin", tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+
+
+def test_another_checksum_is_refused_and_removed(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"a\.bin: SHA-256 of the file is \w{64}, expected 00; it was removed"
+    ):
+        download(f"{server.url}/a.bin", tmp_path / "a.bin", "00")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_server_refuses_is_said(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.zip: the server says 404 Not Found"):
+        download(f"{server.url}/none.zip", tmp_path / "none.zip")
+
+
+# sets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sets(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """Every set at our server, without checksums."""
+    for name, one in SETS.items():
+        here = {f"{server.url}/{name}/{url.rsplit('/', 1)[1]}": None for url in one.archives}
+        monkeypatch.setitem(SETS, name, PublicSet(one.says, one.terms, here, one.arrange))
+    return server
+
+
+def test_the_bowl_has_a_mask_for_each_nucleus(sets: Server, tmp_path: Path) -> None:
+    colour = np.zeros((8, 9, 4))
+    colour[2:4, 2:7] = (200, 100, 50, 255)
+    masks = np.zeros((2, 8, 9))
+    masks[0, 2:4, 2:4], masks[1, 2:4, 4:7] = 255, 255
+    files = {
+        "abc/images/abc.png": png(colour),
+        "abc/masks/1.png": png(masks[0]),
+        "abc/masks/2.png": png(masks[1]),
+    }
+    sets.files["/bbbc038/stage1_train.zip"] = zipped(files)
+    out = fetch("bbbc038", tmp_path)
+    (pair,) = find_pairs(out / "train")
+    image = read_image(pair.image)
+    assert (image.axes, image.data.dtype) == ("YX", np.uint8)
+    assert int(image.data[2, 2]) == round(0.2125 * 200 + 0.7154 * 100 + 0.0721 * 50)
+    np.testing.assert_array_equal(read_labels(pair.labels).data, (masks[0] + 2 * masks[1]) // 255)
+    assert [p.name for p in (tmp_path / "archives").iterdir()] == ["bbbc038-stage1_train.zip"]
+
+
+def test_neighbours_of_bbbc039_differ_in_red_and_lists_say_what_is_for_what(
+    sets: Server, tmp_path: Path
+) -> None:
+    red = np.array([[1, 1, 2, 0, 1], [0, 0, 2, 0, 1]])
+    mask = np.stack([red, red, red, np.full_like(red, 255)], -1)
+    image = (1000 * red).astype(np.uint16)
+    names = {"training": "a", "validation": "b", "test": "c"}
+    sets.files["/bbbc039/images.zip"] = zipped({f"images/{n}.tif": tiff(image) for n in names.values()})
+    sets.files["/bbbc039/masks.zip"] = zipped({f"masks/{n}.png": png(mask) for n in names.values()})
+    lists = {f"metadata/{split}.txt": f"{n}.png\n".encode() for split, n in names.items()}
+    sets.files["/bbbc039/metadata.zip"] = zipped(lists)
+    out = fetch("bbbc039", tmp_path)
+    for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
+        (pair,) = find_pairs(out / split)
+        assert pair.name == name
+        np.testing.assert_array_equal(read_image(pair.image).data, image)
+        found = read_labels(pair.labels).data
+        assert len(np.unique(found[found > 0])) == 3
+        assert found[0, 1] != found[0, 2] == found[1, 2] != found[0, 4]
+
+
+def test_sequences_are_taken_as_they_are_by_the_command(sets: Server, tmp_path: Path) -> None:
+    name, labels = "PhC-C2DL-PSC", np.array([[0, 1], [2, 2]], np.uint16)
+    files = {f"{name}/01/t000.tif": tiff(labels * 100), f"{name}/01_GT/SEG/man_seg000.tif": tiff(labels)}
+    sets.files[f"/{name}/{name}.zip"] = zipped(files)
+    for _ in range(2):  # the second time nothing is fetched
+        done = CliRunner().invoke(app, ["data", "fetch", name, "-o", str(tmp_path)])
+        assert done.exit_code == 0, done.output
+        assert f"{name}: pancreatic stem cells" in done.output.replace("\n", "")
+    assert len(sets.asked) == 1
+    (pair,) = find_pairs(tmp_path / name)
+    np.testing.assert_array_equal(read_labels(pair.labels).data, labels)
+
+
+def test_what_is_no_set_or_no_archive_is_said(sets: Server, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match='found "mine", expected a set of bbbc038, bbbc039, DIC-C2DH-HeLa'):
+        fetch("mine", tmp_path)
+    sets.files["/bbbc038/stage1_train.zip"] = b"<html>moved</html>"
+    with pytest.raises(DataError, match=r"stage1_train\.zip: isn't a zip file"):
+        fetch("bbbc038", tmp_path)
+
+
+def test_the_list_says_what_each_set_is() -> None:
+    done = CliRunner().invoke(app, ["data", "list"])
+    assert [line.split()[0] for line in done.output.splitlines() if "; " in line] == list(SETS)
+    known = [sha for one in SETS.values() for sha in one.archives.values() if sha]
+    assert all(len(sha) == 64 for sha in known)
+    assert len(known) == len(set(known)) == 8
+    assert public_sets.BROAD.startswith("https://")

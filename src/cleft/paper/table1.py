@@ -72,8 +72,10 @@ def write(folder: Path) -> Path:
     names = list(dict.fromkeys(row.head[0] for row in rows))
     figure = blank(5.2 * max(1, len(names)), 1.2 + 0.5 * len({row.head[1] for row in rows}))
     axes: Any = figure.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
+    # one order for all sets: they share the axis of the losses, and not every set has every loss
+    order = sorted({row.head[1] for row in rows}, key=list(ARMS).index)
     for axis, name in zip(axes, names):
-        _draw(axis, name, [row for row in rows if row.head[0] == name])
+        _draw(axis, name, [row for row in rows if row.head[0] == name], order)
     axes[0].invert_yaxis()
     found = [{"set": r.head[0], "loss": r.head[1], "method": r.head[2], **r.values} for r in rows]
     return save(figure, {"rows": found}, folder, "table1")
@@ -104,10 +106,9 @@ def table(rows: Sequence[Row]) -> str:
     return markdown(["set", "loss", "by", *(m.upper() for m in MEASURES)], [*lines, *paper])
 
 
-def _draw(axis: Axes, name: str, rows: Sequence[Row]) -> None:
-    """PQ of each loss, a dot for each seed and a line at their mean."""
+def _draw(axis: Axes, name: str, rows: Sequence[Row], order: Sequence[str]) -> None:
+    """PQ of each loss, a dot for each seed and a line at their mean; the losses from top to bottom."""
     tidy([axis])
-    order = list(dict.fromkeys(row.head[1] for row in rows))
     for row in rows:
         y, seeds = order.index(row.head[1]), row.values["pq"]
         likeliest = row.head[2] == "MAP"

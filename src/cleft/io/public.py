@@ -86,7 +86,7 @@ def _bowl(unpacked: Path, out: Path) -> None:
     for folder in folders:
         (picture,) = (folder / "images").glob("*.png")
         data = np.asarray(load_png(picture).data)
-        grey = data if data.ndim == 2 else img_as_ubyte(rgb2gray(data[..., :3]))
+        grey = img_as_ubyte(rgb2gray(data[..., :3])) if data.shape[2:] else data
         labels = np.zeros(grey.shape, np.int32)
         for number, path in enumerate(sorted((folder / "masks").glob("*.png")), start=1):
             labels[_plane(path) > 0] = number
@@ -111,7 +111,7 @@ def _sequences(unpacked: Path, out: Path) -> None:
 
 def _plane(path: Path) -> np.ndarray:
     data = np.asarray(load_png(path).data)
-    return data if data.ndim == 2 else data[..., 0]
+    return data[..., 0] if data.shape[2:] else data
 
 
 def _write_pair(folder: Path, name: str, image: Image, labels: np.ndarray) -> None:

@@ -4,10 +4,10 @@
     python benchmarks/evidence.py --report     only the tables and pictures of what is done
 
 A run that stands in docs/results/evidence/runs.json is not made again. Start it in two shells to use two
-cores (`OMP_NUM_THREADS=1`): each run is done by one of them. Writes
-docs/results/evidence/, docs/images/ and the tables of docs/evidence.md, also those of what doubt.py,
-touching.py and rivals/compare.py left in docs/results/evidence/. The images are looked for in ../shared/data,
-or where CLEFT_DATA says.
+cores (`OMP_NUM_THREADS=1`): each run is done by one of them. Writes docs/results/evidence/,
+docs/images/ and the tables of docs/evidence.md, also those of what doubt.py, touching.py and
+rivals/compare.py left in docs/results/evidence/. The images are looked for in ../shared/data, or where
+CLEFT_DATA says.
 """
 
 from __future__ import annotations

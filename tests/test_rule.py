@@ -261,7 +261,8 @@ def test_one_slip_among_hundreds_of_cells_is_no_cell() -> None:
 
 
 @given(st.integers(1, 300), st.integers(0, 10**6))
-@settings(max_examples=50, deadline=None)
+# a law of chance, which one draw in a great many breaks: always the same draws
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_a_smaller_cell_comes_once_in_a_hundred(n: int, seed: int) -> None:
     """Of as many cells as were learnt from, drawn as they were, hardly more than that are dropped."""
     random = np.random.default_rng(seed)

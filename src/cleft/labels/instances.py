@@ -154,7 +154,7 @@ def at_border(labels: np.ndarray) -> np.ndarray:
         >>> at_border(np.array([[0, 0, 0, 0], [0, 1, 2, 2], [0, 0, 0, 0]]))
         array([False, False,  True])
     """
-    cut = np.zeros(len(label_sizes(labels)), bool)
+    cut = np.zeros(int(labels.max(initial=0)) + 1, bool)
     if labels.size:
         for axis in range(labels.ndim):
             for end in (0, -1):

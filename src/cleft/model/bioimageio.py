@@ -115,8 +115,8 @@ def _write_test(net: nn.Module, card: ModelCard, image: np.ndarray, folder: Path
 
 def _test_image(card: ModelCard) -> np.ndarray:
     """(C, *S) float32: made cells, the same in every channel."""
-    shape = [least + step for least, step in map(_sizes, range(len(card.axes)), [card] * len(card.axes))]
-    image, _ = make_cells(tuple(shape), seed=SEED)
+    shape = tuple(sum(_sizes(axis, card)) for axis in range(len(card.axes)))
+    image, _ = make_cells(shape, seed=SEED)
     return np.repeat(image.channels_first().astype(np.float32), card.net.channels, axis=0)
 
 

@@ -18,6 +18,7 @@ from cleft.labels.adopt import adopt
 from cleft.learn.dataset import Example
 from cleft.learn.fit import fit, last_checkpoint
 from cleft.learn.prepare import Annotated, hold_out, load_examples
+from cleft.learn.start import settled
 
 __all__ = ["train"]
 
@@ -77,6 +78,7 @@ def train_to(
     resume: bool = False,
 ) -> Model:
     """``train`` with its settings made."""
+    settings = settled(settings)
     examples = _examples(data, settings, axes, spacing)
     checks = [] if val is None else _examples(val, settings, axes, spacing)
     console = Console(stderr=True, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cleft.apps.figures import out, said
+from cleft.apps.options import out, said
 
 __all__ = ["data"]
 

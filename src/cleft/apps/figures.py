@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from cleft.apps.options import out, said
 from cleft.base.errors import CleftError
 
-__all__ = ["out", "paper", "said"]
+__all__ = ["paper"]
 
 paper = typer.Typer(
     help="Make a figure or a table of the paper, with the numbers behind it.", no_args_is_help=True
 )
-out = Console(soft_wrap=True)
-said = Console(stderr=True, soft_wrap=True)
-
 Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the picture and the numbers.")]
 Chance = Annotated[int, typer.Option("--seed", help="The same seed makes the same numbers.")]
 

@@ -75,7 +75,10 @@ class NetSettings(Settings):
 class TrainSettings(Settings):
     """How a model is trained; every field is an option of ``cleft train`` or a line of its config file."""
 
-    steps: int = Field(4500, ge=1, description="training steps")
+    start: str | None = Field(
+        None, description="model to begin with: a name that ships, or a file; its network is taken over"
+    )
+    steps: int = Field(4500, ge=1, description="training steps; 1500 from a model")
     classes: Literal[3, 4] = Field(4, description="4 with the gap class (J4), 3 without (J3)")
     loss: LossName = Field("jc", description="what is made small; `cleft info` lists the names")
     lam: Weights = Field(0.05, description="weight of the J term: a number, one per class, or a matrix")
@@ -108,8 +111,11 @@ class TrainSettings(Settings):
         0.5, ge=0, le=1, description="share of patches around a pixel of a random class, not anywhere"
     )
     batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of Adam")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of Adam; 1e-3 from a model")
     percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")
+    ignore: int | None = Field(
+        None, gt=0, description="label that means not annotated, where an editor can't write -1"
+    )
     held_out: float = Field(0.1, ge=0, le=0.5, description="share of images held out if no --val is given")
     checks: int = Field(20, ge=1, description="how often to validate and save")
     patience: int = Field(0, ge=0, description="checks without a better PQ before stopping; 0 never stops")

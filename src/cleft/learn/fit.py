@@ -23,6 +23,7 @@ from cleft.learn.module import Learner
 from cleft.learn.plan import Plan, choose_shrink, make_plan
 from cleft.learn.prepare import hold_out
 from cleft.learn.progress import ProgressBar
+from cleft.learn.start import Start, settled, start_of
 from cleft.learn.trainer import make_loader, make_trainer
 from cleft.losses.named import GapDecided, make_loss
 from cleft.model.file import write_model
@@ -64,16 +65,18 @@ def fit(
     """
     # of several processes the first one talks
     console = (console or Console(stderr=True)) if rank_zero_only.rank == 0 else Console(quiet=True)
-    started = time.perf_counter()
+    started, settings, start = time.perf_counter(), settled(settings), start_of(settings)
+    if start is not None:
+        start.check(examples)
     learn, check = list(examples), list(validation)
     if not check:
         learn, check = hold_out(learn, settings.held_out, settings.seed)
-    shrink = choose_shrink(learn, settings)
+    shrink = choose_shrink(learn, settings, start)
     learn, check = [e.shrunk(shrink) for e in learn], [e.shrunk(shrink) for e in check]
-    plan = make_plan(learn, settings, shrink)
+    plan = make_plan(learn, settings, shrink, start)
     for line in plan.lines(len(check)):
         console.print(line)
-    learner = _learner(plan, {"images": len(learn), "validated on": len(check)})
+    learner = _learner(plan, start, {"images": len(learn), "validated on": len(check)})
     run = _run_folder(path)
     done = _steps_done(last_checkpoint(path), learner.about) if resume else 0
     score, main = _run(learner, plan, run, (learn, check), done, console)
@@ -89,11 +92,11 @@ def fit(
     return net, card
 
 
-def _learner(plan: Plan, about: dict[str, Any]) -> Learner:
-    """Network and loss; the seed fixes the first weights."""
+def _learner(plan: Plan, start: Start | None, about: dict[str, Any]) -> Learner:
+    """Network and loss; the seed fixes the first weights, if no model gives them."""
     settings = plan.settings
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    net = make_unet(plan.card.net)
+    net = make_unet(plan.card.net) if start is None else start.network()
     loss = GapDecided(make_loss(settings), settings.gap_decided)
     learner = Learner(net, loss, plan)
     learner.about = {**settings.model_dump(mode="json"), **about}

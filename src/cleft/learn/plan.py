@@ -15,6 +15,7 @@ from cleft.base.scale import strides_for
 from cleft.labels.classes import ClassRule
 from cleft.labels.rule import ceiling, cell_diameter, choose_rule, smallest_cells
 from cleft.learn.dataset import Example
+from cleft.learn.start import Start
 from cleft.model.unet import net_stride
 
 __all__ = ["Plan", "choose_shrink", "level_extents", "make_plan"]
@@ -52,6 +53,8 @@ class Plan:
     def lines(self, held_out: int) -> list[str]:
         """What to tell the user before it starts."""
         card, said = self.card, []
+        if "from" in card.trained_on:
+            said.append(f"beginning with {self.settings.start}")
         said.append(
             f"training on {card.trained_on['images']} images ({card.trained_on['cells']} cells of about "
             f"{card.cell_diameter:.0f} pixels), validating on {held_out}"
@@ -70,12 +73,15 @@ class Plan:
         return said
 
 
-def choose_shrink(examples: Sequence[Example], settings: TrainSettings) -> tuple[int, ...]:
-    """The whole factor along each axis that brings cells nearest to ``COMFORT`` pixels, never enlarging.
+def choose_shrink(
+    examples: Sequence[Example], settings: TrainSettings, start: Start | None = None
+) -> tuple[int, ...]:
+    """The whole factor along each axis that brings cells nearest to the size that suits, never enlarging.
 
     Args:
         examples: at least one, at full size.
         settings: ``shrink`` is taken if given.
+        start: the model to begin with; what suits is then the size of its cells, ``COMFORT`` otherwise.
 
     Raises:
         DataError: a given one doesn't fit the images.
@@ -88,16 +94,22 @@ def choose_shrink(examples: Sequence[Example], settings: TrainSettings) -> tuple
     spacing = _median_spacing(examples) or (1.0,) * ndim
     mean = float(np.prod(spacing)) ** (1 / ndim)
     diameter = cell_diameter([e.labels for e in examples])
-    return tuple(max(1, round(diameter * mean / s / COMFORT[ndim])) for s in spacing)
+    suits = COMFORT[ndim]
+    if start is not None:
+        suits = start.card.cell_diameter / math.prod(start.card.shrink) ** (1 / ndim)
+    return tuple(max(1, round(diameter * mean / s / suits)) for s in spacing)
 
 
-def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tuple[int, ...]) -> Plan:
+def make_plan(
+    examples: Sequence[Example], settings: TrainSettings, shrink: tuple[int, ...], start: Start | None = None
+) -> Plan:
     """Decide what the settings leave open.
 
     Args:
         examples: already shrunk.
         settings: of the training.
         shrink: the factors they were shrunk by.
+        start: the model to begin with, whose network is taken over.
 
     Raises:
         DataError: a width of the classes or a patch that doesn't fit the images.
@@ -107,7 +119,7 @@ def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tupl
     rule = choose_rule(labels[some], settings.classes, settings.k, settings.gap_radius, spacings[some])
     spacing = _median_spacing(examples)
     ndim = labels[0].ndim
-    net, patch = _shapes(examples, settings, spacing or (1.0,) * ndim)
+    net, patch = _shapes(examples, settings, spacing or (1.0,) * ndim, start)
     inside, cut = smallest_cells(labels)
     card = ModelCard(
         cleft=version("cleft"),
@@ -127,6 +139,7 @@ def make_plan(examples: Sequence[Example], settings: TrainSettings, shrink: tupl
             "images": len(examples),
             "cells": sum(int(np.unique(g[g > 0]).size) for g in labels),
             "names": [e.name for e in examples][:100],
+            **({} if start is None else {"from": start.about()}),
         },
     )
     edge, at_once = PATCH[ndim]
@@ -141,7 +154,7 @@ def _median_spacing(examples: Sequence[Example]) -> tuple[float, ...] | None:
 
 
 def _shapes(
-    examples: Sequence[Example], settings: TrainSettings, ratio: tuple[float, ...]
+    examples: Sequence[Example], settings: TrainSettings, ratio: tuple[float, ...], start: Start | None
 ) -> tuple[NetSettings, tuple[int, ...]]:
     """The network and the patch: of equal extent in space along each axis, no larger than the images."""
     largest = np.max([e.labels.shape for e in examples], axis=0)
@@ -152,16 +165,23 @@ def _shapes(
     )
     if len(edges) != len(ratio):
         raise DataError(f"patch is {edges}, expected {len(ratio)} numbers of pixels")
+    net = _net(examples, settings, ratio, max(edges)) if start is None else start.card.net
+    return net, tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
+
+
+def _net(
+    examples: Sequence[Example], settings: TrainSettings, ratio: tuple[float, ...], edge: int
+) -> NetSettings:
+    """A network for patches of this longest edge."""
     levels = settings.levels
-    while levels > 3 and max(edges) >> (levels - 1) < COARSEST:
+    while levels > 3 and edge >> (levels - 1) < COARSEST:
         levels -= 1
-    net = NetSettings(
+    return NetSettings(
         channels=examples[0].channels.shape[0],
         n_classes=settings.classes,
         width=settings.width,
         strides=strides_for(ratio, levels),
     )
-    return net, tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
 
 
 def level_extents(plan: Plan) -> list[tuple[int, ...]]:

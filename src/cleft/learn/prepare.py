@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,7 +34,7 @@ def load_examples(
 
     Args:
         data: a folder of pairs (see ``cleft.io.find_pairs``), or (image, labels) arrays or ``Image``\\ s.
-        settings: for the percentiles of the normalisation.
+        settings: for the percentiles of the normalisation, and the label that means not annotated.
         axes: of every image, where the files or arrays don't say; arrays of two dimensions are YX.
         spacing: micrometres per pixel along each spatial axis, for every image, where not read.
 
@@ -51,6 +52,8 @@ def load_examples(
             image = as_image(x, axes, spacing, f"image {i}")
             # labels have no channels, and lie as their image does
             pairs.append((f"pair {i}", image, as_image(y, image.spatial_axes, spacing, f"labels {i}")))
+    if settings.ignore is not None:
+        pairs = [(name, image, _unknown(labels, settings.ignore)) for name, image, labels in pairs]
     _check(pairs)
     return [
         Example(
@@ -61,6 +64,13 @@ def load_examples(
         )
         for name, image, labels in pairs
     ]
+
+
+def _unknown(labels: Image, ignore: int) -> Image:
+    """The labels with -1 where they are ``ignore``; what holds no integers is left to the check."""
+    if labels.data.dtype.kind not in "iu":
+        return labels
+    return replace(labels, data=np.where(labels.data == ignore, -1, labels.data.astype(np.int64)))
 
 
 def _small_numbers(labels: np.ndarray) -> np.ndarray:

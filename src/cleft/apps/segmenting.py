@@ -1,0 +1,84 @@
+"""``cleft segment``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cleft.apps.options import Axes, Device, Spacing, integers, numbers, plain, said
+from cleft.base.errors import CleftError
+
+__all__ = ["segment"]
+
+LARGE: Any = {"rich_help_panel": "Large images"}
+
+
+def segment(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="cells2d, cells3d, or a model file.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for label TIFFs, or NAME.ome.zarr for one image.")
+    ],
+    axes: Axes = None,
+    spacing: Spacing = None,
+    method: Annotated[str, typer.Option(help="map, biased, threshold or watershed.")] = "map",
+    tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
+    smallest: Annotated[
+        float | None,
+        typer.Option(min=0, help="Drop what has fewer pixels; by default the model's, 0 keeps all."),
+    ] = None,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write them too.")] = False,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with outlines.")] = False,
+    device: Device = "auto",
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an OME-Zarr, or an unfinished run, that stands there."),
+    ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="What it may hold, such as 4GB; half of the free by default.", **LARGE)
+    ] = None,
+    block: Annotated[
+        str | None, typer.Option(help="Block in pixels, such as 64,256,256; what fits by default.", **LARGE)
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Bit for bit as in one piece; several times slower.", **LARGE)
+    ] = False,
+    empty: Annotated[
+        float | None, typer.Option(help="Blocks nowhere brighter than this are background.", **LARGE)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Dask workers to start.", **LARGE)] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler to use, such as tcp://node7:8786.", **LARGE)
+    ] = None,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Start the workers as Slurm jobs.", **LARGE)] = False,
+) -> None:
+    """Segment images: a label TIFF of the same name each, 0 background, 1.. one integer per cell.
+
+    What doesn't fit in memory goes block by block into an OME-Zarr of labels; stopped, the same command
+    goes on.
+    """
+    from cleft.apps.files import SegmentOptions, segment_files
+    from cleft.apps.volumes import Where
+    from cleft.infer.memory import bytes_of
+    from cleft.infer.model import load_model
+    from cleft.infer.planning import VolumeOptions
+    from cleft.labels.instances import METHODS
+
+    if method not in METHODS:
+        raise CleftError(f'method is "{method}", expected one of {", ".join(METHODS)}')
+    volume = VolumeOptions(
+        axes, numbers(spacing), method, smallest,  # type: ignore[arg-type]  # of METHODS
+        None if memory is None else bytes_of(memory), integers(block), exact, empty, overwrite,
+    )  # fmt: skip
+    options = SegmentOptions(
+        output, axes, numbers(spacing), method, integers(tile), smallest, probabilities, overlays,
+        volume, Where(scheduler, workers, slurm),
+    )  # fmt: skip
+    failed = segment_files(load_model(model, device), inputs, options, said)
+    if failed:
+        said.print(f"[red]{len(failed)} of the images failed:[/red]")
+        for path, reason in failed:
+            said.print(f"  {path.name}: {plain(reason)}", highlight=False)
+        raise typer.Exit(1)

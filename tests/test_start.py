@@ -1,0 +1,208 @@
+"""Beginning with a model: its network and intensities are taken over, and what doesn't fit is refused."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch import nn
+
+from cleft.api import train
+from cleft.base.config import TrainSettings
+from cleft.base.errors import DataError, ModelError
+from cleft.base.image import Image
+from cleft.infer.model import Model, load_model
+from cleft.io.synthetic import make_cells
+from cleft.labels.scores import score
+from cleft.learn.dataset import Example
+from cleft.learn.fit import fit
+from cleft.learn.plan import choose_shrink
+from cleft.learn.prepare import load_examples
+from cleft.learn.start import GENTLY, settled, start_of
+from cleft.model.file import read_card, read_model, write_model
+from cleft.model.zoo import find_model
+
+Pair = tuple[Image, np.ndarray]
+STILL: dict[str, Any] = {"steps": 1, "checks": 1, "learning_rate": 1e-12, "batch": 1}
+
+
+def made(ndim: int, count: int = 1, first: int = 0) -> list[Pair]:
+    shape = (64, 64) if ndim == 2 else (16, 32, 32)
+    return [make_cells(shape, first + i) for i in range(count)]
+
+
+def patch(ndim: int) -> tuple[int, ...]:
+    return (32, 32) if ndim == 2 else (16, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """A tiny model of each dimension, of another shape than the defaults."""
+    folder = tmp_path_factory.mktemp("parents")
+
+    def parent(ndim: int) -> Path:
+        path = folder / f"{ndim}.safetensors"
+        if not path.exists():
+            asked: dict[str, Any] = {"width": 4, "levels": 3, "steps": 2, "classes": 3, "batch": 1}
+            train(made(ndim), path, **asked, patch=patch(ndim), percentiles=(2.0, 98.0), licence="MIT")
+        return path
+
+    return parent
+
+
+def weights(net: nn.Module) -> dict[str, torch.Tensor]:
+    return dict(net.named_parameters())
+
+
+def test_the_weights_and_the_network_are_the_model_s(ndim: int, parents: Callable[[int], Path]) -> None:
+    """After one step too small to see."""
+    path = parents(ndim)
+    before, card = read_model(path)
+    model = train(made(ndim, first=5), start=str(path), patch=patch(ndim), **STILL)
+    assert model.card.net == card.net
+    assert model.card.percentiles == (2.0, 98.0)
+    for name, now in weights(model.net).items():
+        torch.testing.assert_close(now, weights(before)[name], atol=1e-9, rtol=0)
+    other = train(made(ndim, first=5), width=4, levels=3, classes=3, patch=patch(ndim), **STILL)
+    assert any(not torch.allclose(w, weights(before)[n]) for n, w in weights(other.net).items())
+
+
+def test_the_card_says_where_it_began(parents: Callable[[int], Path], tmp_path: Path) -> None:
+    path = parents(2)
+    train(made(2, first=5), tmp_path / "m.safetensors", start=str(path), patch=patch(2), **STILL)
+    card = read_card(tmp_path / "m.safetensors")
+    assert card.trained_on["images"] == 1
+    assert card.trained_on["from"] == {
+        "model": "2.safetensors", "licence": "MIT", "trained_on": read_card(path).trained_on,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+    }  # fmt: skip
+    assert card.training["start"] == str(path)
+    assert card.licence == "not stated"  # what was learnt from has its own terms
+
+
+def test_what_is_said_of_the_beginning(parents: Callable[[int], Path], capfd: pytest.CaptureFixture) -> None:
+    train(made(2), start=str(parents(2)), patch=patch(2), **STILL)
+    assert f"beginning with {parents(2)}" in capfd.readouterr().err
+
+
+def test_settings_not_asked_for_are_gentle() -> None:
+    mild = settled(TrainSettings(start="cells2d"))
+    assert {name: getattr(mild, name) for name in GENTLY} == GENTLY
+    assert (mild.width, mild.classes, mild.levels) == (16, 4, 5)
+    assert settled(mild) == mild
+    asked = settled(TrainSettings(start="cells2d", steps=7, learning_rate=0.5, classes=4))
+    assert (asked.steps, asked.learning_rate) == (7, 0.5)
+    plain = TrainSettings(width=8)
+    assert settled(plain) is plain
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"width": 32}, "width is 32, but training is to begin with cells2d, where it is 16"),
+        ({"classes": 3}, "classes is 3, but training is to begin with cells2d, where it is 4"),
+        ({"percentiles": (0, 100)}, "percentiles is .*where it is .1.0, 99.8"),
+    ],
+)
+def test_what_the_model_does_not_have_is_refused(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        train(made(2), start="cells2d", **asked)
+
+
+def test_images_that_the_model_is_not_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"pair 0: has 3 spatial axes, but cells2d, .* a model for YX"):
+        train(made(3), start="cells2d", **STILL)
+    image, labels = made(2)[0]
+    two = Image(np.stack([image.data, image.data]), "CYX")
+    with pytest.raises(DataError, match=r"pair 0: has 2 channels, but cells2d, .* takes 1"):
+        train([(two, labels)], start="cells2d", **STILL)
+    with pytest.raises(ModelError, match="no-such: no such model; expected a file or one of cells2d"):
+        train(made(2), start="no-such", **STILL)
+
+
+def test_cells_are_shrunk_to_the_size_that_the_model_knows(tmp_path: Path) -> None:
+    """Discs of 70 pixels: to the 40 of a new network by 2, to the 24 of a model by 3, to its 12 by 6."""
+    labels = np.zeros((200, 200), np.int32)
+    for i, centre in enumerate([(50, 50), (50, 150), (150, 50), (150, 150)], 1):
+        labels[np.hypot(*(np.indices(labels.shape) - np.reshape(centre, (2, 1, 1)))) <= 35] = i
+    example = Example("discs", (labels > 0)[None].astype(np.float32), labels)
+    net, card = read_model(find_model("cells2d"))
+    path = tmp_path / "m.safetensors"
+    for diameter, shrink, expected in ((24.0, (1, 1), 3), (24.0, (2, 2), 6), (100.0, (1, 1), 1)):
+        write_model(path, net, card.model_copy(update={"cell_diameter": diameter, "shrink": shrink}))
+        start = start_of(TrainSettings(start=str(path)))
+        assert choose_shrink([example], TrainSettings(), start) == (expected, expected)
+    assert choose_shrink([example], TrainSettings()) == (2, 2)
+
+
+def test_it_is_resumed_only_from_the_same_beginning(parents: Callable[[int], Path], tmp_path: Path) -> None:
+    path, data = tmp_path / "m.safetensors", made(2)
+    train(data, path, start=str(parents(2)), patch=patch(2), **STILL)
+    again = train(data, path, start=str(parents(2)), patch=patch(2), resume=True, **STILL)
+    assert again.card.training["start"] == str(parents(2))
+    with pytest.raises(DataError, match=r"can't resume a training of start .*now None"):
+        train(data, path, width=4, levels=3, classes=3, percentiles=(2, 98), patch=patch(2), resume=True,
+              **STILL)  # fmt: skip
+
+
+def test_fit_settles_too(parents: Callable[[int], Path], tmp_path: Path) -> None:
+    image, labels = made(2)[0]
+    example = Example("made", image.data[None] / np.float32(65535), labels)
+    settings = TrainSettings(start=str(parents(2)), patch=patch(2), **STILL)
+    _, card = fit([example], settings, tmp_path / "m.safetensors")
+    assert card.net == read_card(parents(2)).net
+
+
+# corrected by hand, and on
+
+
+def test_a_label_that_means_not_annotated(ndim: int) -> None:
+    """Where an editor writes no -1."""
+    image = np.random.default_rng(0).random((4,) * ndim)
+    labels = np.zeros((4,) * ndim, np.uint8)
+    labels[0], labels[2], labels[3] = 1, 2, 7
+    axes = "ZYX"[-ndim:]
+    (plain,) = load_examples([(image, labels)], TrainSettings(), axes)
+    assert plain.labels[3].min() == 7
+    (example,) = load_examples([(image, labels)], TrainSettings(ignore=7), axes)
+    np.testing.assert_array_equal(example.labels, np.where(labels == 7, -1, labels.astype(int)))
+    with pytest.raises(DataError, match="found a mask of type float64, expected integers"):
+        load_examples([(image, labels.astype(float))], TrainSettings(ignore=7), axes)
+
+
+@pytest.fixture(scope="module")
+def strange() -> Pair:
+    """Cells that cells2d sees badly: dark on bright, where it learnt bright on dark."""
+    image, labels = make_cells((128, 256), seed=3)
+    return Image(image.data.max() - image.data, "YX"), labels
+
+
+def test_corrected_labels_go_straight_back(
+    strange: Pair, tmp_path: Path, cleft_says: Callable[..., Any]
+) -> None:
+    """Segment, correct the left half by hand, mark the rest as not annotated, train on; then it is better."""
+    image, truth = strange
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "data" / "images" / "a.tif", image.data)
+    found = tmp_path / "found"
+    assert cleft_says("segment", tmp_path / "data" / "images", "-m", "cells2d", "-o", found).code == 0
+    labels = tifffile.imread(found / "a.tif").astype(np.uint16)
+    before = score(truth[:, 128:], labels[:, 128:]).pq
+    labels[:, :128], labels[:, 128:] = truth[:, :128], 65535
+    tifffile.imwrite(tmp_path / "data" / "masks" / "a.tif", labels)
+    mine = tmp_path / "mine.safetensors"
+    asked = ["train", tmp_path / "data", "-o", mine, "--from", "cells2d", "--ignore", 65535]
+    (tmp_path / "small.yaml").write_text("{steps: 60, batch: 1, patch: [96, 96]}")
+    said = cleft_says(*asked, "--config", tmp_path / "small.yaml")
+    assert said.code == 0, said.err
+    assert "beginning with cells2d" in said.err
+    model = load_model(mine)
+    assert isinstance(model, Model)
+    assert model.card.trained_on["cells"] == len(np.unique(labels[:, :128])) - 1
+    after = score(truth[:, 128:], model.segment(image)[:, 128:]).pq
+    assert after > before + 0.05

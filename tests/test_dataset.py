@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from cleft.base.config import TrainSettings
 from cleft.io.synthetic import CellSettings, make_cells
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.labels.weights import WEIGHT_MAPS, balance_weights
 from cleft.learn.dataset import Example, Patches, PatchSampler
 
 RULE = ClassRule(4, 2, 3)
+PLAIN = TrainSettings()
 
 
 def example(shape: tuple[int, ...], seed: int = 0, group: int = 0, n_channels: int = 1) -> Example:
@@ -24,7 +26,7 @@ def example(shape: tuple[int, ...], seed: int = 0, group: int = 0, n_channels: i
 def patches(ndim: int, seed: int = 0, n_channels: int = 1) -> Patches:
     edge = 48 if ndim == 2 else 24
     made = [example((edge + 8 * i,) * ndim, i, n_channels=n_channels) for i in range(2)]
-    return Patches(made, RULE, (16,) * ndim, seed)
+    return Patches(made, RULE, (16,) * ndim, TrainSettings(seed=seed))
 
 
 def test_items(ndim: int) -> None:
@@ -74,8 +76,8 @@ def test_rare_classes_are_drawn(ndim: int) -> None:
     labels[(slice(6, 14),) * ndim] = 1
     labels[(slice(6, 14),) * (ndim - 1) + (slice(14, 22),)] = 2
     field = Example("rare", np.zeros((1, *labels.shape), np.float32), labels)
-    found = Patches([field], RULE, (16,) * ndim, 0)
-    blind = Patches([field], RULE, (16,) * ndim, 0)
+    found = Patches([field], RULE, (16,) * ndim, PLAIN)
+    blind = Patches([field], RULE, (16,) * ndim, PLAIN)
     blind.examples[0] = Example("rare", field.channels, field.labels)
     assert not blind.examples[0].spots
 
@@ -101,16 +103,18 @@ def test_spots_lie_in_their_class(ndim: int) -> None:
 def test_groups_share_evenly_and_images_by_the_root_of_their_size() -> None:
     """A folder of one image counts as much as one of three; four times the pixels count twice."""
     several = [example((32, 32), i, group=0) for i in range(3)] + [example((32, 32), 3, group=7)]
-    np.testing.assert_allclose(Patches(several, RULE, (16, 16), 0).chances, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    np.testing.assert_allclose(Patches(several, RULE, (16, 16), PLAIN).chances, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
     sizes = [example((32, 32), 0), example((64, 64), 1)]
-    np.testing.assert_allclose(Patches(sizes, RULE, (16, 16), 0).chances, [1 / 3, 2 / 3])
+    np.testing.assert_allclose(Patches(sizes, RULE, (16, 16), PLAIN).chances, [1 / 3, 2 / 3])
 
 
 @pytest.mark.parametrize("shape", [(5, 40), (7, 6), (1, 1), (40, 3, 9), (2, 2, 2), (1, 30, 30)])
 def test_images_smaller_than_a_patch(shape: tuple[int, ...]) -> None:
     """The image is mirrored to fill the patch, and around it nothing is known."""
     labels = np.ones(shape, np.int32)
-    made = Patches([Example("small", np.ones((1, *shape), np.float32), labels)], RULE, (16,) * len(shape), 0)
+    made = Patches(
+        [Example("small", np.ones((1, *shape), np.float32), labels)], RULE, (16,) * len(shape), PLAIN
+    )
     for i in range(8):
         image, classes = made[i]
         assert image.shape[1:] == classes.shape == (16,) * len(shape)
@@ -126,7 +130,7 @@ def test_every_part_of_an_image_is_drawn(shape: tuple[int, ...]) -> None:
         [Example("x", np.zeros((1, *shape), np.float32), np.ones(shape, np.int32))],
         RULE,
         (8,) * len(shape),
-        0,
+        PLAIN,
     )
     rng = np.random.default_rng(0)
     centres = np.array([made._centre(made.examples[0], rng) for _ in range(600)])
@@ -143,7 +147,7 @@ def test_not_annotated_is_carried(ndim: int) -> None:
     made.channels[..., :24], made.channels[..., 24:] = 0, 1
     share = []
     for i in range(12):
-        _, classes = Patches([made], RULE, (16,) * ndim, 0)[i]
+        _, classes = Patches([made], RULE, (16,) * ndim, PLAIN)[i]
         assert set(classes.unique().tolist()) <= {CELL, IGNORE}
         share.append((classes == IGNORE).float().mean().item())
     assert max(share) > 0.5
@@ -151,7 +155,9 @@ def test_not_annotated_is_carried(ndim: int) -> None:
 
 
 def test_nothing_annotated_at_all() -> None:
-    made = Patches([Example("x", np.ones((1, 20, 20), np.float32), np.full((20, 20), -1))], RULE, (16, 16), 0)
+    made = Patches(
+        [Example("x", np.ones((1, 20, 20), np.float32), np.full((20, 20), -1))], RULE, (16, 16), PLAIN
+    )
     assert (made[0][1] == IGNORE).all()
 
 
@@ -164,7 +170,7 @@ def test_classes_fit_the_image_they_come_with(ndim: int) -> None:
         ],
         RULE,
         (16,) * ndim,
-        0,
+        PLAIN,
     )
     agree = []
     for i in range(40):
@@ -198,7 +204,7 @@ def test_weights_see_beyond_the_patch_and_nothing_outside_the_image() -> None:
         seen.append((labels, classes, spacing))
         return balance_weights(classes)
 
-    made = Patches([example((20, 24))], RULE, (16, 16), 0, weigh=watch)
+    made = Patches([example((20, 24))], RULE, (16, 16), PLAIN, weigh=watch)
     made.examples[0].spacing = (0.5, 0.5)
     _, classes, weights = made[1]
     (labels, wide, spacing), margin = seen[0], made._margin(made.examples[0])
@@ -257,7 +263,9 @@ def test_an_epoch_can_be_drawn_twice() -> None:
 
 def test_three_and_four_classes_see_the_same_patches(ndim: int) -> None:
     edge = 48 if ndim == 2 else 24
-    three, four = (Patches([example((edge,) * ndim)], ClassRule(n, 2, 3), (16,) * ndim, 0) for n in (3, 4))
+    three, four = (
+        Patches([example((edge,) * ndim)], ClassRule(n, 2, 3), (16,) * ndim, PLAIN) for n in (3, 4)
+    )
     gaps = 0
     for i in range(20):
         (image, classes), (same, with_gap) = three[i], four[i]
@@ -265,3 +273,39 @@ def test_three_and_four_classes_see_the_same_patches(ndim: int) -> None:
         assert torch.equal(classes, torch.where(with_gap == GAP, 0, with_gap))
         gaps += int((with_gap == GAP).sum())
     assert gaps > 0
+
+
+# what is asked for beside the usual
+
+
+def test_dark_for_bright(ndim: int) -> None:
+    """All patches, none, or some, and everything else about them is as it was."""
+    made = [example((48,) * ndim)]
+    plain, dark, some = (
+        Patches(made, RULE, (16,) * ndim, TrainSettings(inverted=share)) for share in (0.0, 1.0, 0.5)
+    )
+    turned = 0
+    for i in range(12):
+        (image, classes), (inverse, same) = plain[i], dark[i]
+        assert torch.equal(classes, same)
+        torch.testing.assert_close(inverse, image.max() + image.min() - image)
+        turned += torch.equal(some[i][0], inverse) and not torch.equal(some[i][0], image)
+    assert 1 < turned < 11
+
+
+def test_cells_of_patches_are_as_much_larger_or_smaller_as_asked(ndim: int) -> None:
+    """Of one cell across the image, the widest and the narrowest that patches show."""
+    edge = 96 if ndim == 2 else 48
+    middle = np.indices((edge,) * ndim) - edge // 2
+    labels = (np.sqrt((middle**2).sum(0)) < edge / 12).astype(np.int32)
+    field = Example("ball", labels[None].astype(np.float32), labels)
+    widths = {}
+    for scale in (1.15, 2.0):
+        asked = TrainSettings(scale=scale, rare=1.0)
+        made = Patches([field], RULE, (edge // 2,) * ndim, asked)
+        shares = [float((made[i][1] == CELL).float().sum() / labels.sum()) for i in range(40)]
+        widths[scale] = np.array([min(shares), max(shares)]) ** (1 / ndim)
+    assert (np.abs(np.log(widths[1.15])) < np.log(1.15) + 0.08).all()
+    assert widths[2.0][0] < 0.7
+    assert widths[2.0][1] > 1.4
+    assert (np.abs(np.log(widths[2.0])) < np.log(2) + 0.08).all()

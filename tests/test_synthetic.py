@@ -134,6 +134,44 @@ def test_arms_are_slim_and_reach_out(ndim: int) -> None:
     assert thin[1.0] > thin[0.0] + 0.02
 
 
+def test_dividing_cells_are_pinched_in_the_middle(ndim: int) -> None:
+    """Of the length of a dividing cell the middle is the narrowest part but for the ends."""
+    made = {
+        "density": 0.2,
+        "clumping": 0.0,
+        "wobble": 0.0,
+        "gap": 0.0,
+        "protrusions": 0.0,
+        "size_spread": 0.0,
+    }
+    waists = {}
+    for share in (0.0, 1.0):
+        labels = cells(ndim, dividing=share, elongation=2.0, **made)[1]
+        waists[share] = np.median([_waist(labels == n) for n in range(1, int(labels.max()) + 1)])
+    assert waists[0.0] > 0.9
+    assert waists[1.0] < 0.75
+
+
+def _waist(cell: np.ndarray) -> float:
+    """Pixels in the middle of a cell's length over those of a quarter before and behind."""
+    at = np.argwhere(cell) - np.argwhere(cell).mean(axis=0)
+    along = at @ np.linalg.svd(at, full_matrices=False)[2][0]
+    edges = np.quantile(along, (0.005, 0.995)) @ ((0.8, 0.2), (0.2, 0.8))
+    a, b, c = np.histogram(along, np.linspace(*edges, 4))[0]
+    return float(2 * b / (a + c))
+
+
+def test_cells_of_a_chain_lie_one_behind_the_other() -> None:
+    """Few cells, most of them alone without rows; rows of four hang together."""
+    bare = {"clumping": 0.0, "gap": 0.0, "wobble": 0.0, "protrusions": 0.0}
+    together = {}
+    for chain in (1, 4):
+        labels = cells(2, 2, chain=chain, diameter=14.0, elongation=3.0, density=0.12, **bare)[1]
+        together[chain] = labels.max() / ndimage.label(labels > 0, np.ones((3, 3)))[1]
+    assert together[1] < 1.3
+    assert together[4] > 1.8
+
+
 def test_no_density_no_cells(ndim: int) -> None:
     image, labels = cells(ndim, density=0.0)
     assert not labels.any()
@@ -176,6 +214,31 @@ def test_styles_look_as_described(ndim: int) -> None:
     assert mean_where(images["cytoplasm"], shallow) > 1.25 * mean_where(images["cytoplasm"], deep)
     assert mean_where(images["cytoplasm"], deep) > mean_where(images["cytoplasm"], away)
     assert mean_where(images["phase"], deep) < 0.7 * mean_where(images["phase"], away)
+    spread = {style: images[style][deep].std() / images[style][deep].mean() for style in STYLES}
+    assert spread["speckle"] > 1.3 * spread["nuclei"]
+    for style in ("dic", "brightfield"):  # the outline alone tells
+        image = images[style].astype(float)
+        assert abs(mean_where(image, deep) / mean_where(image, away) - 1) < 0.3
+        assert image[shallow].std() > 1.5 * image[away].std()
+
+
+def test_relief_is_lit_from_one_side() -> None:
+    """Far more than by chance the slope is bright on one side of a cell and dark on the other."""
+    image, labels = cells(2, style="dic", light=0.0, density=0.3, clumping=0.0, photons=1000.0)
+    sides = []
+    for n in range(1, int(labels.max()) + 1):
+        at = np.argwhere(labels == n)
+        values = image[tuple(at.T)].astype(float)
+        sides.append(((at - at.mean(0)) * (values - values.mean())[:, None]).sum(0))
+    towards = np.array(sides) / np.linalg.norm(sides, axis=1, keepdims=True)
+    assert np.linalg.norm(towards.mean(0)) > 0.9
+
+
+def test_wider_walls() -> None:
+    made = {"style": "membrane", "light": 0.0, "density": 1.0, "gap": 0.0, "diameter": 40.0}
+    thin, wide = (cells(2, wall=wall, **made)[0].astype(float) for wall in (0.03, 0.15))
+    bright = [np.mean(image > (np.median(image) + image.max()) / 3) for image in (thin, wide)]
+    assert bright[1] > 1.5 * bright[0]
 
 
 def test_style_does_not_change_the_truth(ndim: int) -> None:
@@ -214,6 +277,30 @@ def test_debris_is_bright_and_no_cell() -> None:
     assert np.median(dirty.data) == pytest.approx(np.median(clean.data), rel=0.05)
 
 
+def test_stray_light_is_no_cell(ndim: int) -> None:
+    clean, dirty = (cells(ndim, seed=1, bleed=bleed, light=0.0) for bleed in (0.0, 1.0))
+    assert np.array_equal(clean[1], dirty[1])
+    outside = clean[1] == 0
+    assert dirty[0][outside].mean() > 1.3 * clean[0][outside].mean()
+
+
+def test_defocus_blurs_here_and_there(ndim: int) -> None:
+    made = {"style": "membrane", "light": 0.0, "photons": 2000.0, "read_noise": 0.0, "debris": 0.0}
+    sharp, soft = (cells(ndim, defocus=share, **made)[0].astype(float) for share in (0.0, 0.3))
+    change = np.abs(sharp - soft)
+    assert np.quantile(change, 0.1) < 0.1 * np.quantile(change, 0.9)  # in some places next to none
+    edges = [np.abs(np.diff(image)).sum() for image in (sharp, soft)]
+    assert edges[1] < 0.9 * edges[0]
+
+
+def test_full_wells_and_few_bits() -> None:
+    image = cells(2, saturated=0.1, light=0.0)[0]
+    assert np.mean(image == image.max()) == pytest.approx(0.1, abs=0.02)
+    for bits in (1, 4, 8):
+        assert len(np.unique(cells(2, bits=bits)[0])) <= 2**bits
+    assert len(np.unique(cells(2, bits=8)[0])) > 100
+
+
 def test_brightest_light_saturates_instead_of_wrapping() -> None:
     image = render(
         np.zeros((8, 8), np.int32), CellSettings(background=10.0, photons=1e6), np.random.default_rng(0)
@@ -234,7 +321,8 @@ def test_smooth_noise_has_unit_spread_and_its_length(ndim: int) -> None:
 
 def test_random_settings_are_various_and_repeatable(ndim: int) -> None:
     drawn = [random_settings(np.random.default_rng(seed), ndim) for seed in range(60)]
-    assert {d.style for d in drawn} == set(STYLES)
+    lit_through = {"brightfield", "dic", "phase"}  # which stacks don't have
+    assert {d.style for d in drawn} == (set(STYLES) if ndim == 2 else set(STYLES) - lit_through)
     assert drawn[0] == random_settings(np.random.default_rng(0), ndim)
     assert len({d.diameter for d in drawn}) == len(drawn)
     assert all(len(d.spacing_of(ndim)) == ndim for d in drawn)
@@ -250,7 +338,9 @@ def test_random_settings_are_various_and_repeatable(ndim: int) -> None:
         ("diameter", float("inf"), "diameter is inf"),
         ("blur", float("nan"), "blur is nan"),
         ("elongation", 0.5, "elongation is 0.5, expected a number from 1 to 10"),
-        ("style", "oil", 'style is "oil", expected one of cytoplasm, membrane, nuclei, phase'),
+        ("style", "oil", 'style is "oil", expected one of brightfield, cytoplasm, dic, membrane'),
+        ("chain", 1.5, "chain is 1.5, expected a whole number"),
+        ("bits", 0, "bits is 0, expected a number from 1 to 16"),
         ("spacing", (1.0, 0.0), "expected positive micrometres"),
     ],
 )

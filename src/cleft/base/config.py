@@ -110,6 +110,8 @@ class TrainSettings(Settings):
     rare: float = Field(
         0.5, ge=0, le=1, description="share of patches around a pixel of a random class, not anywhere"
     )
+    scale: float = Field(1.15, ge=1.15, le=4, description="patches are scaled by up to this, up and down")
+    inverted: float = Field(0.0, ge=0, le=1, description="share of patches shown dark for bright")
     batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
     learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of Adam; 1e-3 from a model")
     percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")

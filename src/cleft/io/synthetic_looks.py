@@ -1,4 +1,4 @@
-"""How labelled cells look under a microscope: four stains, uneven light, optics and a camera's noise."""
+"""How labelled cells look under a microscope: stains and transmitted light, before the optics."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import edt
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from cleft.io.synthetic_optics import photograph
 from cleft.io.synthetic_settings import CellSettings
 from cleft.io.synthetic_shapes import smooth_noise
 
 __all__ = ["render"]
 
-_COUNTS_PER_PHOTON = 10
-_DARK_COUNTS = 100
+Style = Callable[["_Scene", CellSettings, np.random.Generator], np.ndarray]
+
+_SPOTS = 30  # of a speckled cell
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class _Scene:
     outside: np.ndarray  # distance to the nearest cell, 0 inside
     crowding: np.ndarray  # fraction of the surroundings that is cell
     diameter: float
+    step: np.ndarray  # length of a pixel along each axis
 
 
 def render(labels: np.ndarray, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
@@ -53,28 +56,9 @@ def render(labels: np.ndarray, settings: CellSettings, rng: np.random.Generator)
     """
     step = np.asarray(settings.spacing_of(labels.ndim))
     step = step / step[-1]
-    signal = _STYLES[settings.style](_scene(labels, step, settings, rng), settings)
-    # Axes before Y and X lie along the light's way, where optics blur more.
-    sigma = np.where(np.arange(labels.ndim) < labels.ndim - 2, settings.axial_blur, settings.blur) / step
-    signal += np.float32(settings.background)
-    _add_debris(signal, sigma, np.prod(settings.diameter / step), settings.debris, rng)
-    signal = gaussian_filter(signal, sigma, truncate=3.0)
-    light = smooth_noise(labels.shape, np.maximum(np.array(labels.shape) / 2.5, 2), rng)
-    signal *= np.clip(1 + np.float32(0.5 * settings.light) * light, 0.15, 2)
-    photons = rng.poisson(np.maximum(signal, 0) * np.float32(settings.photons)).astype(np.float32)
-    photons += np.float32(settings.read_noise) * rng.standard_normal(labels.shape, dtype=np.float32)
-    counts = np.rint(_DARK_COUNTS + _COUNTS_PER_PHOTON * photons)
-    return np.clip(counts, 0, np.iinfo(np.uint16).max).astype(np.uint16)
-
-
-def _add_debris(
-    signal: np.ndarray, sigma: np.ndarray, cell: float, debris: float, rng: np.random.Generator
-) -> None:
-    """Scatter specks smaller than the optics resolve, about as bright as cells once blurred, in place."""
-    n = rng.poisson(debris * signal.size / cell)
-    peak = np.prod(np.maximum(np.sqrt(2 * np.pi) * sigma, 1))
-    at = tuple(rng.integers(0, length, n) for length in signal.shape)
-    np.add.at(signal, at, (peak * rng.exponential(0.6, n)).astype(np.float32))
+    (own,) = rng.spawn(1)
+    signal = _STYLES[settings.style](_scene(labels, step, settings, rng), settings, own)
+    return photograph(signal.astype(np.float32), step, settings, rng, own)
 
 
 def _scene(labels: np.ndarray, step: np.ndarray, settings: CellSettings, rng: np.random.Generator) -> _Scene:
@@ -100,26 +84,27 @@ def _scene(labels: np.ndarray, step: np.ndarray, settings: CellSettings, rng: np
         outside=np.minimum(outside, np.float32(8 * settings.diameter)),
         crowding=uniform_filter(inside.astype(np.float32), size),
         diameter=settings.diameter,
+        step=step,
     )
 
 
-def _nuclei(scene: _Scene, settings: CellSettings) -> np.ndarray:
+def _nuclei(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
     """Chromatin: bright textured bodies, a haze of light out of focus around them."""
     chromatin = np.maximum(1 + np.float32(0.6 * settings.texture) * scene.texture, 0.15)
     rounding = 0.6 + 0.4 * np.minimum(scene.core * 1.6, 1)
     return scene.bright * chromatin * rounding + np.float32(0.12) * scene.crowding
 
 
-def _membrane(scene: _Scene, settings: CellSettings) -> np.ndarray:
+def _membrane(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
     """Walls: bright and patchy at each cell's outline, dim inside."""
-    width = max(1.0, 0.05 * scene.diameter)
+    width = max(1.0, settings.wall * scene.diameter)
     wall = np.exp(-((np.maximum(scene.depth - 1, 0) / np.float32(width)) ** 2)) * scene.inside
     patchy = np.maximum(0.9 + np.float32(0.7 * settings.texture) * scene.patches, 0.1)
     dim = 0.12 * scene.bright * np.maximum(1 + np.float32(settings.texture) * scene.texture, 0)
     return wall * patchy * (0.5 + 0.5 * scene.bright) + dim
 
 
-def _cytoplasm(scene: _Scene, settings: CellSettings) -> np.ndarray:
+def _cytoplasm(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
     """A bright cell, brightest near its outline, with a dark nucleus somewhat out of its centre."""
     nucleus = 1 / (1 + np.exp(-(scene.core + np.float32(0.12) * scene.patches - 0.55) * 12))
     rim = 0.75 + 0.5 * np.exp(-scene.depth / np.float32(0.12 * scene.diameter))
@@ -127,7 +112,7 @@ def _cytoplasm(scene: _Scene, settings: CellSettings) -> np.ndarray:
     return scene.bright * grain * rim * (1 - 0.8 * nucleus) + np.float32(0.08) * scene.crowding
 
 
-def _phase(scene: _Scene, settings: CellSettings) -> np.ndarray:
+def _phase(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
     """Phase contrast: dark bodies on grey, a halo that is brightest where cells leave a little room."""
     body = scene.inside * (1 - np.exp(-scene.depth / np.float32(0.07 * scene.diameter)))
     thick = np.clip(0.75 + 0.25 * scene.bright, 0.5, 1.1) * (1 - np.float32(0.15) * scene.crowding)
@@ -137,9 +122,46 @@ def _phase(scene: _Scene, settings: CellSettings) -> np.ndarray:
     return 4 * np.maximum(0.5 + 0.4 * halo - 0.62 * body * thick * grain, 0.02)
 
 
-_STYLES: dict[str, Callable[[_Scene, CellSettings], np.ndarray]] = {
+def _speckle(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
+    """Bright spots scattered in a dim body."""
+    volume = (scene.diameter**scene.inside.ndim) / float(np.prod(scene.step))
+    spot = np.maximum(0.035 * scene.diameter / scene.step, 0.5)
+    dots = (rng.random(scene.inside.shape) < _SPOTS / volume) * scene.inside
+    dots = dots * rng.exponential(1.2, scene.inside.shape).astype(np.float32)
+    bright = gaussian_filter(dots, spot, truncate=3.0) * np.prod(np.sqrt(2 * np.pi) * spot)
+    body = 0.35 * np.maximum(1 + np.float32(settings.texture) * scene.texture, 0.1) * scene.inside
+    return scene.bright * (body + bright.astype(np.float32))
+
+
+def _dic(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
+    """Differential interference contrast: the slope of the cells' thickness, as if lit from one side."""
+    dome = 1 - np.exp(-scene.depth / np.float32(0.15 * scene.diameter))
+    nucleus = 1 / (1 + np.exp(-(scene.core - 0.55) * 14))
+    grain = np.float32(0.25 + 0.6 * settings.texture) * scene.texture * scene.inside
+    thick = scene.inside * (0.75 + 0.25 * scene.bright) * (dome + 0.25 * nucleus) + 0.12 * grain
+    angle = rng.uniform(0, 2 * np.pi)
+    down, right = (np.gradient(thick, axis=axis) if thick.shape[axis] > 1 else 0 for axis in (-2, -1))
+    slope = (np.sin(angle) * down + np.cos(angle) * right) * np.float32(0.2 * scene.diameter)
+    return 4 * np.maximum(1 + 0.8 * np.tanh(slope), 0.02)
+
+
+def _brightfield(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
+    """Transmitted light a little out of focus: an outline darker or brighter than all else, grainy bodies."""
+    sign = rng.choice([-1.0, 1.0])
+    width = np.float32(max(1.0, 0.5 * settings.wall * scene.diameter + 0.5))
+    rim = np.exp(-((np.maximum(scene.depth - 1, 0) / width) ** 2)) * scene.inside
+    halo = np.exp(-((scene.outside / (1.5 * width)) ** 2)) * ~scene.inside
+    grain = np.float32(0.12 * (0.3 + settings.texture)) * scene.texture * scene.inside
+    body = 0.1 * (scene.bright - 0.8) * scene.inside
+    return 4 * np.maximum(1 + sign * (0.45 * rim - 0.25 * halo + body) + grain, 0.02)
+
+
+_STYLES: dict[str, Style] = {
+    "brightfield": _brightfield,
     "cytoplasm": _cytoplasm,
+    "dic": _dic,
     "membrane": _membrane,
     "nuclei": _nuclei,
     "phase": _phase,
+    "speckle": _speckle,
 }

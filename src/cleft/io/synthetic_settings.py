@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from cleft.base.errors import DataError
 
 __all__ = ["STYLES", "CellSettings", "random_settings"]
 
-STYLES = ("cytoplasm", "membrane", "nuclei", "phase")
+STYLES = ("brightfield", "cytoplasm", "dic", "membrane", "nuclei", "phase", "speckle")
 
 _INFINITE = float("inf")
 _RANGES = {
@@ -21,17 +23,24 @@ _RANGES = {
     "gap": (0.0, 1.0),
     "gap_width": (0.0, _INFINITE),
     "protrusions": (0.0, 1.0),
+    "dividing": (0.0, 1.0),
     "elongation": (1.0, 10.0),
+    "chain": (1, 100),
     "wobble": (0.0, 1.0),
     "brightness_spread": (0.0, 1.0),
     "texture": (0.0, 1.0),
+    "wall": (0.01, 0.5),
     "background": (0.0, _INFINITE),
     "debris": (0.0, 10.0),
+    "bleed": (0.0, _INFINITE),
     "light": (0.0, 1.0),
     "blur": (0.0, _INFINITE),
     "axial_blur": (0.0, _INFINITE),
+    "defocus": (0.0, 1.0),
     "photons": (1.0, 1e6),
     "read_noise": (0.0, _INFINITE),
+    "saturated": (0.0, 0.5),
+    "bits": (1, 16),
 }
 
 
@@ -41,7 +50,9 @@ class CellSettings:
 
     Args:
         style: ``"nuclei"`` (textured bright bodies on dark), ``"membrane"`` (bright walls, dim inside),
-            ``"cytoplasm"`` (bright cells with a dark nucleus) or ``"phase"`` (dark bodies, bright halo).
+            ``"cytoplasm"`` (bright cells with a dark nucleus), ``"speckle"`` (bright spots in dim bodies),
+            ``"phase"`` (dark bodies, bright halo), ``"dic"`` (relief lit from one side) or
+            ``"brightfield"`` (little but an outline, dark or bright).
         diameter: mean diameter of a disc (ball) of a cell's area (volume).
         size_spread: standard deviation of the log diameter.
         density: fraction of the field that cells cover; 0 makes none, 1 nearly fills the field;
@@ -50,17 +61,24 @@ class CellSettings:
         gap: fraction of the contacts that become thin gaps of background.
         gap_width: mean width of such a gap.
         protrusions: fraction of the cells with a slim arm.
+        dividing: fraction of the cells that are long and pinched in the middle.
         elongation: mean length over width; neighbours lie alongside each other.
+        chain: cells in a row, one behind the other, as bacteria grow; 1 makes no rows.
         wobble: how irregular the outlines are.
         brightness_spread: standard deviation of the cells' log brightness.
         texture: contrast of the texture inside a cell.
+        wall: width of a membrane, as a fraction of the diameter; at least a pixel.
         background: light where there is no cell, as a fraction of a cell's.
         debris: bright specks that are no cells, per room of a cell.
+        bleed: light of fibres and haze that are no cells, as a fraction of a cell's.
         light: unevenness of the light over the field, 0 even.
         blur: standard deviation of the optics' Gaussian blur across the last two axes.
         axial_blur: the same along any axis before them.
+        defocus: further blur here and there in the field, as a fraction of the diameter.
         photons: mean number of photons where the signal is 1; fewer is noisier.
         read_noise: standard deviation of the camera's noise, in photons.
+        saturated: fraction of the pixels brighter than the camera can tell.
+        bits: of the camera: 8 leaves 256 different values.
         spacing: micrometres per pixel, one number for all axes or one for each. A first axis with a
             larger one flattens the cells along it.
 
@@ -83,17 +101,24 @@ class CellSettings:
     gap: float = 0.35
     gap_width: float = 2.0
     protrusions: float = 0.15
+    dividing: float = 0.0
     elongation: float = 1.4
+    chain: int = 1
     wobble: float = 0.3
     brightness_spread: float = 0.3
     texture: float = 0.4
+    wall: float = 0.05
     background: float = 0.08
     debris: float = 0.05
+    bleed: float = 0.0
     light: float = 0.4
     blur: float = 0.9
     axial_blur: float = 1.6
+    defocus: float = 0.0
     photons: float = 80.0
     read_noise: float = 2.0
+    saturated: float = 0.0
+    bits: int = 16
     spacing: float | tuple[float, ...] = 0.5
 
     def __post_init__(self) -> None:
@@ -104,6 +129,9 @@ class CellSettings:
             if not (np.isfinite(value) and low <= value <= high):
                 upto = f"from {low:g} to {high:g}" if np.isfinite(high) else f"of at least {low:g}"
                 raise DataError(f"CellSettings: {name} is {value}, expected a number {upto}")
+        for name in ("chain", "bits"):
+            if int(getattr(self, name)) != getattr(self, name):
+                raise DataError(f"CellSettings: {name} is {getattr(self, name)}, expected a whole number")
         if not all(np.isfinite(s) and s > 0 for s in np.atleast_1d(self.spacing)):
             raise DataError(f"CellSettings: spacing is {self.spacing}, expected positive micrometres")
 
@@ -139,29 +167,85 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         >>> first == again
         True
     """
-    diameter = float(np.exp(rng.uniform(np.log(9.0), np.log(88.0 / ndim))))
+    diameter = float(np.exp(rng.uniform(np.log(9.0), np.log(100.0 / ndim))))
+    styles, chances = zip(*_OFTEN[3 if ndim > 2 else 2].items())
+    style = str(rng.choice(styles, p=chances))
+    kind = rng.choice(["loose", "tissue", "rods"], p=[0.7, 0.15, 0.15])
     return CellSettings(
-        style=str(rng.choice(STYLES, p=[0.25, 0.25, 0.35, 0.15])),
+        style=style,
         diameter=diameter,
-        size_spread=float(rng.uniform(0.05, 0.35)),
-        density=float(rng.uniform(0.15, 0.95)),
-        clumping=float(rng.uniform(0.0, 1.0)),
-        gap=float(rng.uniform(0.0, 0.8)),
-        gap_width=float(rng.uniform(1.0, 3.0)),
-        protrusions=float(max(0.0, rng.uniform(-0.3, 0.5))),
-        elongation=float(1.0 + rng.exponential(0.5)) if rng.random() < 0.8 else float(rng.uniform(2.5, 4.0)),
-        wobble=float(rng.uniform(0.0, 0.5)),
+        **{**_random_bodies(rng), **_KINDS[kind](rng)},
+        **_random_optics(rng, diameter),
         brightness_spread=float(rng.uniform(0.05, 0.6)),
         texture=float(rng.uniform(0.1, 0.8)),
-        background=float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))),
-        debris=float(max(0.0, rng.uniform(-0.2, 0.3))),
-        light=float(rng.uniform(0.0, 0.8)),
-        blur=float(rng.uniform(0.4, min(1.8, 0.09 * diameter))),
-        axial_blur=float(rng.uniform(0.8, min(3.0, 0.18 * diameter))),
-        photons=float(np.exp(rng.uniform(np.log(25.0), np.log(600.0)))),
-        read_noise=float(rng.uniform(0.0, 5.0)),
+        wall=float(np.exp(rng.uniform(np.log(0.03), np.log(0.15)))),
         spacing=_random_spacing(rng, ndim),
     )
+
+
+# how often each style is drawn in a plane and in a stack, which transmitted light doesn't give
+_OFTEN = {
+    2: {
+        "nuclei": 0.22, "cytoplasm": 0.22, "membrane": 0.18, "phase": 0.12, "brightfield": 0.1, "dic": 0.1,
+        "speckle": 0.06,
+    },
+    3: {"nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08},
+}  # fmt: skip
+
+
+def _random_bodies(rng: np.random.Generator) -> dict[str, Any]:
+    """Sizes, shapes and crowding of cells of no particular kind."""
+    return {
+        "size_spread": float(rng.uniform(0.05, 0.35)),
+        "density": float(rng.uniform(0.15, 0.95)),
+        "clumping": float(rng.uniform(0.0, 1.0)),
+        "gap": float(rng.uniform(0.0, 0.8)),
+        "gap_width": float(rng.uniform(1.0, 3.0)),
+        "protrusions": float(max(0.0, rng.uniform(-0.3, 0.5))),
+        "dividing": float(max(0.0, rng.uniform(-0.1, 0.15))),
+        "elongation": float(1.0 + rng.exponential(0.5)),
+        "wobble": float(rng.uniform(0.0, 0.5)),
+    }
+
+
+def _random_tissue(rng: np.random.Generator) -> dict[str, Any]:
+    """Cells wall to wall, as in epithelia and plants."""
+    return {
+        "density": float(rng.uniform(0.9, 1.0)), "gap": float(max(0.0, rng.uniform(-0.2, 0.2))),
+        "wobble": float(rng.uniform(0.0, 0.2)), "protrusions": 0.0, "elongation": float(rng.uniform(1, 1.6)),
+    }  # fmt: skip
+
+
+def _random_rods(rng: np.random.Generator) -> dict[str, Any]:
+    """Long cells of one width, some in rows, as bacteria are."""
+    return {
+        "elongation": float(rng.uniform(2.0, 5.0)), "size_spread": float(rng.uniform(0.03, 0.15)),
+        "chain": int(rng.choice([1, 1, 2, 4, 8])), "dividing": float(rng.uniform(0.0, 0.4)),
+        "wobble": float(rng.uniform(0.0, 0.25)), "protrusions": 0.0,
+    }  # fmt: skip
+
+
+# what a kind has of its own
+_KINDS: dict[str, Callable[[np.random.Generator], dict[str, Any]]] = {
+    "loose": lambda rng: {}, "tissue": _random_tissue, "rods": _random_rods,
+}  # fmt: skip
+
+
+def _random_optics(rng: np.random.Generator, diameter: float) -> dict[str, Any]:
+    """Light, blur and noise; each of the rarer faults in some of the images."""
+    return {
+        "background": float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))),
+        "debris": float(max(0.0, rng.uniform(-0.2, 0.3))),
+        "bleed": float(max(0.0, rng.uniform(-0.6, 0.4))),
+        "light": float(rng.uniform(0.0, 0.8)),
+        "blur": float(rng.uniform(0.4, min(1.8, 0.09 * diameter))),
+        "axial_blur": float(rng.uniform(0.8, min(3.0, 0.18 * diameter))),
+        "defocus": float(max(0.0, rng.uniform(-0.2, 0.12))),
+        "photons": float(np.exp(rng.uniform(np.log(25.0), np.log(600.0)))),
+        "read_noise": float(rng.uniform(0.0, 5.0)),
+        "saturated": float(max(0.0, rng.uniform(-0.1, 0.04))),
+        "bits": int(rng.choice([16, 16, 12, 8, 8, 6])),
+    }
 
 
 def _random_spacing(rng: np.random.Generator, ndim: int) -> tuple[float, ...]:

@@ -27,6 +27,7 @@ class _Bodies:
     direction: np.ndarray
     half_length: np.ndarray
     radius: np.ndarray
+    waist: np.ndarray  # how much narrower the middle is, 0 to 1
     arm: np.ndarray  # (N, D) from the centre to the arm's tip, 0 where there is none
     arm_radius: np.ndarray
 
@@ -121,6 +122,8 @@ def _pack(field: np.ndarray, settings: CellSettings, rng: np.random.Generator) -
     centre = rng.uniform(-margin, field + margin, (n, ndim))
     size = np.exp(rng.normal(0, settings.size_spread, n))
     stretch = 1 + (settings.elongation - 1) * rng.uniform(0.5, 1.5, n)
+    waist = _waists(settings.dividing, n, rng.spawn(1)[0])
+    stretch = np.where(waist > 0, np.maximum(stretch, 1.7 + 0.8 * waist), stretch)
     capsule = _ball(ndim) + 2 * (stretch - 1) * _ball(ndim - 1)
     radius = size * (volume / capsule) ** (1 / ndim)
     half_length = (stretch - 1) * radius
@@ -128,11 +131,28 @@ def _pack(field: np.ndarray, settings: CellSettings, rng: np.random.Generator) -
     direction = along + rng.normal(0, 0.25, (n, ndim))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     arms = _arms(half_length + radius, settings, rng, ndim)
-    centre = _relax(_Bodies(centre, direction, half_length, radius, *arms))
+    first = np.arange(n) // settings.chain * settings.chain
+    if settings.chain > 1:
+        centre, direction = _in_rows(centre, direction, half_length + radius, first)
+    centre = _relax(_Bodies(centre, direction, half_length, radius, waist, *arms))
     score = settings.clumping * _waves(centre, 6 * settings.diameter, rng)
     score += (1 - settings.clumping) * rng.standard_normal(n)
+    score = score[first]  # a row stays or goes as a whole
     keep = np.argsort(-score, kind="stable")[: int(np.ceil(room * settings.density))]
-    return _Bodies(*(a[keep] for a in (centre, direction, half_length, radius, *arms)))
+    return _Bodies(*(a[keep] for a in (centre, direction, half_length, radius, waist, *arms)))
+
+
+def _waists(share: float, n: int, rng: np.random.Generator) -> np.ndarray:
+    """How deeply each of n cells is pinched, 0 for those that don't divide."""
+    return np.where(rng.random(n) < share, rng.uniform(0.3, 0.75, n), 0)
+
+
+def _in_rows(
+    centre: np.ndarray, direction: np.ndarray, reach: np.ndarray, first: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centres and directions of cells one behind the other, each row where its first cell was."""
+    behind = np.cumsum(reach + np.concatenate([reach[:1], reach[:-1]]))
+    return centre[first] + (behind - behind[first])[:, None] * direction[first], direction[first]
 
 
 def _arms(
@@ -210,6 +230,9 @@ def _relative_distance(grid: list[np.ndarray], bodies: _Bodies, n: int) -> np.nd
     along = sum(o * np.float32(u) for o, u in zip(offset, bodies.direction[n]))
     t = np.clip(along, -h, h)
     distance = np.sqrt(np.maximum(square + t * (t - 2 * along), 0)) / np.float32(bodies.radius[n])
+    if bodies.waist[n] > 0:
+        middle = np.exp(-((along / np.float32(0.6 * bodies.radius[n])) ** 2))
+        distance /= 1 - np.float32(bodies.waist[n]) * middle
     length = float(np.linalg.norm(bodies.arm[n]))
     if length > 0:
         along = sum(o * np.float32(u / length) for o, u in zip(offset, bodies.arm[n]))

@@ -13,16 +13,20 @@ from torch.nn import functional
 
 from cleft.labels.classes import BACKGROUND, CELL, TOUCHING
 
-__all__ = ["LARGEST_SCALE", "OUTSIDE", "bend", "modulate_touching", "vary_intensity"]
+__all__ = ["OUTSIDE", "STRETCH", "bend", "invert", "modulate_touching", "vary_intensity"]
 
 OUTSIDE = -2  # label of what lies outside the image: no cell, and not to be learnt from
-LARGEST_SCALE = 1.15  # of a patch; the smallest is its inverse
+STRETCH = 1.15  # along each axis by itself, at most; at least its inverse
 WARP_EVERY = 24  # pixels between the control points of a warp
 WARP_BY = 1.0  # pixels, standard deviation of their displacement
 
 
 def bend(
-    channels: np.ndarray, labels: np.ndarray, patch: Sequence[int], rng: np.random.Generator
+    channels: np.ndarray,
+    labels: np.ndarray,
+    patch: Sequence[int],
+    rng: np.random.Generator,
+    scale: float = STRETCH,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turn, mirror, scale and warp image and labels together, and cut the middle ``patch`` out.
 
@@ -34,11 +38,12 @@ def bend(
         labels: (*S) int32; values below 2^24 pass through float32 unchanged.
         patch: shape to cut, at most S.
         rng: where the chance comes from.
+        scale: what lies in the patch is larger or smaller than in the image by at most this.
 
     Returns:
         (C, *patch) float32 and (*patch) int32; what lies outside S is ``OUTSIDE`` in the labels.
     """
-    where = _coordinates(patch, labels.shape, rng)
+    where = _coordinates(patch, labels.shape, rng, scale)
     grid = torch.from_numpy(np.ascontiguousarray(where[::-1].transpose(*range(1, where.ndim), 0)))[None]
     image = functional.grid_sample(
         torch.from_numpy(channels)[None], grid, "bilinear", "reflection", align_corners=True
@@ -49,10 +54,15 @@ def bend(
     return image[0].numpy(), turned[0, 0].numpy().round().astype(np.int32) + OUTSIDE
 
 
-def _coordinates(patch: Sequence[int], shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+def _coordinates(
+    patch: Sequence[int], shape: Sequence[int], rng: np.random.Generator, scale: float
+) -> np.ndarray:
     """(d, *patch) float32: where in ``shape`` each pixel of the patch is taken from, scaled to [-1, 1]."""
     d = len(patch)
-    matrix = np.diag(rng.choice([-1.0, 1.0], d) * rng.uniform(1 / LARGEST_SCALE, LARGEST_SCALE))
+    matrix = np.diag(rng.choice([-1.0, 1.0], d) * rng.uniform(1 / STRETCH, STRETCH))
+    if scale > STRETCH:
+        alike = math.log(scale / STRETCH)  # along all axes
+        matrix *= math.exp(rng.uniform(-alike, alike))
     angle = rng.uniform(0, 2 * math.pi)
     turn = np.eye(d)
     turn[-2:, -2:] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
@@ -96,6 +106,23 @@ def vary_intensity(channels: np.ndarray, rng: np.random.Generator) -> np.ndarray
     if rng.random() < 0.1:
         channels = channels + rng.normal(0, rng.uniform(0, 0.05), channels.shape)
     return channels.astype(np.float32)
+
+
+def invert(channels: np.ndarray) -> np.ndarray:
+    """Dark for bright, within the range of each channel.
+
+    Args:
+        channels: (C, *S) float32.
+
+    Returns:
+        (C, *S) float32.
+
+    Example:
+        >>> invert(np.array([[0, 1, 4]], np.float32))
+        array([[4., 3., 0.]], dtype=float32)
+    """
+    axes = tuple(range(1, channels.ndim))
+    return channels.max(axes, keepdims=True) + channels.min(axes, keepdims=True) - channels
 
 
 def modulate_touching(

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from cleft.base.config import TrainSettings
 from cleft.base.scale import shrink, shrink_labels
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
-from cleft.learn.augment import LARGEST_SCALE, OUTSIDE, bend, modulate_touching, vary_intensity
+from cleft.learn.augment import OUTSIDE, bend, invert, modulate_touching, vary_intensity
 
 __all__ = ["Example", "PatchSampler", "Patches"]
 
@@ -67,8 +68,8 @@ class Patches(Dataset):
         examples: at least one, all with the same number of channels and axes.
         rule: how labels become classes.
         patch: shape in pixels.
-        seed: patch number i of seed s is always the same patch.
-        rare: the share drawn around a random class's pixel.
+        settings: for ``seed``, of which patch number i is always the same, for ``rare``, the share drawn
+            around a random class's pixel, and for what is done to patches: ``scale``, ``inverted``.
         weigh: (labels, classes, spacing) to a weight map, for a loss that wants one. Patches are the same
             with and without, and with three classes or four. Cells beyond the patch are seen as far as the
             classes need it.
@@ -83,28 +84,28 @@ class Patches(Dataset):
         examples: Sequence[Example],
         rule: ClassRule,
         patch: Sequence[int],
-        seed: int,
-        rare: float = 0.5,
+        settings: TrainSettings,
         weigh: WeightMap | None = None,
     ) -> None:
-        self.examples, self.rule, self.patch, self.seed = list(examples), rule, tuple(patch), seed
-        self.rare, self.weigh = rare, weigh
+        self.examples, self.rule, self.patch = list(examples), rule, tuple(patch)
+        self.settings, self.weigh = settings, weigh
         # gaps are drawn around and looked beyond also where they are no class: J3 and J4 see the same patches
         self._four = replace(rule, n_classes=4)
         for i, example in enumerate(self.examples):
-            example.find_spots(self._four, np.random.default_rng([seed, 1, i]))
+            example.find_spots(self._four, np.random.default_rng([settings.seed, 1, i]))
         share = np.sqrt([example.labels.size for example in self.examples])
         _, groups = np.unique([example.group for example in self.examples], return_inverse=True)
         share /= np.bincount(groups, share)[groups]
         self.chances = share / share.sum()
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
-        rng = np.random.default_rng([self.seed, 0, index])
+        rng = np.random.default_rng([self.settings.seed, 0, index])
         example = self.examples[int(rng.choice(len(self.examples), p=self.chances))]
         margin = self._margin(example)
         wide = [n + 2 * m for n, m in zip(self.patch, margin, strict=True)]
-        channels, labels = _surroundings(example, self._centre(example, rng), wide)
-        channels, labels = bend(channels, labels, wide, rng)
+        scale = self.settings.scale
+        channels, labels = _surroundings(example, self._centre(example, rng), wide, scale)
+        channels, labels = bend(channels, labels, wide, rng, scale)
         outside = labels == OUTSIDE
         # nothing lies outside the image, which is known; unlike what is not annotated within
         classes = classes_by_rule(np.where(outside, 0, labels), self.rule, example.spacing)
@@ -114,12 +115,14 @@ class Patches(Dataset):
         patch = tuple(slice(m, m + n) for m, n in zip(margin, self.patch, strict=True))
         truth = [classes] if self.weigh is None else [classes, self.weigh(labels, classes, example.spacing)]
         channels = vary_intensity(channels[(slice(None), *patch)], rng)
+        if self.settings.inverted and rng.random() < self.settings.inverted:
+            channels = invert(channels)
         parts = channels, *(part[patch] for part in truth)
         return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
 
     def _centre(self, example: Example, rng: np.random.Generator) -> np.ndarray:
         shape = np.array(example.labels.shape)
-        if example.spots and rng.random() < self.rare:
+        if example.spots and rng.random() < self.settings.rare:
             kind = int(rng.choice(sorted(example.spots)))
             spot = int(rng.choice(example.spots[kind]))
             centre = np.array(np.unravel_index(spot, shape))
@@ -143,10 +146,10 @@ class Patches(Dataset):
 
 
 def _surroundings(
-    example: Example, centre: np.ndarray, patch: Sequence[int]
+    example: Example, centre: np.ndarray, patch: Sequence[int], scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The part of the image a turned and scaled patch can reach, mirrored and ``OUTSIDE`` outside."""
-    half = np.array([math.ceil(n * 0.5 * _stretch(a, patch)) + 4 for a, n in enumerate(patch)])
+    half = np.array([math.ceil(n * 0.5 * scale * _turned(a, patch)) + 4 for a, n in enumerate(patch)])
     spans = list(zip(centre - half, centre + half, example.labels.shape, strict=True))
     inside = tuple(slice(max(0, a), min(n, b)) for a, b, n in spans)
     over = [(max(0, -a), max(0, b - n)) for a, b, n in spans]
@@ -154,11 +157,11 @@ def _surroundings(
     return channels, np.pad(example.labels[inside], over, constant_values=OUTSIDE)
 
 
-def _stretch(axis: int, patch: Sequence[int]) -> float:
-    """How much farther than half the patch a turned and scaled patch reaches along an axis."""
+def _turned(axis: int, patch: Sequence[int]) -> float:
+    """How much farther than half the patch a turned patch reaches along an axis."""
     if axis < len(patch) - 2:
-        return LARGEST_SCALE
-    return LARGEST_SCALE * math.hypot(*patch[-2:]) / patch[axis]
+        return 1.0
+    return math.hypot(*patch[-2:]) / patch[axis]
 
 
 class PatchSampler(Sampler[int]):

@@ -37,7 +37,7 @@ def make_loader(examples: Sequence[Example], plan: Plan, trainer: lightning.Trai
     """
     settings = plan.settings
     weigh = WEIGHT_MAPS.get(settings.loss)
-    patches = Patches(examples, plan.rule, plan.patch, settings.seed, settings.rare, weigh)
+    patches = Patches(examples, plan.rule, plan.patch, settings, weigh)
     sampler = PatchSampler(plan.per_epoch * plan.batch, trainer.global_rank, trainer.world_size)
     # Lightning draws the first patches before it tells which epoch it is in
     sampler.set_epoch(done // plan.per_epoch)

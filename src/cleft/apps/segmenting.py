@@ -17,7 +17,10 @@ LARGE: Any = {"rich_help_panel": "Large images"}
 
 def segment(
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
-    model: Annotated[str, typer.Option("-m", "--model", help="cells2d, cells3d, or a model file.")],
+    model: Annotated[
+        list[str],
+        typer.Option("-m", "--model", help="cells2d, cells3d, or a model file; several are averaged."),
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for label TIFFs, or NAME.ome.zarr for one image.")
     ],
@@ -29,6 +32,9 @@ def segment(
         float | None,
         typer.Option(min=0, help="Drop what has fewer pixels; by default the model's, 0 keeps all."),
     ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over mirror images and turns; 8 to 16 times the work.")
+    ] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write them too.")] = False,
     overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with outlines.")] = False,
     device: Device = "auto",
@@ -76,7 +82,7 @@ def segment(
         output, axes, numbers(spacing), method, integers(tile), smallest, probabilities, overlays,
         volume, Where(scheduler, workers, slurm),
     )  # fmt: skip
-    failed = segment_files(load_model(model, device), inputs, options, said)
+    failed = segment_files(load_model(model, device, tta), inputs, options, said)
     if failed:
         said.print(f"[red]{len(failed)} of the images failed:[/red]")
         for path, reason in failed:

@@ -151,7 +151,7 @@ def _finder(folder: str) -> Finder:
     """Of a worker: network and image stay open between its blocks; each worker of a machine takes a card."""
     work = Work.open(Path(folder))
     plan = work.plan
-    model = load_model(plan.model, _own_card())
+    model = load_model(plan.models, _own_card(), plan.tta)
     return Finder(work, model, open_image(plan.source, plan.axes, plan.given_spacing))
 
 

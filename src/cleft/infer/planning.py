@@ -114,11 +114,13 @@ def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptio
     )  # fmt: skip
     device = next(model.net.parameters()).device
     block = _block(cost, image.shape, folder, options, device)
-    path = find_model(model.name)
+    paths = [find_model(name) for name in model.origin.names]
     return VolumePlan(
         source=str(Path(image.source).resolve()), axes=options.axes, given_spacing=options.spacing,
-        shape=image.shape, spacing_um=image.spacing, model=str(path.resolve()),
-        weights=hashlib.sha256(path.read_bytes()).hexdigest()[:16], precision=precision, runtime=runtime,
+        shape=image.shape, spacing_um=image.spacing,
+        models=tuple(str(path.resolve()) for path in paths), tta=model.origin.tta,
+        weights=tuple(hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths),
+        precision=precision, runtime=runtime,
         method=options.method, limits=limits, block=block, halo=cost.halo, empty=options.empty,
         smallest=card.smallest(options.smallest),
         cleft=version("cleft"),

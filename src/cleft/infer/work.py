@@ -33,8 +33,9 @@ class VolumePlan(Settings):
     given_spacing: tuple[float, ...] | None = None
     shape: tuple[int, ...]
     spacing_um: tuple[float, ...] | None = None
-    model: str
-    weights: str
+    models: tuple[str, ...]
+    weights: tuple[str, ...]
+    tta: bool = False
     precision: Literal["float32", "bfloat16"]
     runtime: Literal["torch", "openvino"]
     method: Literal["map", "biased", "threshold"] = "map"

@@ -13,7 +13,7 @@ from cleft.labels.classes import IGNORE, ClassRule, classes_by_rule
 from cleft.labels.instances import at_border, classes_to_labels, label_sizes
 from cleft.labels.scores import Scores, pool, score
 
-__all__ = ["ceiling", "cell_diameter", "choose_rule", "smallest_cells", "to_classes"]
+__all__ = ["ball_diameter", "ceiling", "cell_diameter", "choose_rule", "smallest_cells", "to_classes"]
 
 WIDEST, ENOUGH_CEILING = (
     3,
@@ -137,9 +137,19 @@ def cell_diameter(labels: Sequence[np.ndarray]) -> float:
     every = np.concatenate(sizes) if sizes else np.zeros(0)
     if not every.size:
         return 0.0
+    return float(ball_diameter(np.median(every), ndim))
+
+
+def ball_diameter(sizes: np.ndarray | float, ndim: int) -> np.ndarray:
+    """The diameter of balls of these volumes.
+
+    Example:
+        >>> ball_diameter(np.array([np.pi]), 2)
+        array([2.])
+    """
     # volume of a ball of diameter 1: pi/4 in the plane, pi/6 in space
     unit = {1: 1.0, 2: np.pi / 4, 3: np.pi / 6}[ndim]
-    return float((np.median(every) / unit) ** (1 / ndim))
+    return np.asarray((np.asarray(sizes) / unit) ** (1 / ndim))
 
 
 def smallest_cells(labels: Sequence[np.ndarray]) -> tuple[float, float]:

@@ -139,7 +139,8 @@ def synthetic(
         float | None, typer.Option(help="Mean diameter of the cells in pixels; any if not given.")
     ] = None,
     style: Annotated[
-        str | None, typer.Option(help="brightfield, cytoplasm, dic, membrane, nuclei, phase or speckle; any if not given.")
+        str | None,
+        typer.Option(help="brightfield, cytoplasm, dic, membrane, nuclei, phase, speckle."),
     ] = None,
 ) -> None:
     """Make images of crowded cells of many kinds with their true masks, to train on or to try with."""

@@ -48,6 +48,7 @@ class SegmentOptions:
     method: Any = "map"
     tile: tuple[int, ...] | None = None
     smallest: float | None = None
+    diameter: str | None = None
     probabilities: bool = False
     overlays: bool = False
     volume: Any = None  # VolumeOptions
@@ -71,7 +72,7 @@ def segment_files(
     Raises:
         DataError: no images, two of the same base name, or one that its labels would overwrite.
     """
-    from cleft.apps.volumes import engine_for
+    from cleft.apps.volumes import engine_for, telling
 
     paths = find_images(inputs)
     targets = _targets(paths, options.output)
@@ -80,7 +81,7 @@ def segment_files(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal or len(paths) == 1, transient=True,
     )  # fmt: skip
-    with engine_for(options.where) as engine, bar:
+    with telling(console), engine_for(options.where) as engine, bar:
         task = bar.add_task("", total=len(paths))
         for path, target in zip(paths, targets, strict=True):
             bar.update(task, description=base_name(path))
@@ -148,7 +149,9 @@ def _only_whole(options: SegmentOptions) -> dict[str, bool]:
 
 def _segment_whole(model: Any, path: Path, target: Path, options: SegmentOptions) -> int:
     image = read_image(path, options.axes, options.spacing)
-    labels = model.segment(image, method=options.method, tile=options.tile, smallest=options.smallest)
+    labels = model.segment(
+        image, method=options.method, tile=options.tile, smallest=options.smallest, diameter=options.diameter
+    )
     if target.suffix == ".zarr":
         standard = Image(labels, image.spatial_axes, image.spacing).standard()
         write_zarr_labels(target, standard.data[0], standard.spacing, options.volume.overwrite)
@@ -156,7 +159,7 @@ def _segment_whole(model: Any, path: Path, target: Path, options: SegmentOptions
         write_labels(target, labels, image.spatial_axes, image.spacing)
     name, beside = base_name(path), target.parent
     if options.probabilities:
-        found = model.probabilities(image, tile=options.tile)
+        found = model.probabilities(image, tile=options.tile, diameter=options.diameter)
         standard = image.standard()
         write_image(
             beside / "probabilities" / f"{name}.tif",

@@ -28,6 +28,10 @@ def segment(
     spacing: Spacing = None,
     method: Annotated[str, typer.Option(help="map, biased, threshold or watershed.")] = "map",
     tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
+    diameter: Annotated[
+        str | None,
+        typer.Option(help="Of the cells: 30 (pixels), 12um, or auto; by default what the model learnt."),
+    ] = None,
     smallest: Annotated[
         float | None,
         typer.Option(min=0, help="Drop what has fewer pixels; by default the model's, 0 keeps all."),
@@ -76,10 +80,10 @@ def segment(
         raise CleftError(f'method is "{method}", expected one of {", ".join(METHODS)}')
     volume = VolumeOptions(
         axes, numbers(spacing), method, smallest,  # type: ignore[arg-type]  # of METHODS
-        None if memory is None else bytes_of(memory), integers(block), exact, empty, overwrite,
+        None if memory is None else bytes_of(memory), integers(block), exact, empty, overwrite, diameter,
     )  # fmt: skip
     options = SegmentOptions(
-        output, axes, numbers(spacing), method, integers(tile), smallest, probabilities, overlays,
+        output, axes, numbers(spacing), method, integers(tile), smallest, diameter, probabilities, overlays,
         volume, Where(scheduler, workers, slurm),
     )  # fmt: skip
     failed = segment_files(load_model(model, device, tta), inputs, options, said)

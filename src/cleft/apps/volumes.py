@@ -20,7 +20,7 @@ from cleft.infer.planning import VolumeOptions, fits_in_memory
 from cleft.infer.volume import Watch, segment_volume, work_folder
 from cleft.io import open_image
 
-__all__ = ["Where", "engine_for", "segment_large", "takes_the_long_way"]
+__all__ = ["Where", "engine_for", "segment_large", "takes_the_long_way", "telling"]
 
 EVERY = 20.0  # seconds between two lines where there is no terminal
 STEPS = {
@@ -64,23 +64,32 @@ def takes_the_long_way(model: Model, path: Path, output: Path, options: VolumeOp
     ):
         return True
     with open_image(path, options.axes, options.spacing) as image:
-        return not fits_in_memory(model, image, options.memory)
+        return not fits_in_memory(model, image, options.memory, options.diameter is not None)
 
 
 def segment_large(
     model: Model, path: Path, output: Path, options: VolumeOptions, engine: Engine | None, console: Console
 ) -> int:
     """Segment one image block by block; the number of cells."""
-    handler = _Told(console)
-    log = logging.getLogger("cleft")
-    log.addHandler(handler)
     try:
         with _Bar(console) as bar:
             return segment_volume(model, path, output, options, engine, bar)
     except KeyboardInterrupt:
         raise CleftError(f"stopped; the same command goes on where it was ({work_folder(output)})") from None
+
+
+@contextmanager
+def telling(console: Console) -> Iterator[None]:
+    """Show what is logged meanwhile: how large cells are, a block tried again in halves."""
+    handler, log = _Told(console), logging.getLogger("cleft")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
     finally:
         log.removeHandler(handler)
+        log.setLevel(level)
 
 
 class _Bar(Watch):
@@ -123,10 +132,10 @@ class _Bar(Watch):
 
 
 class _Told(logging.Handler):
-    """Warnings of the run, such as a block tried again in halves."""
+    """Puts what is logged on a console."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -150,6 +150,9 @@ class ModelCard(Settings):
     gap_radius: float = Field(description="gap ball, in pixels after shrinking")
     percentiles: tuple[float, float]
     cell_diameter: float = Field(description="median diameter of the training cells, in pixels of the image")
+    diameters: tuple[float, float] | None = Field(
+        None, description="the same of one in twenty smaller, and one in twenty larger"
+    )
     smallest_cell: float = Field(0.0, description="pixels of the image; smaller finds are dropped")
     smallest_cut: float = Field(0.0, description="the same of cells at the border of an image")
     ceiling_pq: float = Field(description="PQ of labels -> classes -> labels on the training labels")

@@ -61,7 +61,7 @@ class Finder:
         self.work, self.model, self.image = work, model, image
         plan, card = work.plan, model.card
         self.net = network_for(model, plan.precision, plan.runtime)
-        self.factors, self.stride = card.shrink, net_stride(card.net)
+        self.factors, self.stride = plan.shrink, net_stride(card.net)
         small = tuple(-(-n // f) for n, f in zip(plan.shape, self.factors))
         self.small = small
         padded = tuple(-(-n // s) * s for n, s in zip(small, self.stride))

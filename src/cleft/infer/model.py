@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from cleft.base.scale import shrink
 from cleft.infer.enlarge import enlarge, enlarged_classes
 from cleft.infer.given import device_of, suiting
 from cleft.infer.predict import Finish, likeliest, predict, softmax
-from cleft.infer.size import estimate_diameter
+from cleft.infer.size import diameter_in, warn_of_size
 from cleft.infer.zoom import Diameter, enlarged_to, factors_for, pixels_across, resized
 from cleft.labels.instances import METHODS, Method, classes_to_labels, decided, drop_small, to_labels
 from cleft.model.ensemble import Ensemble, check_alike, turns_for
@@ -118,6 +119,8 @@ class Model:
         learnt = math.prod(factors) / math.prod(self.card.shrink) if smallest is None else 1.0
         inside, cut = self.card.smallest(smallest)
         labels = drop_small(labels, inside * learnt, cut * learnt)
+        if diameter is None:
+            warn_of_size(self.card, labels, image.source if isinstance(image, Image) else "image")
         return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
 
     def probabilities(
@@ -152,7 +155,7 @@ class Model:
         if diameter is None:
             return self.card.shrink
         if diameter == "auto":
-            found = estimate_diameter(self, image)
+            found = diameter_in(self, image)
             if found is None:
                 log.warning("%s: found no cell at any scale, left at that of the model", image.source)
                 return self.card.shrink
@@ -160,6 +163,28 @@ class Model:
         else:
             found = pixels_across(diameter, image.spacing)
         return factors_for(self.card, found, image.spacing)
+
+    def at(self, shrink: tuple[int, ...]) -> Model:
+        """The same model for cells as much larger as these factors are than the card's.
+
+        Args:
+            shrink: pixels averaged along each axis before the network.
+
+        Example:
+            >>> model = load_model("cells2d")
+            >>> model.at((3, 3)).card.cell_diameter / model.card.cell_diameter
+            3.0
+        """
+        ratio = math.prod(shrink) / math.prod(self.card.shrink)
+        other = copy.copy(self)  # which shares network and predictors
+        other.card = self.card.model_copy(
+            update={
+                "shrink": shrink, "smallest_cell": self.card.smallest_cell * ratio,
+                "smallest_cut": self.card.smallest_cut * ratio,
+                "cell_diameter": self.card.cell_diameter * ratio ** (1 / len(shrink)),
+            }
+        )  # fmt: skip
+        return other
 
     def _labels(
         self,

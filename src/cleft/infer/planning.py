@@ -26,12 +26,14 @@ from cleft.infer.memory import (
 from cleft.infer.model import Model
 from cleft.infer.predict import ALIVE, BUDGET
 from cleft.infer.runtime import Precision, Runtime, best_runtime, network_for
+from cleft.infer.size import estimate_diameter
 from cleft.infer.work import VolumePlan, Work
+from cleft.infer.zoom import Diameter, factors_for, pixels_across, whole_factors
 from cleft.io.lazy import LazyImage
 from cleft.model.unet import net_halo, net_reach, net_stride
 from cleft.model.zoo import find_model
 
-__all__ = ["VolumeOptions", "fits_in_memory", "make_plan", "what_it_takes"]
+__all__ = ["VolumeOptions", "fits_in_memory", "make_plan", "sized", "what_it_takes"]
 
 AFTER = 5e6  # pixels a second and core of the steps after the network, about
 DISK = 1.2  # bytes a pixel on disk while it runs, about, where cells fill half of it
@@ -54,6 +56,7 @@ class VolumeOptions:
             a halo as wide as the network sees, and it computes in float32. Several times slower.
         empty: blocks whose brightest pixel is at most this are background without asking the network.
         overwrite: begin anew where labels, or an unfinished run, stand already.
+        diameter: of the cells, see ``Model.segment``; here an image is shrunk by whole factors alone.
     """
 
     axes: str | None = None
@@ -65,18 +68,21 @@ class VolumeOptions:
     exact: bool = False
     empty: float | None = None
     overwrite: bool = False
+    diameter: Diameter = None
 
 
-def fits_in_memory(model: Model, image: LazyImage, memory: int | None) -> bool:
+def fits_in_memory(model: Model, image: LazyImage, memory: int | None, resampled: bool = False) -> bool:
     """Whether an image may be segmented in one piece: all of it and its labels held at once.
 
     Args:
         model: for its channels.
         image: not read.
         memory: bytes that the process may hold; by default half of what is available.
+        resampled: to another size of cells, which takes the probabilities of every pixel.
     """
     net, pixels = model.card.net, float(np.prod(image.shape, dtype=float))
     per_pixel = WHOLE + 8 * net.channels + np.dtype(image.pixels.dtype).itemsize
+    per_pixel += 8 * net.n_classes * resampled
     on_processor = next(model.net.parameters()).device.type == "cpu"
     activations = 4 * ALIVE * net.width * pixels / float(np.prod(model.card.shrink)) * on_processor
     return pixels * per_pixel + min(activations, BUDGET) <= _room(memory)
@@ -87,8 +93,27 @@ def _room(memory: int | None) -> int:
     return available_memory() // 2 if memory is None else max(0, memory - resident_memory() - RESERVE)
 
 
-def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptions, jobs: int) -> VolumePlan:
-    """What the labels will depend on."""
+def sized(model: Model, image: LazyImage, diameter: Diameter) -> Model:
+    """The model for cells of this diameter, by the nearest whole factors.
+
+    Raises:
+        DataError: the diameter isn't one, or an estimate found no cell.
+        ModelError: cells are too small for the model.
+    """
+    if diameter is None:
+        return model
+    _check_suits(model, image)
+    if diameter == "auto":
+        limits = limits_of(image.read, image.shape, model.card.percentiles)
+        across = estimate_diameter(model, image.read, image.shape, limits, image.spacing)
+        if across is None:
+            raise DataError(f"{image.source}: found no cell at any scale; expected a diameter")
+    else:
+        across = pixels_across(diameter, image.spacing)
+    return model.at(whole_factors(model.card, factors_for(model.card, across, image.spacing)))
+
+
+def _check_suits(model: Model, image: LazyImage) -> None:
     card = model.card
     if image.axes != card.axes:
         raise ModelError(
@@ -99,6 +124,12 @@ def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptio
         raise ModelError(
             f"{image.source}: has {image.channels} channels, but {model.name} takes {card.net.channels}"
         )
+
+
+def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptions, jobs: int) -> VolumePlan:
+    """What the labels will depend on."""
+    card = model.card
+    _check_suits(model, image)
     limits = limits_of(image.read, image.shape, card.percentiles)
     if all(low == high for low, high in limits):
         raise DataError(
@@ -118,7 +149,7 @@ def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptio
     return VolumePlan(
         source=str(Path(image.source).resolve()), axes=options.axes, given_spacing=options.spacing,
         shape=image.shape, spacing_um=image.spacing,
-        models=tuple(str(path.resolve()) for path in paths), tta=model.origin.tta,
+        models=tuple(str(path.resolve()) for path in paths), tta=model.origin.tta, shrink=card.shrink,
         weights=tuple(hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths),
         precision=precision, runtime=runtime,
         method=options.method, limits=limits, block=block, halo=cost.halo, empty=options.empty,

@@ -13,7 +13,7 @@ from cleft.base.errors import DataError
 from cleft.infer import steps
 from cleft.infer.engine import Engine, Here
 from cleft.infer.model import Model
-from cleft.infer.planning import VolumeOptions, make_plan, what_it_takes
+from cleft.infer.planning import VolumeOptions, make_plan, sized, what_it_takes
 from cleft.infer.work import VolumePlan, Work
 from cleft.io.read import open_image
 
@@ -83,6 +83,7 @@ def segment_volume(
         raise DataError(f"{output}: exists already; expected a new name, or --overwrite")
     jobs = engine.jobs if isinstance(engine, Here) else os.cpu_count() or 1
     with open_image(source, options.axes, options.spacing) as image:
+        model = sized(model, image, options.diameter)
         plan = make_plan(model, image, folder, options, jobs)
     work = Work.begin(folder, plan)
     for line in what_it_takes(work, model, jobs):

@@ -36,6 +36,7 @@ class VolumePlan(Settings):
     models: tuple[str, ...]
     weights: tuple[str, ...]
     tta: bool = False
+    shrink: tuple[int, ...]
     precision: Literal["float32", "bfloat16"]
     runtime: Literal["torch", "openvino"]
     method: Literal["map", "biased", "threshold"] = "map"

@@ -13,7 +13,15 @@ from cleft.labels.classes import IGNORE, ClassRule, classes_by_rule
 from cleft.labels.instances import at_border, classes_to_labels, label_sizes
 from cleft.labels.scores import Scores, pool, score
 
-__all__ = ["ball_diameter", "ceiling", "cell_diameter", "choose_rule", "smallest_cells", "to_classes"]
+__all__ = [
+    "ball_diameter",
+    "ceiling",
+    "cell_diameter",
+    "cell_diameters",
+    "choose_rule",
+    "smallest_cells",
+    "to_classes",
+]
 
 WIDEST, ENOUGH_CEILING = (
     3,
@@ -129,15 +137,26 @@ def cell_diameter(labels: Sequence[np.ndarray]) -> float:
         >>> round(cell_diameter([np.ones((10, 10), int)]), 2)
         11.28
     """
+    return cell_diameters(labels, (50,))[0]
+
+
+def cell_diameters(labels: Sequence[np.ndarray], percentiles: Sequence[float]) -> tuple[float, ...]:
+    """Percentiles of the cells' diameters in pixels, of balls as large; 0 without cells.
+
+    Example:
+        >>> some = [np.full((n, n), 1) for n in (10, 20, 30)]
+        >>> [round(d, 1) for d in cell_diameters(some, (0, 50, 100))]
+        [11.3, 22.6, 33.9]
+    """
     sizes, ndim = [], 2
     for image in labels:
         ndim = image.ndim
-        counts = np.bincount(np.maximum(image, 0).reshape(-1))[1:]
+        counts = label_sizes(image)[1:]
         sizes.append(counts[counts > 0])
     every = np.concatenate(sizes) if sizes else np.zeros(0)
     if not every.size:
-        return 0.0
-    return float(ball_diameter(np.median(every), ndim))
+        return (0.0,) * len(percentiles)
+    return tuple(float(d) for d in ball_diameter(np.percentile(every, percentiles), ndim))
 
 
 def ball_diameter(sizes: np.ndarray | float, ndim: int) -> np.ndarray:

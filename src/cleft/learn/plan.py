@@ -13,7 +13,7 @@ from cleft.base.config import ModelCard, NetSettings, TrainSettings
 from cleft.base.errors import DataError
 from cleft.base.scale import strides_for
 from cleft.labels.classes import ClassRule
-from cleft.labels.rule import ceiling, cell_diameter, choose_rule, smallest_cells
+from cleft.labels.rule import ceiling, cell_diameter, cell_diameters, choose_rule, smallest_cells
 from cleft.learn.dataset import Example
 from cleft.learn.start import Start
 from cleft.model.unet import net_stride
@@ -121,6 +121,8 @@ def make_plan(
     ndim = labels[0].ndim
     net, patch = _shapes(examples, settings, spacing or (1.0,) * ndim, start)
     inside, cut = smallest_cells(labels)
+    at_full_size = float(np.prod(shrink)) ** (1 / ndim)
+    low, middle, high = (d * at_full_size for d in cell_diameters(labels, (5, 50, 95)))
     card = ModelCard(
         cleft=version("cleft"),
         net=net,
@@ -131,7 +133,8 @@ def make_plan(
         gap_radius=rule.gap_radius,
         licence=settings.licence,
         percentiles=settings.percentiles,
-        cell_diameter=cell_diameter(labels) * float(np.prod(shrink)) ** (1 / ndim),
+        cell_diameter=middle,
+        diameters=(low, high),
         smallest_cell=inside * math.prod(shrink),
         smallest_cut=cut * math.prod(shrink),
         ceiling_pq=ceiling(labels[some], rule, spacings[some]).pq,

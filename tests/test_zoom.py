@@ -1,0 +1,328 @@
+"""Cells of another size than the model learnt: resampled there and back, estimated, whole or in blocks."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.transform import resize
+
+from cleft.base.errors import DataError, ModelError
+from cleft.base.image import Image
+from cleft.infer.model import Model, load_model
+from cleft.infer.planning import VolumeOptions, fits_in_memory, sized
+from cleft.infer.size import diameter_in, warn_of_size
+from cleft.infer.volume import segment_volume
+from cleft.infer.zoom import enlarged_to, factors_for, pixels_across, resized, whole_factors
+from cleft.io import open_image, read_labels, write_image
+from cleft.io.synthetic import CellSettings, make_cells
+from cleft.labels.scores import score
+from cleft.model.file import read_card
+from cleft.model.zoo import find_model
+
+# a diameter, as given
+
+
+@pytest.mark.parametrize(
+    ("given", "spacing", "expected"),
+    [
+        (30, None, 30),
+        ("30", None, 30),
+        ("30px", (2.0, 2.0), 30),
+        ("12um", (0.5, 0.5), 24),
+        ("12 µm", (0.5, 0.5), 24),
+        ("12000nm", (0.5, 0.5), 24),
+        (".012mm", (0.5, 0.5), 24),
+        # a ball of 16 x 16 pixels across and 2 planes deep is as large as one of 8
+        ("8um", (4.0, 0.5, 0.5), 8),
+        (16, (4.0, 0.5, 0.5), 8),
+    ],
+)
+def test_pixels_and_lengths(given: Any, spacing: tuple[float, ...] | None, expected: float) -> None:
+    assert pixels_across(given, spacing) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("wide", 'diameter is "wide", expected pixels such as 30, a length such as 12um, or auto'),
+        (-3, 'diameter is "-3", expected'),
+        ("12um", "but the image says no pixel size; give pixels, or spacing"),
+        (1.5, "diameter is 1.5, 1.5 pixels, expected at least 2"),
+    ],
+)
+def test_what_is_no_diameter(given: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        pixels_across(given, None)
+
+
+# from a diameter to factors
+
+
+@pytest.fixture(scope="module")
+def card2() -> Any:
+    return read_card(find_model("cells2d")).model_copy(update={"cell_diameter": 20.0, "spacing_um": None})
+
+
+@pytest.fixture(scope="module")
+def card3() -> Any:
+    """Learnt from stacks of 2 x 0.5 x 0.5 um, shrunk twice across."""
+    changes = {"cell_diameter": 10.0, "shrink": (1, 2, 2), "spacing_um": (2.0, 1.0, 1.0)}
+    return read_card(find_model("cells3d")).model_copy(update=changes)
+
+
+def test_cells_get_the_size_that_was_learnt(card2: Any, card3: Any) -> None:
+    assert factors_for(card2, 50, None) == pytest.approx((2.5, 2.5))
+    assert factors_for(card2, 50, (0.3, 0.3)) == pytest.approx((2.5, 2.5))
+    assert factors_for(card3, 10, None) == pytest.approx((1, 2, 2))
+    assert factors_for(card3, 10, (2.0, 0.5, 0.5)) == pytest.approx((1, 2, 2))
+    assert factors_for(card3, 10, (4.0, 1.0, 1.0)) == pytest.approx((1, 2, 2))
+
+
+def test_pixels_get_the_shape_that_was_learnt(card3: Any) -> None:
+    """A stack of cubic pixels: the network's are twice as deep as wide."""
+    factors = factors_for(card3, 10, (1.0, 1.0, 1.0))
+    assert factors[0] / factors[1] == pytest.approx(2)
+    assert np.prod(factors) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("diameter", [2.4, 161])
+def test_far_from_what_was_learnt(card2: Any, diameter: float) -> None:
+    with pytest.raises(ModelError, match=r"but the model learnt cells of 20: expected within 8 times"):
+        factors_for(card2, diameter, None)
+
+
+def test_blocks_are_shrunk_by_whole_factors(card2: Any) -> None:
+    assert whole_factors(card2, (1.6, 0.7, 1.4)) == (2, 1, 1)
+    with pytest.raises(ModelError, match=r"cells are 2.0 times too small for the model, and block by block"):
+        whole_factors(card2, (0.5, 0.5))
+
+
+# there and back
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 20), min_size=2, max_size=3),
+    factor=st.floats(0.3, 4),
+    value=st.floats(-1, 5),
+)
+def test_an_even_image_stays_even(shape: list[int], factor: float, value: float) -> None:
+    channels = np.full((2, *shape), value, np.float32)
+    small = resized(channels, [factor] * len(shape))
+    assert small.dtype == np.float32
+    assert small.shape == (2, *(max(1, round(n / factor)) for n in shape))
+    np.testing.assert_allclose(small, value, atol=1e-5)
+    back = enlarged_to(torch.from_numpy(small), shape)
+    assert back.shape == channels.shape
+    np.testing.assert_allclose(back.numpy(), value, atol=1e-5)
+
+
+def test_places_stay_where_they_were(ndim: int) -> None:
+    """A slope, there and back, is the same slope away from the border."""
+    slope = np.indices((60,) * ndim, np.float32).sum(0)[None]
+    for factor in (0.6, 1.7, 2.0):
+        back = enlarged_to(torch.from_numpy(resized(slope, [factor] * ndim)), slope.shape[1:]).numpy()
+        middle = (0, *(slice(10, -10),) * ndim)
+        np.testing.assert_allclose(back[middle], slope[middle], atol=0.5)
+
+
+# a model
+
+
+@pytest.fixture(scope="module")
+def nuclei() -> tuple[Image, np.ndarray]:
+    made = CellSettings(diameter=14, size_spread=0.1, elongation=1.2, protrusions=0.0, photons=300)
+    return make_cells((224, 224), 1, made)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("cells2d", "cpu")
+
+
+def enlarge_both(pair: tuple[Image, np.ndarray], by: float) -> tuple[Image, np.ndarray]:
+    image, labels = pair
+    shape = [round(n * by) for n in labels.shape]
+    data = resize(image.data.astype(np.float32), shape, order=1, preserve_range=True)
+    return Image(data, "YX"), resize(labels, shape, order=0, preserve_range=True, anti_aliasing=False)
+
+
+def test_large_cells_are_found_at_their_diameter(model: Model, nuclei: tuple[Image, np.ndarray]) -> None:
+    """Three times larger than any the model can find as they are."""
+    image, truth = enlarge_both(nuclei, 3)
+    at_size = score(nuclei[1], model.segment(nuclei[0])).pq
+    blind = score(truth, model.segment(image)).pq
+    told = score(truth, model.segment(image, diameter=42)).pq
+    guessed = score(truth, model.segment(image, diameter="auto")).pq
+    assert told > at_size - 0.1
+    assert guessed > at_size - 0.1
+    assert blind < told - 0.2
+
+
+@pytest.mark.parametrize("by", [0.6, 1.0, 2.5])
+def test_the_estimate(model: Model, nuclei: tuple[Image, np.ndarray], by: float) -> None:
+    image, _ = enlarge_both(nuclei, by)
+    found = diameter_in(model, image.standard())
+    assert found is not None
+    assert found == pytest.approx(14 * by, rel=0.2)
+
+
+def test_no_cell_at_any_scale(model: Model, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """The image is left at the model's scale; block by block a diameter is asked for."""
+    flat = np.zeros((64, 64), np.float32)
+    flat[0, 0] = 1e-3
+    blank = model.at((1, 1))
+    blank.net = torch.nn.Conv2d(1, 4, 1)
+    torch.nn.init.zeros_(blank.net.weight)
+    blank.net.bias.data = torch.tensor([5.0, 0, 0, 0])
+    blank._predictors = {torch.float32: blank.net.eval()}
+    image = Image(flat, "YX", source="blank.tif")
+    assert diameter_in(blank, image.standard()) is None
+    assert not blank.segment(image, diameter="auto").any()
+    assert "blank.tif: found no cell at any scale" in caplog.text
+    write_image(tmp_path / "blank.tif", image)
+    with (
+        open_image(tmp_path / "blank.tif") as lazy,
+        pytest.raises(DataError, match=r"blank.tif: found no cell at any scale; expected a diameter"),
+    ):
+        sized(blank, lazy, "auto")
+
+
+def test_the_learnt_diameter_changes_nothing(model: Model, nuclei: tuple[Image, np.ndarray]) -> None:
+    image, _ = nuclei
+    same = model.segment(image, diameter=model.card.cell_diameter)
+    np.testing.assert_array_equal(same, model.segment(image))
+
+
+def test_probabilities_are_of_the_image_s_pixels(model: Model, nuclei: tuple[Image, np.ndarray]) -> None:
+    image, _ = nuclei
+    for diameter in (9, 20, 25):
+        found = model.probabilities(image, diameter=diameter)
+        assert found.shape == (4, 224, 224)
+        np.testing.assert_allclose(found.sum(0), 1, atol=1e-4)
+
+
+def test_tiles_do_not_matter_there_either(model: Model, nuclei: tuple[Image, np.ndarray]) -> None:
+    image, _ = nuclei
+    whole = model.probabilities(image, diameter=20)
+    np.testing.assert_allclose(model.probabilities(image, diameter=20, tile=(96, 64)), whole, atol=1e-4)
+
+
+def test_small_finds_are_those_of_the_size(nuclei: tuple[Image, np.ndarray]) -> None:
+    """Twice the diameter, four times the pixels; a number of one's own is taken as it is."""
+    image, _ = enlarge_both(nuclei, 2)
+    strict, lax = load_model("cells2d", "cpu"), load_model("cells2d", "cpu")
+    strict.card = strict.card.model_copy(update={"smallest_cell": 100.0, "smallest_cut": 0.0})
+    lax.card = lax.card.model_copy(update={"smallest_cell": 0.0, "smallest_cut": 0.0})
+    diameter = 2 * strict.card.cell_diameter
+    found = strict.segment(image, diameter=diameter)
+    np.testing.assert_array_equal(found, lax.segment(image, diameter=diameter, smallest=400))
+    np.testing.assert_array_equal(
+        strict.segment(image, diameter=diameter, smallest=0), lax.segment(image, diameter=diameter)
+    )
+    assert found.max() < lax.segment(image, diameter=diameter).max()
+
+
+def test_the_model_at_another_size(model: Model) -> None:
+    other = model.at((2, 2))
+    assert other.card.cell_diameter == pytest.approx(2 * model.card.cell_diameter)
+    assert other.card.smallest_cell == pytest.approx(4 * model.card.smallest_cell)
+    assert other.net is model.net
+    assert model.card.shrink == (1, 1)
+
+
+# warned of
+
+
+@pytest.mark.parametrize(("across", "warned"), [(7, True), (9, False), (20, False), (60, True)])
+def test_cells_far_from_those_learnt(
+    card2: Any, across: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = card2.model_copy(update={"diameters": (10.0, 40.0)})
+    labels = np.zeros((100, 100), np.int32)
+    labels[np.hypot(*(np.indices(labels.shape) - 50)) < across / 2] = 1
+    warn_of_size(card, labels, "a.tif")
+    told = f"a.tif: the cells found are about {across} pixels across, the model learnt cells of 10 to 40"
+    assert (told in caplog.text) == warned
+    caplog.clear()
+    warn_of_size(card2.model_copy(update={"diameters": None}), labels, "a.tif")
+    warn_of_size(card, np.zeros_like(labels), "a.tif")
+    assert not caplog.text
+
+
+# block by block
+
+
+def test_blocks_equal_one_piece_at_whole_factors(
+    model: Model, nuclei: tuple[Image, np.ndarray], tmp_path: Path
+) -> None:
+    image, _ = enlarge_both(nuclei, 2)
+    write_image(tmp_path / "a.tif", image)
+    across = 2 * model.card.cell_diameter
+    options = VolumeOptions(block=(96, 128), exact=True, diameter=across)
+    n = segment_volume(model, tmp_path / "a.tif", tmp_path / "l.zarr", options)
+    labels = read_labels(tmp_path / "l.zarr").data
+    expected = model.segment(image, diameter=across)
+    assert n == expected.max() > 20
+    np.testing.assert_array_equal(labels, expected)
+    assert zarr.open_group(tmp_path / "l.zarr", mode="r").attrs["cleft"]["shrink"] == [2, 2]
+
+
+def test_blocks_estimate_too(model: Model, nuclei: tuple[Image, np.ndarray], tmp_path: Path) -> None:
+    image, truth = enlarge_both(nuclei, 3)
+    write_image(tmp_path / "a.tif", image)
+    segment_volume(
+        model, tmp_path / "a.tif", tmp_path / "l.zarr", VolumeOptions(block=(300, 300), diameter="auto")
+    )
+    blind = score(truth, model.segment(image)).pq
+    assert score(truth, read_labels(tmp_path / "l.zarr").data).pq > blind + 0.2
+
+
+def test_blocks_do_not_enlarge(model: Model, nuclei: tuple[Image, np.ndarray], tmp_path: Path) -> None:
+    write_image(tmp_path / "a.tif", nuclei[0])
+    options = VolumeOptions(block=(96, 96), diameter=model.card.cell_diameter / 2)
+    with pytest.raises(ModelError, match=r"cells are 2.0 times too small"):
+        segment_volume(model, tmp_path / "a.tif", tmp_path / "l.zarr", options)
+
+
+def test_what_is_resampled_takes_more_memory(
+    model: Model, nuclei: tuple[Image, np.ndarray], tmp_path: Path
+) -> None:
+    write_image(tmp_path / "a.tif", replace(nuclei[0], data=np.zeros((4000, 4000), np.uint16)))
+    with open_image(tmp_path / "a.tif") as image:
+        rooms = [2**n for n in range(28, 40)]
+        fits = [
+            [fits_in_memory(model, image, room, resampled) for room in rooms] for resampled in (False, True)
+        ]
+    assert sum(fits[0]) >= sum(fits[1]) > 0
+
+
+# from the shell
+
+
+def test_the_command(
+    model: Model, nuclei: tuple[Image, np.ndarray], tmp_path: Path, cleft_says: Callable[..., Any]
+) -> None:
+    image, _ = enlarge_both(nuclei, 3)
+    write_image(tmp_path / "in" / "a.tif", image)
+    asked = ["segment", tmp_path / "in", "-m", "cells2d", "-o", tmp_path / "out", "--device", "cpu"]
+    assert cleft_says(*asked, "--diameter", 42, "--probabilities").code == 0
+    np.testing.assert_array_equal(
+        read_labels(tmp_path / "out" / "a.tif").data, model.segment(image, diameter=42)
+    )
+    said = cleft_says(*asked, "--diameter", "auto")
+    assert said.code == 0
+    across = float(said.err.split("cells are about ")[1].split()[0])
+    assert across == pytest.approx(42, rel=0.2)
+    assert logging.getLogger("cleft").level == logging.NOTSET
+    said = cleft_says(*asked, "--diameter", "12um")
+    assert said.code == 1
+    assert "but the image says no pixel size" in said.err

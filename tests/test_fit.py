@@ -26,6 +26,7 @@ from cleft.io.synthetic import make_cells
 from cleft.labels.rule import ceiling, cell_diameter, choose_rule
 from cleft.learn.dataset import Example
 from cleft.learn.fit import fit
+from cleft.learn.module import Learner
 from cleft.learn.prepare import hold_out, load_examples
 from cleft.model.file import read_card, read_model
 
@@ -451,3 +452,73 @@ def test_batch_normalisation_settles(ndim: int) -> None:
         model = cleft.train([pair], steps=10, checks=checks, width=4, patch=(16,) * ndim, batch=2)
         seen = {int(n) for name, n in model.net.named_buffers() if name.endswith("num_batches_tracked")}
         assert seen == {7}
+
+
+# an average of weights, and other schedules
+
+
+def test_the_model_is_the_moving_average_of_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computed beside it from the weights after each step, the statistics of normalisation too."""
+    seen: list[dict[str, torch.Tensor]] = []
+    before = Learner.on_train_batch_end
+
+    def watch(self: Learner, *given: Any) -> None:
+        before(self, *given)
+        state = self.net.state_dict()
+        seen.append({name: t.detach().clone() for name, t in state.items() if t.is_floating_point()})
+
+    monkeypatch.setattr(Learner, "on_train_batch_end", watch)
+    decay = 0.7
+    model = train(made(2), tmp_path / "m.safetensors", **tiny(2, steps=5, average=decay, learning_rate=0.01))
+    assert len(seen) == 5
+    expected = seen[0]
+    for now in seen[1:]:
+        expected = {name: decay * t + (1 - decay) * now[name] for name, t in expected.items()}
+    for name, t in model.net.state_dict().items():
+        if t.is_floating_point():
+            torch.testing.assert_close(t.cpu(), expected[name], atol=1e-5, rtol=1e-4)
+
+
+def test_an_average_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half, and the other half, is the whole."""
+    settings = tiny(2, steps=8, checks=4, average=0.8, learning_rate=0.01)
+    whole = train(made(2), tmp_path / "whole.safetensors", **settings)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(self: Learner) -> None:
+        if self.trainer.current_epoch == 2:
+            raise Stopped
+        begin(self)
+
+    begin, path = Learner.on_train_epoch_start, tmp_path / "half.safetensors"
+    monkeypatch.setattr(Learner, "on_train_epoch_start", stop)
+    with pytest.raises(Stopped):
+        train(made(2), path, **settings)
+    monkeypatch.setattr(Learner, "on_train_epoch_start", begin)
+    again = train(made(2), path, resume=True, **settings)
+    assert same_weights(whole.net, again.net)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "one-cycle"])
+def test_schedules_of_the_learning_rate(schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is, or up to its peak and down to nothing."""
+    rates: list[float] = []
+    before = Learner.on_train_batch_start
+
+    def watch(self: Learner, *given: Any) -> None:
+        rates.append(self.optimizers().param_groups[0]["lr"])
+        before(self, *given)
+
+    monkeypatch.setattr(Learner, "on_train_batch_start", watch)
+    train(made(2), schedule=schedule, **tiny(2, steps=20, checks=1, learning_rate=1e-3))
+    assert len(rates) == 20
+    if schedule == "constant":
+        assert rates == [1e-3] * 20
+    else:
+        assert max(rates) == pytest.approx(1e-3, rel=0.05)
+        assert rates[0] < 1e-4
+        assert rates[-1] < 1e-4

@@ -114,6 +114,16 @@ class TrainSettings(Settings):
     inverted: float = Field(0.0, ge=0, le=1, description="share of patches shown dark for bright")
     batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
     learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of Adam; 1e-3 from a model")
+    schedule: Literal["one-cycle", "constant"] = Field(
+        "one-cycle",
+        description="of the learning rate: up over a tenth of the steps and down to nothing, or as it is",
+    )
+    average: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of a moving average of the weights, which then is the model; 0 is none",
+    )
     percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")
     ignore: int | None = Field(
         None, gt=0, description="label that means not annotated, where an editor can't write -1"

@@ -40,7 +40,7 @@ class Learner(lightning.LightningModule):
         self.net = net.to(memory_format=memory_format(len(stride)))  # type: ignore[call-overload]
         self.loss, self.stride = loss, stride
         self.steps, self.learning_rate = plan.settings.steps, plan.settings.learning_rate
-        self.doubt = plan.settings.doubt
+        self.doubt, self.schedule = plan.settings.doubt, plan.settings.schedule
         self.lam_schedule = plan.settings.lam_schedule
         shrunk = math.prod(plan.card.shrink)
         self.smallest = plan.card.smallest_cell / shrunk, plan.card.smallest_cut / shrunk
@@ -62,6 +62,8 @@ class Learner(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimiser = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
+        if self.schedule == "constant":
+            return optimiser
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, max_lr=self.learning_rate, total_steps=self.steps + 1, pct_start=0.1
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -70,6 +70,8 @@ def make_trainer(
             run, "best", "val_pq", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
         )
         callbacks.append(best)
+    if settings.average:
+        callbacks.append(EMAWeightAveraging(decay=settings.average))
     if validates and settings.patience:
         callbacks.append(EarlyStopping("val_pq", mode="max", patience=settings.patience))
     callbacks.append(last)  # after the others, whose state it keeps

@@ -277,6 +277,17 @@ def test_debris_is_bright_and_no_cell() -> None:
     assert np.median(dirty.data) == pytest.approx(np.median(clean.data), rel=0.05)
 
 
+def test_cells_begin_to_show_inside_their_outline(ndim: int) -> None:
+    """The outermost pixels are as dark as background, the labels those of before."""
+    made = {"light": 0.0, "density": 0.4, "gap": 0.0, "blur": 0.3, "axial_blur": 0.3, "diameter": 20.0}
+    (bare, labels), (drawn, same) = (cells(ndim, margin=margin, **made) for margin in (0.0, 0.15))
+    assert np.array_equal(labels, same)
+    depth = ndimage.distance_transform_edt(labels > 0)
+    rim, deep = (depth > 0) & (depth <= 2), depth > 6
+    assert drawn[rim].mean() < 0.5 * bare[rim].mean()
+    assert drawn[deep].mean() > 0.5 * bare[deep].mean()
+
+
 def test_stray_light_is_no_cell(ndim: int) -> None:
     clean, dirty = (cells(ndim, seed=1, bleed=bleed, light=0.0) for bleed in (0.0, 1.0))
     assert np.array_equal(clean[1], dirty[1])

@@ -64,8 +64,10 @@ def render(labels: np.ndarray, settings: CellSettings, rng: np.random.Generator)
 def _scene(labels: np.ndarray, step: np.ndarray, settings: CellSettings, rng: np.random.Generator) -> _Scene:
     """Depths, brightnesses and textures of the cells."""
     n = int(labels.max(initial=0))
-    inside = labels > 0
     depth = edt.edt(labels.astype(np.uint32), anisotropy=tuple(step), parallel=1)
+    if settings.margin > 0:
+        depth = np.maximum(depth - np.float32(settings.margin * settings.diameter), 0)
+    inside = depth > 0
     deepest = np.ones(n + 1, np.float32)
     np.maximum.at(deepest, labels.reshape(-1), depth.reshape(-1))
     bright = np.exp(rng.normal(0, settings.brightness_spread, n + 1)).astype(np.float32)
@@ -78,7 +80,7 @@ def _scene(labels: np.ndarray, step: np.ndarray, settings: CellSettings, rng: np
         inside=inside,
         depth=depth,
         core=depth / deepest[labels],
-        bright=bright[labels],
+        bright=bright[labels] * inside,
         texture=(fine + patches) * np.float32(0.7),
         patches=patches,
         outside=np.minimum(outside, np.float32(8 * settings.diameter)),

@@ -30,6 +30,7 @@ _RANGES = {
     "brightness_spread": (0.0, 1.0),
     "texture": (0.0, 1.0),
     "wall": (0.01, 0.5),
+    "margin": (0.0, 0.5),
     "background": (0.0, _INFINITE),
     "debris": (0.0, 10.0),
     "bleed": (0.0, _INFINITE),
@@ -68,6 +69,8 @@ class CellSettings:
         brightness_spread: standard deviation of the cells' log brightness.
         texture: contrast of the texture inside a cell.
         wall: width of a membrane, as a fraction of the diameter; at least a pixel.
+        margin: how far inside its outline a cell begins to show, as a fraction of the diameter: annotators
+            draw generously.
         background: light where there is no cell, as a fraction of a cell's.
         debris: bright specks that are no cells, per room of a cell.
         bleed: light of fibres and haze that are no cells, as a fraction of a cell's.
@@ -108,6 +111,7 @@ class CellSettings:
     brightness_spread: float = 0.3
     texture: float = 0.4
     wall: float = 0.05
+    margin: float = 0.0
     background: float = 0.08
     debris: float = 0.05
     bleed: float = 0.0
@@ -176,9 +180,10 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         diameter=diameter,
         **{**_random_bodies(rng), **_KINDS[kind](rng)},
         **_random_optics(rng, diameter),
-        brightness_spread=float(rng.uniform(0.05, 0.6)),
+        brightness_spread=float(rng.uniform(0.05, 0.9)),
         texture=float(rng.uniform(0.1, 0.8)),
         wall=float(np.exp(rng.uniform(np.log(0.03), np.log(0.15)))),
+        margin=float(max(0.0, rng.uniform(-0.1, 0.15))) if style in ("cytoplasm", "speckle") else 0.0,
         spacing=_random_spacing(rng, ndim),
     )
 
@@ -196,7 +201,7 @@ _OFTEN = {
 def _random_bodies(rng: np.random.Generator) -> dict[str, Any]:
     """Sizes, shapes and crowding of cells of no particular kind."""
     return {
-        "size_spread": float(rng.uniform(0.05, 0.35)),
+        "size_spread": float(rng.uniform(0.05, 0.45)),
         "density": float(rng.uniform(0.15, 0.95)),
         "clumping": float(rng.uniform(0.0, 1.0)),
         "gap": float(rng.uniform(0.0, 0.8)),
@@ -204,7 +209,7 @@ def _random_bodies(rng: np.random.Generator) -> dict[str, Any]:
         "protrusions": float(max(0.0, rng.uniform(-0.3, 0.5))),
         "dividing": float(max(0.0, rng.uniform(-0.1, 0.15))),
         "elongation": float(1.0 + rng.exponential(0.5)),
-        "wobble": float(rng.uniform(0.0, 0.5)),
+        "wobble": float(rng.uniform(0.0, 0.8)),
     }
 
 
@@ -243,7 +248,7 @@ def _random_optics(rng: np.random.Generator, diameter: float) -> dict[str, Any]:
         "defocus": float(max(0.0, rng.uniform(-0.2, 0.12))),
         "photons": float(np.exp(rng.uniform(np.log(25.0), np.log(600.0)))),
         "read_noise": float(rng.uniform(0.0, 5.0)),
-        "saturated": float(max(0.0, rng.uniform(-0.1, 0.04))),
+        "saturated": float(max(0.0, rng.uniform(-0.1, 0.08))),
         "bits": int(rng.choice([16, 16, 12, 8, 8, 6])),
     }
 

@@ -1,0 +1,127 @@
+"""One image, a quarter of it annotated: as shipped, from nothing, and going on from the shipped model.
+
+    python benchmarks/finetune.py                  trials on train images, the chosen one on the test image
+    python benchmarks/finetune.py --only scratch "from"
+
+Of tcells one train image is learnt from, the upper left quarter of its mask alone, the rest marked -1.
+Trials are scored on the train image of another field (Position9); the arms of ``FINAL`` on the test image
+too. A training takes some ten minutes of one core. Writes docs/results/finetune.json; what stands there is
+not done again. The images are looked for in ../shared/data, or where CLEFT_DATA says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import nn
+
+from cleft.api import train
+from cleft.base.image import Image
+from cleft.infer.model import Model, load_model
+from cleft.io import read_image, read_labels
+from cleft.labels.scores import score
+from cleft.learn import module
+from cleft.learn.start import Start
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data")) / "tcells"
+REPORT = ROOT / "docs" / "results" / "finetune.json"
+LEARN, CHECK = "Position8_CD3", "Position9"  # parts of names: of one field, and of the other
+STEPS = 3000
+HERE: dict[str, Any] = {"width": 16, "steps": STEPS}
+GOING_ON: dict[str, Any] = {"start": "cells2d", "steps": STEPS}
+# settings; "frozen": how many of the first levels don't learn; "settled": when normalisation's averages stay
+ARMS: dict[str, dict[str, Any]] = {
+    "scratch": HERE,
+    **{f"from, rate {rate:g}": {**GOING_ON, "learning_rate": rate} for rate in (3e-4, 1e-3, 3e-3)},
+    "from, 750 steps": {**GOING_ON, "steps": 750},
+    "from, 2 levels frozen": {**GOING_ON, "frozen": 2},
+    "from, 4 levels frozen": {**GOING_ON, "frozen": 4},
+    "from, averages kept": {**GOING_ON, "settled": 0.0},
+}
+FINAL = ("shipped", "scratch", "from, rate 0.001")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=["shipped", *ARMS], default=["shipped", *ARMS])
+    parser.add_argument("--seeds", type=int, default=1)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    for seed in range(asked.seeds):
+        for name in asked.only:
+            key = f"{name}, seed {seed}"
+            if key not in report():
+                found = measure(name, seed)
+                print(key, found, flush=True)
+                REPORT.write_text(json.dumps({**report(), key: found}, indent=1) + "\n")
+
+
+def report() -> dict[str, Any]:
+    return json.loads(REPORT.read_text()) if REPORT.exists() else {}
+
+
+def measure(name: str, seed: int) -> dict[str, Any]:
+    """PQ on the other field, and on the test image where the arm is one of the final ones."""
+    started = time.process_time()
+    model = load_model("cells2d", "cpu") if name == "shipped" else learn(ARMS[name], seed)
+    minutes = (time.process_time() - started) / 60
+    found = {"pq": examined(model, "train", CHECK), "minutes": round(minutes, 1), "steps": 0}
+    if name != "shipped":
+        found["steps"] = ARMS[name]["steps"]
+    if name in FINAL:
+        found["test_pq"] = examined(model, "test", "")
+    return found
+
+
+def learn(arm: dict[str, Any], seed: int) -> Model:
+    """A model trained on a quarter of one image."""
+    arm = dict(arm)
+    frozen, settled = arm.pop("frozen", 0), arm.pop("settled", module.SETTLED)
+    begin = Start.network
+
+    def network(self: Start) -> nn.Module:
+        net = begin(self)
+        for level in [net.input_block, *net.downsamples][:frozen]:
+            level.requires_grad_(False)
+        return net
+
+    with (
+        TemporaryDirectory() as folder,
+        mock.patch.object(Start, "network", network),
+        mock.patch.object(module, "SETTLED", settled),
+    ):
+        return train([quarter()], Path(folder) / "m.safetensors", seed=seed, **arm)
+
+
+def quarter() -> tuple[Image, Image]:
+    """The image, and its labels with -1 in all but the upper left quarter."""
+    (path,) = [p for p in sorted((DATA / "train" / "images").iterdir()) if LEARN in p.name]
+    labels = read_labels(DATA / "train" / "masks" / path.name)
+    known = labels.data.astype(np.int32)
+    height, width = known.shape
+    known[height // 2 :], known[:, width // 2 :] = -1, -1
+    return read_image(path), replace(labels, data=known)
+
+
+def examined(model: Model, part: str, which: str) -> float:
+    """The mean PQ on the images of a part whose names hold this."""
+    paths = [p for p in sorted((DATA / part / "images").iterdir()) if which in p.name]
+    scores = [
+        score(read_labels(DATA / part / "masks" / p.name).data, model.segment(read_image(p))) for p in paths
+    ]
+    return round(float(np.mean([s.pq for s in scores])), 4)
+
+
+if __name__ == "__main__":
+    main()

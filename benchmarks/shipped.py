@@ -1,0 +1,115 @@
+"""What the shipped models find on real images, most of a kind that they were not trained on.
+
+    python benchmarks/shipped.py                   test images: the figures of docs/results.md
+    python benchmarks/shipped.py --part train      train images of sets never trained on: to choose by
+    python benchmarks/shipped.py --model cells2d=runs/new.safetensors --part train
+
+Each set as it is, which is what ``cleft segment`` does, with ``--tta`` and with ``--diameter auto``. Writes
+docs/results/shipped-PART.json with the pooled and the mean scores, and the seconds on one core; with
+``--pictures`` a picture each into docs/images/shipped/. The images are looked for in ../shared/data, or
+where CLEFT_DATA says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cleft.infer.model import Model, load_model
+from cleft.io import find_pairs, read_image, read_labels
+from cleft.io.overlay import write_overlay
+from cleft.labels.scores import RATIOS, average, pool, score
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
+PICTURES = ROOT / "docs" / "images" / "shipped"
+# by the model: sets, and which of their images nobody trained on; all of them where nothing is said
+TEST = {
+    "cells2d": {
+        "nuclei-dsb/test": "",
+        "hela-fluo/test": "",
+        "tcells/test": "",
+        "bacteria-phase/train": "ec_5I",
+    },
+    "cells3d": {"embryo-nuclei-3d/test": "", "gland-3d/test": "", "ovule-nuclei-3d/test": ""},
+}
+TRAIN = {
+    "cells2d": {"hela-fluo/train": "", "tcells/train": ""},
+    "cells3d": {"embryo-nuclei-3d/train": "", "gland-3d/train": ""},
+}
+WAYS: dict[str, dict[str, Any]] = {"": {}, "tta": {"tta": True}, "diameter auto": {"diameter": "auto"}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--part", choices=["test", "train"], default="test")
+    parser.add_argument("--model", action="append", default=[], help="NAME=FILE instead of the shipped one")
+    parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--sets", nargs="*", help="some of the sets alone")
+    parser.add_argument("--pictures", action="store_true")
+    parser.add_argument("--report", type=Path)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    given = dict(item.split("=", 1) for item in asked.model)
+    names = given or {name: name for name in TEST}
+    found = []
+    for name, file in names.items():
+        for place, which in (TEST if asked.part == "test" else TRAIN)[name].items():
+            if asked.sets and place.split("/")[0] not in asked.sets:
+                continue
+            for way in asked.ways:
+                row = measure(file, place, which, way, asked.pictures and not way)
+                found.append({"model": name, **row})
+                print(line(found[-1]), flush=True)
+    report = asked.report or ROOT / "docs" / "results" / f"shipped-{asked.part}.json"
+    report.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def measure(file: str, place: str, which: str, way: str, picture: bool) -> dict[str, Any]:
+    """The scores of a model on a set."""
+    asked = dict(WAYS[way])
+    model = load_model(file, "cpu", asked.pop("tta", False))
+    scores, started, seconds = [], time.process_time(), 0.0
+    for pair in find_pairs(DATA / place):
+        if which not in pair.name:
+            continue
+        image = read_image(pair.image, axes=None if len(model.card.axes) == 2 else "ZYX")
+        truth = read_labels(pair.labels, image.spatial_axes).data
+        started = time.process_time()
+        labels = model.segment(image, **asked)
+        seconds += time.process_time() - started
+        scores.append(score(truth, labels))
+        if picture and len(scores) == 1:
+            draw(place.split("/")[0], model, image, truth, labels)
+    whole, means = pool(scores), average(scores)
+    return {
+        "set": place, "images": which or "all", "way": way, "n": len(scores), "seconds": round(seconds, 1),
+        "mean": {name: round(float(means[name]), 4) for name in RATIOS},
+        "pooled": {name: round(float(getattr(whole, name)), 4) for name in RATIOS},
+    }  # fmt: skip
+
+
+def draw(name: str, model: Model, image: Any, truth: np.ndarray, labels: np.ndarray) -> None:
+    """The image with outlines of what was found, beside the truth's."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    write_overlay(PICTURES / f"{name}.png", image, labels, truth)
+
+
+def line(row: dict[str, Any]) -> str:
+    means, whole = row["mean"], row["pooled"]
+    return (
+        f"{row['model']:8} {row['set']:24} {row['way'] or 'as it is':14} n={row['n']:<4} "
+        f"PQ {means['pq']:.3f} "
+        f"(pooled {whole['pq']:.3f}, RQ {whole['rq']:.3f}, SQ {whole['sq']:.3f})  {row['seconds']:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

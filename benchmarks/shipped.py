@@ -4,7 +4,8 @@
     python benchmarks/shipped.py --part train      train images of sets never trained on: to choose by
     python benchmarks/shipped.py --model cells2d=runs/new.safetensors --part train
 
-Each set as it is, which is what ``cleft segment`` does, with ``--tta`` and with ``--diameter auto``. Writes
+Each set as it is, which is what ``cleft segment`` does, with ``--tta``, with ``--diameter auto``, and
+inverted. Writes
 docs/results/shipped-PART.json with the pooled and the mean scores, and the seconds on one core; with
 ``--pictures`` a picture each into docs/images/shipped/. The images are looked for in ../shared/data, or
 where CLEFT_DATA says.
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,9 @@ TRAIN = {
     "cells2d": {"hela-fluo/train": "", "tcells/train": ""},
     "cells3d": {"embryo-nuclei-3d/train": "", "gland-3d/train": ""},
 }
-WAYS: dict[str, dict[str, Any]] = {"": {}, "tta": {"tta": True}, "diameter auto": {"diameter": "auto"}}
+WAYS: dict[str, dict[str, Any]] = {
+    "": {}, "tta": {"tta": True}, "diameter auto": {"diameter": "auto"}, "dark for bright": {"inverted": True},
+}  # fmt: skip
 
 
 def main() -> None:
@@ -75,12 +79,14 @@ def main() -> None:
 def measure(file: str, place: str, which: str, way: str, picture: bool) -> dict[str, Any]:
     """The scores of a model on a set."""
     asked = dict(WAYS[way])
-    model = load_model(file, "cpu", asked.pop("tta", False))
+    model, inverted = load_model(file, "cpu", asked.pop("tta", False)), asked.pop("inverted", False)
     scores, started, seconds = [], time.process_time(), 0.0
     for pair in find_pairs(DATA / place):
         if which not in pair.name:
             continue
         image = read_image(pair.image, axes=None if len(model.card.axes) == 2 else "ZYX")
+        if inverted:
+            image = replace(image, data=image.data.max() - image.data)
         truth = read_labels(pair.labels, image.spatial_axes).data
         started = time.process_time()
         labels = model.segment(image, **asked)

@@ -104,6 +104,9 @@ def test_groups_share_evenly_and_images_by_the_root_of_their_size() -> None:
     """A folder of one image counts as much as one of three; four times the pixels count twice."""
     several = [example((32, 32), i, group=0) for i in range(3)] + [example((32, 32), 3, group=7)]
     np.testing.assert_allclose(Patches(several, RULE, (16, 16), PLAIN).chances, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    asked = TrainSettings(shares=(1, 9, 9, 9, 9, 9, 9, 0.5))
+    chances = Patches(several, RULE, (16, 16), asked).chances
+    np.testing.assert_allclose(chances, [2 / 9, 2 / 9, 2 / 9, 1 / 3])
     sizes = [example((32, 32), 0), example((64, 64), 1)]
     np.testing.assert_allclose(Patches(sizes, RULE, (16, 16), PLAIN).chances, [1 / 3, 2 / 3])
 

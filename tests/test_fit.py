@@ -321,6 +321,16 @@ def test_folders_are_drawn_from_equally_often(tmp_path: Path, monkeypatch: pytes
     assert seen == [[0, 0, 1], [0, 0], [0, 0]]
 
 
+def test_a_share_for_each_folder(tmp_path: Path) -> None:
+    one = folder_of_pairs(tmp_path / "one", made(2))
+    two = folder_of_pairs(tmp_path / "two", made(2, 1, 5))
+    model = train([one, two], **tiny(2, shares=(3, 1)))
+    assert model.card.training["shares"] == [3.0, 1.0]
+    for shares in ((1,), (1, 2, 3), (0, 0)):
+        with pytest.raises(DataError, match=r"expected a number for each of 2 folders, not all of them 0"):
+            train([one, two], **tiny(2, shares=shares))
+
+
 # what the shapes follow from
 
 

@@ -79,6 +79,13 @@ def train_to(
 ) -> Model:
     """``train`` with its settings made."""
     settings = settled(settings)
+    if settings.shares is not None and (
+        len(settings.shares) != len(_parts(data)) or not sum(settings.shares)
+    ):
+        raise DataError(
+            f"shares are {settings.shares}, expected a number for each of {len(_parts(data))} folders, "
+            "not all of them 0"
+        )
     examples = _examples(data, settings, axes, spacing)
     checks = [] if val is None else _examples(val, settings, axes, spacing)
     console = Console(stderr=True, soft_wrap=True)

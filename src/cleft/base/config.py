@@ -110,6 +110,9 @@ class TrainSettings(Settings):
     rare: float = Field(
         0.5, ge=0, le=1, description="share of patches around a pixel of a random class, not anywhere"
     )
+    shares: tuple[Weight, ...] | None = Field(
+        None, description="how often each folder of data is drawn from; all alike if not given"
+    )
     scale: float = Field(1.15, ge=1.15, le=4, description="patches are scaled by up to this, up and down")
     inverted: float = Field(0.0, ge=0, le=1, description="share of patches shown dark for bright")
     batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")

@@ -94,8 +94,10 @@ class Patches(Dataset):
         for i, example in enumerate(self.examples):
             example.find_spots(self._four, np.random.default_rng([settings.seed, 1, i]))
         share = np.sqrt([example.labels.size for example in self.examples])
-        _, groups = np.unique([example.group for example in self.examples], return_inverse=True)
+        named, groups = np.unique([example.group for example in self.examples], return_inverse=True)
         share /= np.bincount(groups, share)[groups]
+        if settings.shares is not None:
+            share *= np.array(settings.shares)[named][groups]
         self.chances = share / share.sum()
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:

@@ -5,10 +5,9 @@
     python benchmarks/shipped.py --model cells2d=runs/new.safetensors --part train
 
 Each set as it is, which is what ``cleft segment`` does, with ``--tta``, with ``--diameter auto``, and
-inverted. Writes
-docs/results/shipped-PART.json with the pooled and the mean scores, and the seconds on one core; with
-``--pictures`` a picture each into docs/images/shipped/. The images are looked for in ../shared/data, or
-where CLEFT_DATA says.
+with dark for bright. Writes docs/results/shipped-PART.json with the pooled and the mean scores, and the
+seconds on one core; with ``--pictures`` a picture each into docs/images/shipped/. The images are looked for
+in ../shared/data, or where CLEFT_DATA says.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ TRAIN = {
     "cells3d": {"embryo-nuclei-3d/train": "", "gland-3d/train": ""},
 }
 WAYS: dict[str, dict[str, Any]] = {
-    "": {}, "tta": {"tta": True}, "diameter auto": {"diameter": "auto"}, "dark for bright": {"inverted": True},
+    "": {}, "tta": {"tta": True}, "diameter auto": {"diameter": "auto"}, "inverted": {"inverted": True},
 }  # fmt: skip
 
 

@@ -226,6 +226,36 @@ def test_not_annotated_worked_by_hand() -> None:
     assert classes_by_rule(row, ClassRule(3, k=1))[0, 2] == TOUCHING
 
 
+def test_not_annotated_taken_for_cells_by_hand() -> None:
+    rule = ClassRule(3, k=2, unknown="cells")
+    row = np.array([[1, 1, 1, 1, 1, 1, -1]])
+    assert classes_by_rule(row, rule).tolist() == [[1, 1, 1, 1, 2, 2, 255]]
+    assert classes_by_rule(row, rule, (0.5, 1.0)).tolist() == [[1, 1, 1, 1, 1, 2, 255]]
+    # a cell all within the window keeps its innermost pixels; background beside it stays as it was
+    row = np.array([[-1, 1, 1, 1, -1, 0, 0]])
+    assert classes_by_rule(row, rule).tolist() == [[255, 1, 1, 1, 255, 0, 0]]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@settings(max_examples=15, deadline=None)
+@given(seed=SEEDS, n_classes=st.sampled_from([3, 4]))
+def test_not_annotated_taken_for_cells(ndim: int, seed: int, n_classes: int) -> None:
+    """Cells are classed as if what is not annotated were one more cell, the rest as if it were anything."""
+    labels = random_labels(seed, ndim, low=-1)
+    found = classes_by_rule(labels, ClassRule(n_classes, 1, 2, "cells"))
+    full = classes_by_rule(np.where(labels == -1, labels.max() + 1, labels), ClassRule(n_classes, 1, 2))
+    open_ended = classes_by_rule(labels, ClassRule(n_classes, 1, 2))
+    np.testing.assert_array_equal(found, np.where(labels > 0, full, open_ended))
+
+
+def test_one_more_cell_than_sixteen_bits_hold() -> None:
+    labels = np.repeat(np.arange(1, 65536), 3).reshape(1, -1)
+    labels = np.concatenate([labels, np.full((1, labels.size), -1)])
+    rule = ClassRule(3, k=1, unknown="cells")
+    assert (classes_by_rule(labels, rule)[0] != IGNORE).all()
+    assert (classes_by_rule(labels, rule)[1] == IGNORE).all()
+
+
 def test_window_in_pixels_of_each_axis() -> None:
     assert ClassRule(k=2).window((1.0, 1.0)) == (2, 2)
     assert ClassRule(k=4).window((2.0, 0.5, 0.5)) == (1, 4, 4)

@@ -36,6 +36,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Fixes weights, patches and augmentation.")] = None,
     k: Annotated[str | None, typer.Option(help='Touching window: pixels, "0.4um" or auto.')] = None,
     gap_radius: Annotated[str | None, typer.Option(help='Gap ball: pixels, "1.5um" or auto.')] = None,
+    unknown: Annotated[
+        str | None,
+        typer.Option(help="What -1 beside a cell is taken for: anything, or cells, which touch it."),
+    ] = None,
     ignore: Annotated[
         int | None, typer.Option(help="Label that means not annotated, besides -1: 65535, say.")
     ] = None,
@@ -52,7 +56,7 @@ def train(
 
     settings = read_settings(
         config, start=start, steps=steps, classes=classes, loss=loss, lam=lam, doubt=doubt, rounds=rounds,
-        width=width, seed=seed, k=width_of(k), gap_radius=width_of(gap_radius), ignore=ignore,
+        width=width, seed=seed, k=width_of(k), gap_radius=width_of(gap_radius), unknown=unknown, ignore=ignore,
         devices=devices, nodes=nodes,
     )  # fmt: skip
     train_to(output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume)

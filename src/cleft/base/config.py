@@ -128,6 +128,9 @@ class TrainSettings(Settings):
         description="decay of a moving average of the weights, which then is the model; 0 is none",
     )
     percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")
+    unknown: Literal["anything", "cells"] = Field(
+        "anything", description="what not annotated (-1) beside a cell is taken for; cells: then they touch"
+    )
     ignore: int | None = Field(
         None, gt=0, description="label that means not annotated, where an editor can't write -1"
     )

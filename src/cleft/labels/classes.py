@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal, get_args
 
 import edt
 import fastremap
@@ -23,6 +24,7 @@ __all__ = [
 BACKGROUND, CELL, TOUCHING, GAP, IGNORE = 0, 1, 2, 3, 255
 CLASS_NAMES = ("background", "cell", "touching", "gap")
 NOT_ANNOTATED = -1
+Unknown = Literal["anything", "cells"]
 LARGEST = 1 << 16  # a label that tables may go up to, however small the image
 PIECE = 2048  # pixels of a line that stay in the first-level cache
 PARTS = 16  # of an image, if there are several threads to share them
@@ -36,6 +38,8 @@ class ClassRule:
         n_classes: 4 (background, cell, touching, gap; the paper's J4) or 3 (without gap; J3).
         k: half the width of the touching window, in pixels of the finest axis, at least 1.
         gap_radius: radius of the closing ball, in pixels of the finest axis, at least 1.
+        unknown: what not annotated pixels beside a cell are taken for: ``"anything"``, so that whether it
+            touches is not known there, or ``"cells"``, which it touches.
 
     Raises:
         DataError: a value outside these ranges.
@@ -48,10 +52,13 @@ class ClassRule:
     n_classes: int = 4
     k: float = 2.0
     gap_radius: float = 7.0
+    unknown: Unknown = "anything"
 
     def __post_init__(self) -> None:
         if self.n_classes not in (3, 4):
             raise DataError(f"n_classes is {self.n_classes}, expected 3 or 4")
+        if self.unknown not in get_args(Unknown):
+            raise DataError(f'unknown is "{self.unknown}", expected one of {", ".join(get_args(Unknown))}')
         for name in ("k", "gap_radius"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 1):
@@ -76,7 +83,8 @@ def classes_by_rule(
     A cell pixel is touching if another cell lies in the window around it; a background pixel is gap
     if the closing of all cells by a ball covers it. Outside the image counts as background. A cell
     that would be touching all over keeps its innermost pixels as cell, so that none is lost. Where
-    the answer depends on pixels that are not annotated it is 255.
+    the answer depends on pixels that are not annotated it is 255, unless ``rule.unknown`` takes them for
+    cells: then a cell is touching beside them.
 
     Args:
         labels: (*S) integer, 0 background, 1.. cells, -1 not annotated.
@@ -112,7 +120,11 @@ def classes_by_rule(
         within = [s for a, s in enumerate(spacing) if a not in thin]
         return classes_by_rule(np.squeeze(labels, thin), rule, within).reshape(labels.shape)
     unknown = labels == NOT_ANNOTATED
-    classes = _cells_and_touching(_numbers(labels), rule.window(spacing), spacing)
+    numbers = _numbers(labels)
+    if rule.unknown == "cells" and unknown.any():
+        numbers = _with_one_more(numbers, unknown)
+    classes = _cells_and_touching(numbers, rule.window(spacing), spacing)
+    classes[unknown] = BACKGROUND
     if rule.n_classes == 4:
         gap = _closing(classes > 0, rule.gap_radius, spacing)
         gap &= labels == 0
@@ -129,6 +141,13 @@ def _numbers(labels: np.ndarray) -> np.ndarray:
         labels, _ = fastremap.renumber(np.where(labels > 0, labels, 0))
     kind = np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32
     return np.ascontiguousarray(np.maximum(labels, 0), kind)
+
+
+def _with_one_more(numbers: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The numbers with one more cell, which lies everywhere there."""
+    most = int(numbers.max())
+    kind = np.uint32 if most >= np.iinfo(np.uint16).max else np.uint16
+    return np.where(where, most + 1, numbers).astype(kind)
 
 
 def _cells_and_touching(numbers: np.ndarray, window: tuple[int, ...], spacing: Sequence[float]) -> np.ndarray:
@@ -210,7 +229,9 @@ def _undecided(
     Touching and gap are certain once known cells make them so: more cells only add to both.
     """
     window = [np.zeros(w + 1, np.uint8) for w in rule.window(spacing)]
-    undecided = (classes == CELL) & _near(unknown, window, 0)
+    undecided = np.zeros(classes.shape, bool)
+    if rule.unknown == "anything":
+        undecided = (classes == CELL) & _near(unknown, window, 0)
     if rule.n_classes == 4:
         known = (classes == CELL) | (classes == TOUCHING)
         undecided |= (classes == BACKGROUND) & _closing(known | unknown, rule.gap_radius, spacing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -117,6 +117,7 @@ def make_plan(
     labels, spacings = [e.labels for e in examples], [e.spacing for e in examples]
     some = slice(None, None, -(-len(examples) // ENOUGH_IMAGES))
     rule = choose_rule(labels[some], settings.classes, settings.k, settings.gap_radius, spacings[some])
+    rule = replace(rule, unknown=settings.unknown)
     spacing = _median_spacing(examples)
     ndim = labels[0].ndim
     net, patch = _shapes(examples, settings, spacing or (1.0,) * ndim, start)

@@ -47,6 +47,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "J3 .5 narrow": {"loss": "jc", "classes": 3, "k": 2, "rare": 0.0, "lam": 0.5},
     "J4 .5 narrow": {"loss": "jc", "classes": 4, "k": 2, "rare": 0.0, "lam": 0.5},
     "J4 doubt": {"loss": "jc", "classes": 4, "doubt": 0.2},
+    # what is not annotated is taken for cells
+    "J3 cells": {"loss": "jc", "classes": 3, "unknown": "cells"},
+    "J4 cells": {"loss": "jc", "classes": 4, "unknown": "cells"},
 }
 HELPED = ("BWM", "DSC", "W3")  # those that the paper's Table 1 shows with a watershed too
 

@@ -56,8 +56,8 @@ def train(
 
     settings = read_settings(
         config, start=start, steps=steps, classes=classes, loss=loss, lam=lam, doubt=doubt, rounds=rounds,
-        width=width, seed=seed, k=width_of(k), gap_radius=width_of(gap_radius), unknown=unknown, ignore=ignore,
-        devices=devices, nodes=nodes,
+        width=width, seed=seed, k=width_of(k), gap_radius=width_of(gap_radius), unknown=unknown,
+        ignore=ignore, devices=devices, nodes=nodes,
     )  # fmt: skip
     train_to(output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume)
     out.print(f"next: cleft segment IMAGES -m {output} -o labels/", highlight=False)

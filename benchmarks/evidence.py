@@ -73,9 +73,10 @@ def queue() -> list[Run]:
     runs = [
         *table1.plan([CROWDED, MIXED], EFFORT),
         *table2.plan([CROWDED, MIXED], EFFORT, [DATA / "hela-fluo"]),
-        *table1.plan([CROWDED, MIXED], EFFORT, STRONGER),
+        *table1.plan([MIXED], ONCE, STRONGER),
         *table1.plan([CROWDED], ONCE, TRIED),
         *table2.plan([DATA / "dic-hela-weak"], ONCE),
+        *table1.plan([DATA / "dic-hela-weak"], ONCE, [weak.TAKEN]),
         *table2.plan(STACKS, replace(ONCE, axes="ZYX")),
         *weak.plan(CROWDED, ONCE, ["missing"]),
         *weak.plan(MIXED, ONCE, ["few"]),

@@ -41,8 +41,8 @@ SHARES = (0.1, 0.25, 0.5)
 CARELESS = (0.25, 0.5)
 IMAGES = (1, 2, 4, 8, 16)
 LOSSES = ("CE", "DSC", "J3", "J4")
-OURS, DOUBTING = "J4", "J4 doubt"
-ARMS = (*LOSSES, DOUBTING)
+OURS, DOUBTING, TAKEN = "J4", "J4 doubt", "J4 cells"
+ARMS = (*LOSSES, DOUBTING, TAKEN)
 BESIDE = ("CE", OURS)
 
 
@@ -118,10 +118,11 @@ def _asked(part: Part, images: Sequence[int]) -> list[tuple[str, Weakness]]:
         return [(arm, weak) for weak in [good, *(Weakness(images=i) for i in images)] for arm in BESIDE]
     if part == "careless":
         others = [damage for damage in DAMAGES if damage != "remove"]
-        return [(OURS, weak) for weak in [good, *(Weakness(d, s) for d in others for s in CARELESS)]]
+        drawn = [(OURS, weak) for weak in [good, *(Weakness(d, s) for d in others for s in CARELESS)]]
+        return [*drawn, *((TAKEN, Weakness("regions", s)) for s in CARELESS)]
     background, known = ([Weakness("remove", s, unknown) for s in SHARES] for unknown in (False, True))
     return [(arm, weak) for weak in [good, *background] for arm in (*LOSSES, DOUBTING)] + [
-        (arm, weak) for weak in known for arm in LOSSES
+        (arm, weak) for weak in known for arm in (*LOSSES, TAKEN)
     ]
 
 
@@ -192,6 +193,8 @@ def _places(part: Part, r: dict[str, Any]) -> list[tuple[tuple[str, ...], float]
     clean = weak["damage"] is None and not weak["images"]
     if part == "few":
         return [((arm,), float(r["cells"]))] if weak["damage"] is None and arm in BESIDE else []
+    if part == "careless" and arm == TAKEN:
+        return [((SAID["regions"], "taken for cells"), weak["share"])] * (weak["damage"] == "regions")
     if part == "careless":
         here = [d for d in DAMAGES if d != "remove" and (clean or d == weak["damage"])] if arm == OURS else []
         return [((SAID[d],), weak["share"]) for d in here]

@@ -1,9 +1,11 @@
 """Several models, or one that sees images turned, as one: their mean probabilities, on every path."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -140,6 +142,7 @@ def test_dask_s_workers_load_all_of_it(random_model: Callable[..., Path], tmp_pa
     options = VolumeOptions(block=(32, 32), exact=True)
     segment_volume(model, tmp_path / "a.tif", tmp_path / "here.zarr", options)
     with (
+        mock.patch.dict(os.environ),  # in which distributed leaves one thread for all that comes after
         distributed.LocalCluster(1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):

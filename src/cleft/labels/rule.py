@@ -95,8 +95,9 @@ def choose_rule(
         DataError: a width that is none of these, or a length without spacing.
 
     Example:
-        >>> choose_rule([np.zeros((4, 4), int)], 3, "0.6um", "auto", [(0.3, 0.2)])
-        ClassRule(n_classes=3, k=3.0, gap_radius=2.0)
+        >>> rule = choose_rule([np.zeros((4, 4), int)], 3, "0.6um", "auto", [(0.3, 0.2)])
+        >>> rule.k, rule.gap_radius
+        (3.0, 2.0)
     """
     finest = [min(s) for s in spacings if s is not None]
     pixel = float(np.median(finest)) if len(finest) == len(spacings) and finest else None

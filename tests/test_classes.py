@@ -11,7 +11,8 @@ from scipy import ndimage
 from cleft.base.errors import DataError
 from cleft.labels import classes as classes_module
 from cleft.labels import kernels
-from cleft.labels.classes import CELL, IGNORE, TOUCHING, ClassRule, _closing, classes_by_rule, neighbour_steps
+from cleft.labels.classes import CELL, IGNORE, TOUCHING, ClassRule, _closing, classes_by_rule
+from cleft.labels.instances import neighbour_steps
 from references import classes as reference
 
 SEEDS = st.integers(0, 2**32 - 1)

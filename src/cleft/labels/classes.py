@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -236,16 +235,6 @@ def _undecided(
         known = (classes == CELL) | (classes == TOUCHING)
         undecided |= (classes == BACKGROUND) & _closing(known | unknown, rule.gap_radius, spacing)
     return undecided
-
-
-def neighbour_steps(ndim: int) -> list[tuple[int, ...]]:
-    """The steps to the 3^d - 1 neighbours of a pixel (full connectivity).
-
-    Example:
-        >>> len(neighbour_steps(2)), len(neighbour_steps(3))
-        (8, 26)
-    """
-    return [s for s in itertools.product((-1, 0, 1), repeat=ndim) if any(s)]
 
 
 @numba.njit(cache=True, nogil=True)

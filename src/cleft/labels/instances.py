@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,7 +10,7 @@ import cc3d
 import numpy as np
 
 from cleft.base.errors import DataError
-from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING, neighbour_steps
+from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING
 from cleft.labels.kernels import count, grow_rows
 
 __all__ = [
@@ -270,6 +271,16 @@ def grow(
     if dense is not labels:
         labels[...] = dense
     return done
+
+
+def neighbour_steps(ndim: int) -> list[tuple[int, ...]]:
+    """The steps to the 3^d - 1 neighbours of a pixel (full connectivity).
+
+    Example:
+        >>> len(neighbour_steps(2)), len(neighbour_steps(3))
+        (8, 26)
+    """
+    return [s for s in itertools.product((-1, 0, 1), repeat=ndim) if any(s)]
 
 
 def label_sizes(labels: np.ndarray) -> np.ndarray:

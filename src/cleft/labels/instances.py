@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -280,7 +279,7 @@ def neighbour_steps(ndim: int) -> list[tuple[int, ...]]:
         >>> len(neighbour_steps(2)), len(neighbour_steps(3))
         (8, 26)
     """
-    return [s for s in itertools.product((-1, 0, 1), repeat=ndim) if any(s)]
+    return [s for s in (tuple(i - 1 for i in n) for n in np.ndindex((3,) * ndim)) if any(s)]
 
 
 def label_sizes(labels: np.ndarray) -> np.ndarray:

@@ -298,11 +298,11 @@ def test_what_is_resampled_takes_more_memory(
 ) -> None:
     write_image(tmp_path / "a.tif", replace(nuclei[0], data=np.zeros((4000, 4000), np.uint16)))
     with open_image(tmp_path / "a.tif") as image:
-        rooms = [2**n for n in range(28, 40)]
+        rooms = range(10**9, 10**10, 10**8)
         fits = [
             [fits_in_memory(model, image, room, resampled) for room in rooms] for resampled in (False, True)
         ]
-    assert sum(fits[0]) >= sum(fits[1]) > 0
+    assert sum(fits[0]) > sum(fits[1]) > 0
 
 
 # from the shell

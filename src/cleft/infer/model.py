@@ -120,7 +120,7 @@ class Model:
         inside, cut = self.card.smallest(smallest)
         labels = drop_small(labels, inside * learnt, cut * learnt)
         if diameter is None:
-            warn_of_size(self.card, labels, image.source if isinstance(image, Image) else "image")
+            warn_of_size(self.card, labels, given.source)
         return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
 
     def probabilities(

@@ -1,5 +1,6 @@
 """The command line from end to end: files in, files out, lines to read, exit codes."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -550,9 +551,16 @@ def test_scores_that_can_not_be(cleft_says: Says, masks: tuple[Path, Path], tmp_
 
 
 def test_info_is_the_card(cleft_says: Says, hand_file: Files, hand_model: Callable, ndim: int) -> None:
-    said = cleft_says("info", hand_file(ndim))
+    path, card = hand_file(ndim), hand_model(ndim).card
+    assert yaml.safe_load(cleft_says("info", path, "--all").out) == card.model_dump(mode="json")
+    said = cleft_says("info", path)
     assert said.code == 0
-    assert yaml.safe_load(said.out) == hand_model(ndim).card.model_dump(mode="json")
+    lines = dict(line.split("  ", 1) for line in said.out.splitlines())
+    assert lines["images"].strip() == f"{card.axes}, 1 channel"
+    assert f"{card.cell_diameter:.0f}" in lines["cells"]
+    assert lines["licence"].strip() == card.licence
+    assert lines["sha256"].strip() == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert "began with" not in lines
 
 
 def test_models_lists_those_that_ship_and_those_in_folders(
@@ -579,7 +587,7 @@ def test_info_without_a_model_lists_those_that_ship_and_the_losses(cleft_says: S
     assert heading == "losses, for cleft train --loss:"
     assert [line.split(maxsplit=1) for line in lines] == [list(pair) for pair in LOSSES.items()]
     assert all(name in cleft_says("train", "--help").out for name in LOSSES)
-    card = yaml.safe_load(cleft_says("info", "cells3d").out)
+    card = yaml.safe_load(cleft_says("info", "cells3d", "--all").out)
     assert card["axes"] == "ZYX"
 
 

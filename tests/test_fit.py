@@ -86,7 +86,8 @@ def test_the_loss_falls_and_a_model_is_written(ndim: int, tmp_path: Path) -> Non
 def test_the_card_says_how_the_model_was_made(ndim: int, tmp_path: Path) -> None:
     data = made(ndim)
     labels, spacings = [g for _, g in data], [x.spacing for x, _ in data]
-    card = train(data, tmp_path / "m.safetensors", val=made(ndim, 1, 9), **tiny(ndim, lam=0.2)).card
+    given = tiny(ndim, lam=0.2, notes="fails on plants")
+    card = train(data, tmp_path / "m.safetensors", val=made(ndim, 1, 9), **given).card
     rule = choose_rule(labels, 4, "auto", "auto", spacings)
     assert (card.k, card.gap_radius) == (rule.k, rule.gap_radius)
     assert card.ceiling_pq == ceiling(labels, rule, spacings).pq
@@ -95,6 +96,8 @@ def test_the_card_says_how_the_model_was_made(ndim: int, tmp_path: Path) -> None
     assert (card.net.n_classes, card.net.width, len(card.net.strides)) == (4, 4, 2)
     assert card.trained_on["images"] == 2
     assert card.trained_on["cells"] == sum(g.max() for g in labels)
+    assert card.trained_on["folders"] == {"arrays": 2}
+    assert card.notes == "fails on plants"
     assert card.training["lam"] == 0.2
     assert card.training["steps"] == 4
     assert card.cleft == cleft.__version__
@@ -325,6 +328,7 @@ def test_a_share_for_each_folder(tmp_path: Path) -> None:
     one = folder_of_pairs(tmp_path / "one", made(2))
     two = folder_of_pairs(tmp_path / "two", made(2, 1, 5))
     model = train([one, two], **tiny(2, shares=(3, 1)))
+    assert model.card.trained_on["folders"] == {f"{tmp_path.name}/one": 2, f"{tmp_path.name}/two": 1}
     assert model.card.training["shares"] == [3.0, 1.0]
     for shares in ((1,), (1, 2, 3), (0, 0)):
         with pytest.raises(DataError, match=r"expected a number for each of 2 folders, not all of them 0"):

@@ -126,10 +126,15 @@ def _examples(
 ) -> list[Example]:
     """Every folder's examples, each folder a group."""
     return [
-        replace(example, group=group)
+        replace(example, group=group, folder=_told(part))
         for group, part in enumerate(_parts(data))
         for example in load_examples(part, settings, axes, spacing)
     ]
+
+
+def _told(part: Any) -> str:
+    """A folder as a card tells it, without where on this machine it is."""
+    return "/".join(Path(part).resolve().parts[-2:]) if isinstance(part, (str, Path)) else ""
 
 
 def _parts(data: Data) -> list[Any]:

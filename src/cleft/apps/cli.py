@@ -84,6 +84,7 @@ def demo(
 @app.command()
 def info(
     model: Annotated[str | None, typer.Argument(help="cells2d, cells3d, or a model file.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="The whole card of a model, as YAML.")] = False,
 ) -> None:
     """What a model is and how it was made; without one, the models that ship and the losses to train with."""
     from cleft.model.zoo import find_model, shipped_models
@@ -94,12 +95,9 @@ def info(
         for name, says in LOSSES.items():
             out.print(f"  {name:<10} {says}", highlight=False)
         return
-    import yaml
+    from cleft.apps.models import described
 
-    from cleft.model.file import read_card
-
-    card = read_card(find_model(model)).model_dump(mode="json")
-    out.print(yaml.safe_dump(card, sort_keys=False), highlight=False, end="")
+    out.print(plain(described(find_model(model), everything)), highlight=False)
 
 
 @app.command()

@@ -1,15 +1,21 @@
-"""``cleft models``: what there is to segment with."""
+"""``cleft models`` and ``cleft info``: what there is to segment with, and what a model says of itself."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from cleft.base.config import ModelCard
 from cleft.base.errors import ModelError
 from cleft.model.file import read_card
 from cleft.model.zoo import find_model, shipped_models
 
-__all__ = ["models_in"]
+__all__ = ["described", "models_in"]
 
 
 def models_in(folders: Sequence[Path]) -> Iterator[str]:
@@ -42,10 +48,67 @@ def _said(path: Path) -> str:
         card = read_card(path)
     except ModelError as error:
         return str(error).removeprefix(f"{path}: ")
-    channels = f"{card.net.channels} channel{'s' if card.net.channels > 1 else ''}"
-    pixel = f" (of {' x '.join(f'{s:.3g}' for s in card.spacing_um)} µm)" if card.spacing_um else ""
-    cells, images = (card.trained_on.get(of, 0) for of in ("cells", "images"))
     return (
-        f"{card.axes}, {channels}, cells of about {card.cell_diameter:.0f} pixels{pixel}; learnt from "
-        f"{cells:,} cells in {images:,} images; {path.stat().st_size / 1e6:.1f} MB"
+        f"{_images_of(card)}, cells of about {card.cell_diameter:.0f} pixels{_pixel(card)}; learnt from "
+        f"{_amount(card.trained_on)}; {path.stat().st_size / 1e6:.1f} MB"
     )
+
+
+def described(path: Path, everything: bool = False) -> str:
+    """What a model file says of itself, to be read; or all of it, as YAML.
+
+    Args:
+        path: of the model file.
+        everything: the whole card instead of what most want to know.
+
+    Raises:
+        ModelError: as ``read_card``.
+
+    Example:
+        >>> print(described(find_model("cells2d")).split("\\n")[1])
+        images       YX, 1 channel
+    """
+    card = read_card(path)
+    if everything:
+        return yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False).rstrip()
+    return "\n".join(f"{name:<11}  {value}" for name, value in _lines(path, card).items() if value)
+
+
+def _lines(path: Path, card: ModelCard) -> dict[str, str]:
+    """The card by names, each a line."""
+    learnt, training = card.trained_on, card.training
+    folders = ", ".join(f"{name} {count:,}" for name, count in learnt.get("folders", {}).items())
+    begun = learnt.get("from", {})
+    span = "{:.0f} to {:.0f} pixels, ".format(*card.diameters) if card.diameters else ""
+    levels, times = len(card.net.strides) + 1, " x ".join(map(str, card.shrink))
+    return {
+        "model": f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, made by cleft {card.cleft}",
+        "images": _images_of(card),
+        "cells": f"{span}half of them below {card.cell_diameter:.0f}{_pixel(card)}",
+        "learnt from": f"{_amount(learnt)}{': ' * bool(folders)}{folders}",
+        "began with": f"{begun['model']} ({begun['sha256']})" if begun else "",
+        "network": f"U-Net of width {card.net.width}, {levels} levels, {card.net.n_classes} classes",
+        "shrunk": f"{times} for the network" if math.prod(card.shrink) > 1 else "",
+        "classes": f"touching window {card.k:g}, gap radius {card.gap_radius:g} pixels; "
+        f"ceiling PQ {card.ceiling_pq:.3f}",
+        "training": f"{training['steps']:,} steps, {training['minutes']:g} minutes, seed {training['seed']}"
+        if training
+        else "",
+        "scores": ", ".join(f"{name} {value:.3f}" for name, value in card.scores.items()),
+        "licence": card.licence,
+        "notes": card.notes,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+def _images_of(card: ModelCard) -> str:
+    return f"{card.axes}, {card.net.channels} channel{'s' if card.net.channels > 1 else ''}"
+
+
+def _pixel(card: ModelCard) -> str:
+    return f" (of {' x '.join(f'{s:.3g}' for s in card.spacing_um)} µm)" if card.spacing_um else ""
+
+
+def _amount(trained_on: dict[str, Any]) -> str:
+    cells, images = (trained_on.get(of, 0) for of in ("cells", "images"))
+    return f"{cells:,} cells in {images:,} image{'s' if images != 1 else ''}"

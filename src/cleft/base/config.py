@@ -138,6 +138,7 @@ class TrainSettings(Settings):
     checks: int = Field(20, ge=1, description="how often to validate and save")
     patience: int = Field(0, ge=0, description="checks without a better PQ before stopping; 0 never stops")
     licence: str = Field("not stated", description="under which the model may be used; kept in its file")
+    notes: str = Field("", description="what the model is for and where it fails; kept in its file")
     tensorboard: bool = Field(False, description="log for TensorBoard too (pip install cleft[log])")
     seed: int = Field(0, ge=0, description="fixes weights, patches and augmentation")
     devices: int | None = Field(
@@ -176,6 +177,7 @@ class ModelCard(Settings):
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, float] = Field(default_factory=dict)
     licence: str = "not stated"
+    notes: str = ""
 
     def smallest(self, given: float | None = None) -> tuple[float, float]:
         """Pixels of the smallest cells inside an image and at its border: as given, or the model's."""

@@ -32,6 +32,7 @@ class Example:
         labels: (*S) int32, -1 not annotated.
         spacing: micrometres per pixel along each axis, or ``None``.
         group: images of one group (a folder) share its chance to be drawn from.
+        folder: where it came from, for the model's card; empty for arrays.
         spots: for each class, flat positions of some of its pixels.
     """
 
@@ -40,13 +41,14 @@ class Example:
     labels: np.ndarray
     spacing: tuple[float, ...] | None = None
     group: int = 0
+    folder: str = ""
     spots: dict[int, np.ndarray] = field(default_factory=dict)
 
     def shrunk(self, factors: Sequence[int]) -> Example:
         """The same with blocks of pixels averaged."""
         spacing = self.spacing and tuple(s * f for s, f in zip(self.spacing, factors, strict=True))
         channels, labels = shrink(self.channels, factors), shrink_labels(self.labels, factors)
-        return Example(self.name, channels, labels, spacing, self.group)
+        return replace(self, channels=channels, labels=labels, spacing=spacing, spots={})
 
     def find_spots(self, rule: ClassRule, rng: np.random.Generator) -> None:
         """Remember where each class is, so that rare ones can be drawn."""

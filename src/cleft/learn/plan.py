@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -133,6 +134,7 @@ def make_plan(
         k=rule.k,
         gap_radius=rule.gap_radius,
         licence=settings.licence,
+        notes=settings.notes,
         percentiles=settings.percentiles,
         cell_diameter=middle,
         diameters=(low, high),
@@ -142,6 +144,7 @@ def make_plan(
         trained_on={
             "images": len(examples),
             "cells": sum(int(np.unique(g[g > 0]).size) for g in labels),
+            "folders": dict(Counter(e.folder or "arrays" for e in examples)),
             "names": [e.name for e in examples][:100],
             **({} if start is None else {"from": start.about()}),
         },

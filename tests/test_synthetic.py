@@ -312,6 +312,25 @@ def test_full_wells_and_few_bits() -> None:
     assert len(np.unique(cells(2, bits=8)[0])) > 100
 
 
+def test_what_is_cut_off_is_black() -> None:
+    made = {"light": 0.0, "background": 0.1, "photons": 500.0}
+    (whole, labels), (cut, same) = (cells(2, black=black, **made) for black in (0.0, 0.3))
+    assert np.array_equal(labels, same)
+    background = ndimage.binary_erosion(labels == 0, iterations=8)
+    assert (cut[background] == cut.min()).mean() > 0.9
+    assert len(np.unique(whole[background])) > 50
+    assert cut[labels > 0].mean() > 3 * cut[background].mean()
+
+
+def test_light_between_the_membranes(ndim: int) -> None:
+    made = {"style": "membrane", "light": 0.0, "diameter": 20.0, "photons": 1000.0}
+    inside = []
+    for fill in (0.0, 0.5):
+        image, labels = cells(ndim, fill=fill, **made)
+        inside.append(image[ndimage.distance_transform_edt(labels > 0) > 6].mean())
+    assert inside[1] > 2 * inside[0]
+
+
 def test_brightest_light_saturates_instead_of_wrapping() -> None:
     image = render(
         np.zeros((8, 8), np.int32), CellSettings(background=10.0, photons=1e6), np.random.default_rng(0)

@@ -98,11 +98,12 @@ def _nuclei(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> 
 
 
 def _membrane(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
-    """Walls: bright and patchy at each cell's outline, dim inside."""
+    """Walls: bright and patchy at each cell's outline, less light inside."""
     width = max(1.0, settings.wall * scene.diameter)
     wall = np.exp(-((np.maximum(scene.depth - 1, 0) / np.float32(width)) ** 2)) * scene.inside
     patchy = np.maximum(0.9 + np.float32(0.7 * settings.texture) * scene.patches, 0.1)
-    dim = 0.12 * scene.bright * np.maximum(1 + np.float32(settings.texture) * scene.texture, 0)
+    grain = np.maximum(1 + np.float32(settings.texture) * scene.texture, 0)
+    dim = np.float32(settings.fill) * scene.bright * grain
     return wall * patchy * (0.5 + 0.5 * scene.bright) + dim
 
 

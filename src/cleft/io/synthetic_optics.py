@@ -74,7 +74,9 @@ def _defocused(signal: np.ndarray, sigma: np.ndarray, rng: np.random.Generator) 
 
 
 def _counts(photons: np.ndarray, settings: CellSettings) -> np.ndarray:
-    """Photons as the camera counts them: dark current, full wells, few bits."""
+    """Photons as the camera counts them: dark current, full wells, few bits; and what is cut off as black."""
+    if settings.black > 0:
+        photons = np.maximum(photons - np.float32(settings.black * settings.photons), 0)
     if settings.saturated > 0:
         photons = np.minimum(photons, np.quantile(photons, 1 - settings.saturated))
     counts = _DARK_COUNTS + _COUNTS_PER_PHOTON * photons

@@ -30,6 +30,7 @@ _RANGES = {
     "brightness_spread": (0.0, 1.0),
     "texture": (0.0, 1.0),
     "wall": (0.01, 0.5),
+    "fill": (0.0, 1.0),
     "margin": (0.0, 0.5),
     "background": (0.0, _INFINITE),
     "debris": (0.0, 10.0),
@@ -41,6 +42,7 @@ _RANGES = {
     "photons": (1.0, 1e6),
     "read_noise": (0.0, _INFINITE),
     "saturated": (0.0, 0.5),
+    "black": (0.0, 1.0),
     "bits": (1, 16),
 }
 
@@ -69,6 +71,7 @@ class CellSettings:
         brightness_spread: standard deviation of the cells' log brightness.
         texture: contrast of the texture inside a cell.
         wall: width of a membrane, as a fraction of the diameter; at least a pixel.
+        fill: light between a cell's membranes, as a fraction of theirs.
         margin: how far inside its outline a cell begins to show, as a fraction of the diameter: annotators
             draw generously.
         background: light where there is no cell, as a fraction of a cell's.
@@ -81,6 +84,7 @@ class CellSettings:
         photons: mean number of photons where the signal is 1; fewer is noisier.
         read_noise: standard deviation of the camera's noise, in photons.
         saturated: fraction of the pixels brighter than the camera can tell.
+        black: light that is shown as none, as a fraction of a cell's: published images are often cut so.
         bits: of the camera: 8 leaves 256 different values.
         spacing: micrometres per pixel, one number for all axes or one for each. A first axis with a
             larger one flattens the cells along it.
@@ -111,6 +115,7 @@ class CellSettings:
     brightness_spread: float = 0.3
     texture: float = 0.4
     wall: float = 0.05
+    fill: float = 0.12
     margin: float = 0.0
     background: float = 0.08
     debris: float = 0.05
@@ -122,6 +127,7 @@ class CellSettings:
     photons: float = 80.0
     read_noise: float = 2.0
     saturated: float = 0.0
+    black: float = 0.0
     bits: int = 16
     spacing: float | tuple[float, ...] = 0.5
 
@@ -175,6 +181,7 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
     styles, chances = zip(*_OFTEN[3 if ndim > 2 else 2].items())
     style = str(rng.choice(styles, p=chances))
     kind = rng.choice(["loose", "tissue", "rods"], p=[0.7, 0.15, 0.15])
+    margin = 0.0 if kind == "tissue" else _LARGEST_MARGIN.get(style, 0.0)
     return CellSettings(
         style=style,
         diameter=diameter,
@@ -183,7 +190,8 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         brightness_spread=float(rng.uniform(0.05, 0.9)),
         texture=float(rng.uniform(0.1, 0.8)),
         wall=float(np.exp(rng.uniform(np.log(0.03), np.log(0.15)))),
-        margin=float(max(0.0, rng.uniform(-0.1, 0.15))) if style in ("cytoplasm", "speckle") else 0.0,
+        fill=float(np.exp(rng.uniform(np.log(0.03), np.log(0.6)))),
+        margin=margin * float(max(0.0, rng.uniform(-0.7, 1.0))),
         spacing=_random_spacing(rng, ndim),
     )
 
@@ -196,6 +204,9 @@ _OFTEN = {
     },
     3: {"nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08},
 }  # fmt: skip
+
+# by style, how far inside its outline a cell may begin to show, as a fraction of its diameter
+_LARGEST_MARGIN = {"cytoplasm": 0.15, "speckle": 0.15, "membrane": 0.08, "nuclei": 0.05}
 
 
 def _random_bodies(rng: np.random.Generator) -> dict[str, Any]:
@@ -238,8 +249,9 @@ _KINDS: dict[str, Callable[[np.random.Generator], dict[str, Any]]] = {
 
 def _random_optics(rng: np.random.Generator, diameter: float) -> dict[str, Any]:
     """Light, blur and noise; each of the rarer faults in some of the images."""
+    background = float(np.exp(rng.uniform(np.log(0.02), np.log(0.3))))
     return {
-        "background": float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))),
+        "background": background,
         "debris": float(max(0.0, rng.uniform(-0.2, 0.3))),
         "bleed": float(max(0.0, rng.uniform(-0.6, 0.4))),
         "light": float(rng.uniform(0.0, 0.8)),
@@ -249,6 +261,7 @@ def _random_optics(rng: np.random.Generator, diameter: float) -> dict[str, Any]:
         "photons": float(np.exp(rng.uniform(np.log(25.0), np.log(600.0)))),
         "read_noise": float(rng.uniform(0.0, 5.0)),
         "saturated": float(max(0.0, rng.uniform(-0.1, 0.08))),
+        "black": background * float(max(0.0, rng.uniform(-3.0, 2.0))),
         "bits": int(rng.choice([16, 16, 12, 8, 8, 6])),
     }
 

@@ -96,7 +96,11 @@ def restore(work: Path) -> None:
 
 def report(work: Path) -> None:
     """Tables and pictures of what is done, for the docs."""
-    pictures = [table1.write(work), table2.write(work), weak.write(CROWDED, work), weak.write(MIXED, work)]
+    compared = (*table1.LOSSES, *STRONGER)
+    pictures = [
+        table1.write(work, compared, [CROWDED.name, MIXED.name]),
+        table2.write(work), weak.write(CROWDED, work), weak.write(MIXED, work),
+    ]  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(found) for found in finished(work))
     RUNS.write_text(f"[\n{lines}\n]\n")
@@ -104,6 +108,8 @@ def report(work: Path) -> None:
         shutil.copy(picture, IMAGES / picture.name)
         shutil.copy(picture.with_suffix(".json"), RESULTS)
         insert(picture.stem, picture.with_suffix(".md").read_text())
+    tried = [row for row in table1.rows_of(finished(work)) if row.head[1] in TRIED]
+    insert("tried", table1.table(tried, beside=False))
     insert_others()
 
 

@@ -61,7 +61,7 @@ def test_the_report_fills_the_document_and_its_results_come_back(
 ) -> None:
     evidence = script("evidence")
     document, results = tmp_path / "evidence.md", tmp_path / "results"
-    tables = ("table1", "table2", "weak-tcells", "weak-nuclei-dsb", "touching")
+    tables = ("table1", "tried", "table2", "weak-tcells", "weak-nuclei-dsb", "touching")
     places = [f"<!-- {name}, made by benchmarks/evidence.py -->\nold\n<!-- end -->\n" for name in tables]
     document.write_text("before\n" + "between\n".join(places) + "after\n")
     for name, path in (("DOCUMENT", document), ("RESULTS", results), ("RUNS", results / "runs.json")):

@@ -38,7 +38,7 @@ def run(
     console: Console,
     losses: Sequence[str] = LOSSES,
 ) -> Path:
-    """Train and test what isn't done yet; write table1.md, .json and .png of all that the folder holds.
+    """Train and test what isn't done yet; write table1.md, .json and .png of it.
 
     Args:
         sets: folders with ``train`` and ``test``, each with images and masks.
@@ -58,18 +58,23 @@ def run(
     """
     blank(1, 1)  # where there is nothing to draw with, said before the work
     work_through(plan(sets, effort, losses), folder, console)
-    return write(folder)
+    return write(folder, losses, [data.name for data in sets])
 
 
-def write(folder: Path) -> Path:
-    """Write the table and its picture of all runs that a folder holds.
+def write(folder: Path, losses: Sequence[str], sets: Sequence[str]) -> Path:
+    """Write the table and its picture of a folder's runs.
+
+    Args:
+        folder: of the runs, written to.
+        losses: of ``ARMS``, those to show.
+        sets: names of those to show.
 
     Returns:
         The picture's path.
     """
-    rows = rows_of(finished(folder))
+    rows = [row for row in rows_of(finished(folder)) if row.head[0] in sets and row.head[1] in losses]
     (folder / "table1.md").write_text(table(rows) + "\n")
-    names = list(dict.fromkeys(row.head[0] for row in rows))
+    names = sorted({row.head[0] for row in rows})
     figure = blank(5.2 * max(1, len(names)), 1.2 + 0.5 * len({row.head[1] for row in rows}))
     axes: Any = figure.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
     # one order for all sets: they share the axis of the losses, and not every set has every loss
@@ -99,11 +104,11 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
     return gather(scores)
 
 
-def table(rows: Sequence[Row]) -> str:
-    """In Markdown, the paper's own below."""
+def table(rows: Sequence[Row], beside: bool = True) -> str:
+    """In Markdown, the paper's own below if they are to stand beside."""
     lines = [[*row.head, *(spread(row.values[measure]) for measure in MEASURES)] for row in rows]
     paper = [["paper's T cells", *head, *(f"{x:.4f}"[1:] for x in scores)] for head, scores in PAPER.items()]
-    return markdown(["set", "loss", "by", *(m.upper() for m in MEASURES)], [*lines, *paper])
+    return markdown(["set", "loss", "by", *(m.upper() for m in MEASURES)], [*lines, *paper * beside])
 
 
 def _draw(axis: Axes, name: str, rows: Sequence[Row], order: Sequence[str]) -> None:

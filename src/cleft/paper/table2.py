@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["NEAREST", "PAPER", "plan", "rows_of", "run", "table", "write"]
 
 ARMS = ("J3", "J4")
+SHOWN = (*ARMS, "J4 cells")  # where cells not annotated are said to be cells, too
 MEASURES = ("rq", "sq", "pq", "seg", "marker f1")
 # RQ, SQ, PQ of J3 and of J4 in the paper's Table 2
 PAPER = {
@@ -96,7 +97,7 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
             {**r["test"]["MAP"], **({"marker f1": r["markers"]["f1"]} if "markers" in r else {})},
         )
         for r in results
-        if r["arm"] in ARMS and not is_weak(r)
+        if r["arm"] in SHOWN and not is_weak(r)
     ]
     scores.sort(key=lambda one: (one[0][0] != one[0][1], one[0]))
     return gather(scores, MEASURES)
@@ -109,17 +110,19 @@ def table(rows: Sequence[Row]) -> str:
         name, trained, arm = row.head
         nearest = NEAREST.get(name)
         scores = [spread(row.values[m]) if m in row.values else "" for m in MEASURES]
-        paper = f"{PAPER[nearest][ARMS.index(arm)][-1]:.4f}"[1:] + f" ({nearest})" if nearest else ""
+        paper = ""
+        if nearest and arm in ARMS:
+            paper = f"{PAPER[nearest][ARMS.index(arm)][-1]:.4f}"[1:] + f" ({nearest})"
         lines.append([name, trained if trained != name else "", arm, *scores, paper])
     titles = ["set", "zero-shot from", "classes", "RQ", "SQ", "PQ", "SEG", "marker F1", "paper's nearest PQ"]
     return markdown(titles, lines)
 
 
 def _draw(axis: Axes, rows: Sequence[Row]) -> None:
-    """PQ with three classes and with four, a dot for each seed."""
+    """PQ of each way to the classes, a dot for each seed."""
     tidy([axis])
     titles = list(dict.fromkeys(_title(row) for row in rows))
-    for i, arm in enumerate(ARMS):
+    for i, arm in enumerate(dict.fromkeys(row.head[2] for row in rows)):
         here = [row for row in rows if row.head[2] == arm]
         for row in here:
             y = titles.index(_title(row)) + 0.3 * i - 0.15

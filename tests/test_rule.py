@@ -14,6 +14,7 @@ from cleft.labels.rule import (
     _smallest,
     ceiling,
     cell_diameter,
+    cell_diameters,
     choose_rule,
     smallest_cells,
     to_classes,
@@ -280,6 +281,7 @@ def test_diameters() -> None:
     assert cell_diameter([squares(6, 2, 3)]) == pytest.approx((6 * 216 / np.pi) ** (1 / 3))
     assert cell_diameter([np.zeros((5, 5), int)]) == 0
     assert cell_diameter([]) == 0
-    one, three = squares(4, 1, 2, 1), squares(8, 1, 2, 2)
-    assert cell_diameter([one, three]) == cell_diameter([three])  # the median over all cells
-    assert cell_diameter([np.where(three == 1, -1, three)]) == cell_diameter([three])
+    one, four = squares(8, 1, 2, 1), squares(4, 2, 2, 2)
+    # every image weighs the same: four small cells don't outvote a large one
+    assert cell_diameters([one, four], (49, 51)) == (cell_diameter([four]), cell_diameter([one]))
+    assert cell_diameter([np.where(four == 1, -1, four)]) == cell_diameter([four])

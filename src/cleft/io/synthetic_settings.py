@@ -177,15 +177,17 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         >>> first == again
         True
     """
-    diameter = float(np.exp(rng.uniform(np.log(9.0), np.log(100.0 / ndim))))
+    diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(100.0 / ndim))))
     styles, chances = zip(*_OFTEN[3 if ndim > 2 else 2].items())
     style = str(rng.choice(styles, p=chances))
     kind = rng.choice(["loose", "tissue", "rods"], p=[0.7, 0.15, 0.15])
     margin = 0.0 if kind == "tissue" else _LARGEST_MARGIN.get(style, 0.0)
+    bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
+    diameter = max(diameter, _NARROWEST * bodies["elongation"] ** (1 / ndim))
     return CellSettings(
         style=style,
         diameter=diameter,
-        **{**_random_bodies(rng), **_KINDS[kind](rng)},
+        **bodies,
         **_random_optics(rng, diameter),
         brightness_spread=float(rng.uniform(0.05, 0.9)),
         texture=float(rng.uniform(0.1, 0.8)),
@@ -205,6 +207,7 @@ _OFTEN = {
     3: {"nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08},
 }  # fmt: skip
 
+_NARROWEST = 7.0  # pixels across a mean cell: classes take two of them at either side
 # by style, how far inside its outline a cell may begin to show, as a fraction of its diameter
 _LARGEST_MARGIN = {"cytoplasm": 0.15, "speckle": 0.15, "membrane": 0.08, "nuclei": 0.05}
 
@@ -219,7 +222,7 @@ def _random_bodies(rng: np.random.Generator) -> dict[str, Any]:
         "gap_width": float(rng.uniform(1.0, 3.0)),
         "protrusions": float(max(0.0, rng.uniform(-0.3, 0.5))),
         "dividing": float(max(0.0, rng.uniform(-0.1, 0.15))),
-        "elongation": float(1.0 + rng.exponential(0.5)),
+        "elongation": float(1.0 + min(rng.exponential(0.5), 2.0)),
         "wobble": float(rng.uniform(0.0, 0.8)),
     }
 

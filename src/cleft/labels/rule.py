@@ -134,6 +134,8 @@ def ceiling(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequence[Sp
 def cell_diameter(labels: Sequence[np.ndarray]) -> float:
     """The median diameter of the cells in pixels, of the ball as large as the cell; 0 without cells.
 
+    Every image weighs the same, however many cells it has.
+
     Example:
         >>> round(cell_diameter([np.ones((10, 10), int)]), 2)
         11.28
@@ -144,20 +146,21 @@ def cell_diameter(labels: Sequence[np.ndarray]) -> float:
 def cell_diameters(labels: Sequence[np.ndarray], percentiles: Sequence[float]) -> tuple[float, ...]:
     """Percentiles of the cells' diameters in pixels, of balls as large; 0 without cells.
 
+    Every image weighs the same, as it does in training, where a small cell's image would else outvote a
+    large one's by its number of cells.
+
     Example:
         >>> some = [np.full((n, n), 1) for n in (10, 20, 30)]
         >>> [round(d, 1) for d in cell_diameters(some, (0, 50, 100))]
         [11.3, 22.6, 33.9]
     """
-    sizes, ndim = [], 2
-    for image in labels:
-        ndim = image.ndim
-        counts = label_sizes(image)[1:]
-        sizes.append(counts[counts > 0])
-    every = np.concatenate(sizes) if sizes else np.zeros(0)
-    if not every.size:
+    found = [counts[counts > 0] for counts in (label_sizes(image)[1:] for image in labels)]
+    found = [counts for counts in found if counts.size]
+    if not found:
         return (0.0,) * len(percentiles)
-    return tuple(float(d) for d in ball_diameter(np.percentile(every, percentiles), ndim))
+    weights = np.concatenate([np.full(counts.size, 1 / counts.size) for counts in found])
+    sizes = np.percentile(np.concatenate(found), percentiles, weights=weights, method="inverted_cdf")
+    return tuple(float(d) for d in ball_diameter(sizes, labels[0].ndim))
 
 
 def ball_diameter(sizes: np.ndarray | float, ndim: int) -> np.ndarray:

@@ -322,6 +322,19 @@ def test_what_is_cut_off_is_black() -> None:
     assert cut[labels > 0].mean() > 3 * cut[background].mean()
 
 
+def test_cells_line_a_hollow_and_what_they_enclose_may_shine() -> None:
+    made = {"style": "membrane", "diameter": 12.0, "density": 0.4, "clumping": 1.0, "gap": 0.0, "light": 0.0}
+    holes = {}
+    for hollow, lumen in ((0.0, 0.0), (0.4, 0.0), (0.4, 3.0)):
+        image, labels = make_cells((400, 400), 3, CellSettings(**made, hollow=hollow, lumen=lumen))
+        assert (labels > 0).mean() == pytest.approx(0.4, abs=0.01)
+        closed = ndimage.binary_closing(labels > 0, iterations=4)
+        enclosed = ndimage.binary_fill_holes(closed) & ~closed
+        holes[hollow, lumen] = enclosed.sum(), image.data[enclosed].mean()
+    assert holes[0.4, 0.0][0] > 20 * holes[0.0, 0.0][0]
+    assert holes[0.4, 3.0][1] > 3 * holes[0.4, 0.0][1]
+
+
 def test_light_between_the_membranes(ndim: int) -> None:
     made = {"style": "membrane", "light": 0.0, "diameter": 20.0, "photons": 1000.0}
     inside = []

@@ -104,7 +104,11 @@ def _membrane(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -
     patchy = np.maximum(0.9 + np.float32(0.7 * settings.texture) * scene.patches, 0.1)
     grain = np.maximum(1 + np.float32(settings.texture) * scene.texture, 0)
     dim = np.float32(settings.fill) * scene.bright * grain
-    return wall * patchy * (0.5 + 0.5 * scene.bright) + dim
+    signal = wall * patchy * (0.5 + 0.5 * scene.bright) + dim
+    if settings.lumen > 0:
+        enclosed = np.clip(4 * scene.crowding - 1, 0, 1) * ~scene.inside
+        signal = signal + np.float32(settings.lumen) * enclosed
+    return signal
 
 
 def _cytoplasm(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:

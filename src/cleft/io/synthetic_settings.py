@@ -20,6 +20,7 @@ _RANGES = {
     "size_spread": (0.0, 1.0),
     "density": (0.0, 1.0),
     "clumping": (0.0, 1.0),
+    "hollow": (0.0, 0.9),
     "gap": (0.0, 1.0),
     "gap_width": (0.0, _INFINITE),
     "protrusions": (0.0, 1.0),
@@ -31,6 +32,7 @@ _RANGES = {
     "texture": (0.0, 1.0),
     "wall": (0.01, 0.5),
     "fill": (0.0, 1.0),
+    "lumen": (0.0, _INFINITE),
     "margin": (0.0, 0.5),
     "background": (0.0, _INFINITE),
     "debris": (0.0, 10.0),
@@ -61,6 +63,8 @@ class CellSettings:
         density: fraction of the field that cells cover; 0 makes none, 1 nearly fills the field;
             open gaps come off it.
         clumping: 0 spreads the cells over the field, 1 crowds them in a few places.
+        hollow: fraction of a clump that is left out where it is thickest, so that cells line a hollow, as in
+            glands and organoids; ``density`` counts what is left.
         gap: fraction of the contacts that become thin gaps of background.
         gap_width: mean width of such a gap.
         protrusions: fraction of the cells with a slim arm.
@@ -72,6 +76,7 @@ class CellSettings:
         texture: contrast of the texture inside a cell.
         wall: width of a membrane, as a fraction of the diameter; at least a pixel.
         fill: light between a cell's membranes, as a fraction of theirs.
+        lumen: light of what cells enclose, as a fraction of their membranes'; membrane style alone.
         margin: how far inside its outline a cell begins to show, as a fraction of the diameter: annotators
             draw generously.
         background: light where there is no cell, as a fraction of a cell's.
@@ -105,6 +110,7 @@ class CellSettings:
     size_spread: float = 0.2
     density: float = 0.6
     clumping: float = 0.8
+    hollow: float = 0.0
     gap: float = 0.35
     gap_width: float = 2.0
     protrusions: float = 0.15
@@ -116,6 +122,7 @@ class CellSettings:
     texture: float = 0.4
     wall: float = 0.05
     fill: float = 0.12
+    lumen: float = 0.0
     margin: float = 0.0
     background: float = 0.08
     debris: float = 0.05
@@ -180,8 +187,8 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
     diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(100.0 / ndim))))
     styles, chances = zip(*_OFTEN[3 if ndim > 2 else 2].items())
     style = str(rng.choice(styles, p=chances))
-    kind = rng.choice(["loose", "tissue", "rods"], p=[0.7, 0.15, 0.15])
-    margin = 0.0 if kind == "tissue" else _LARGEST_MARGIN.get(style, 0.0)
+    kind = rng.choice(list(_KINDS), p=[0.6, 0.13, 0.13, 0.14])
+    margin = 0.0 if kind in ("tissue", "organ") else _LARGEST_MARGIN.get(style, 0.0)
     bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
     diameter = max(diameter, _NARROWEST * bodies["elongation"] ** (1 / ndim))
     return CellSettings(
@@ -193,6 +200,7 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         texture=float(rng.uniform(0.1, 0.8)),
         wall=float(np.exp(rng.uniform(np.log(0.03), np.log(0.15)))),
         fill=float(np.exp(rng.uniform(np.log(0.03), np.log(0.6)))),
+        lumen=float(max(0.0, rng.uniform(-2.0, 3.0))) if kind == "organ" else 0.0,
         margin=margin * float(max(0.0, rng.uniform(-0.7, 1.0))),
         spacing=_random_spacing(rng, ndim),
     )
@@ -244,9 +252,18 @@ def _random_rods(rng: np.random.Generator) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _random_organ(rng: np.random.Generator) -> dict[str, Any]:
+    """Layers of cells wall to wall around a hollow, nothing elsewhere: glands, organoids, embryos."""
+    return {
+        "density": float(rng.uniform(0.2, 0.6)), "clumping": 1.0, "hollow": float(rng.uniform(0.05, 0.5)),
+        "gap": float(max(0.0, rng.uniform(-0.2, 0.2))), "size_spread": float(rng.uniform(0.05, 0.25)),
+        "wobble": float(rng.uniform(0.0, 0.4)), "protrusions": 0.0, "elongation": float(rng.uniform(1, 2)),
+    }  # fmt: skip
+
+
 # what a kind has of its own
 _KINDS: dict[str, Callable[[np.random.Generator], dict[str, Any]]] = {
-    "loose": lambda rng: {}, "tissue": _random_tissue, "rods": _random_rods,
+    "loose": lambda rng: {}, "tissue": _random_tissue, "rods": _random_rods, "organ": _random_organ,
 }  # fmt: skip
 
 

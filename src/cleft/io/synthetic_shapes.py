@@ -138,7 +138,9 @@ def _pack(field: np.ndarray, settings: CellSettings, rng: np.random.Generator) -
     score = settings.clumping * _waves(centre, 6 * settings.diameter, rng)
     score += (1 - settings.clumping) * rng.standard_normal(n)
     score = score[first]  # a row stays or goes as a whole
-    keep = np.argsort(-score, kind="stable")[: int(np.ceil(room * settings.density))]
+    wanted = room * settings.density
+    without = int(wanted * settings.hollow / (1 - settings.hollow))
+    keep = np.argsort(-score, kind="stable")[without : without + int(np.ceil(wanted))]
     return _Bodies(*(a[keep] for a in (centre, direction, half_length, radius, waist, *arms)))
 
 

@@ -1,0 +1,122 @@
+"""What averaging buys and costs: of weights over the last steps, of turned images, of two models.
+
+    python benchmarks/averaging.py --work runs/averaging      16 trainings of five minutes on one core
+    python benchmarks/averaging.py --table                    what has been measured
+
+Learnt from Position8 of tcells and measured on Position9; learnt from 60 images of nuclei-dsb and measured
+on 40 others: train images all. Width 16, 1500 steps, two seeds. Of each model PQ as it is and with ``--tta``,
+with processor seconds, and of both seeds together. Writes docs/results/averaging.json; what stands there is
+not done again. Images are looked for in ../shared/data, or where CLEFT_DATA says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cleft.api import train
+from cleft.base.image import Image
+from cleft.infer.model import Model, load_model
+from cleft.io import find_pairs, read_image, read_labels
+from cleft.labels.scores import score
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
+REPORT = ROOT / "docs" / "results" / "averaging.json"
+SETS, SEEDS = ("tcells", "nuclei-dsb"), (0, 1)
+BASE: dict[str, Any] = {"width": 16, "steps": 1500, "checks": 1, "held_out": 0.0}
+ARMS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "average .99": {"average": 0.99},
+    "average .998": {"average": 0.998},
+    "constant rate, average .998": {"average": 0.998, "schedule": "constant", "learning_rate": 1e-3},
+}
+WAYS = ("as it is", "tta", "both seeds")
+Pairs = list[tuple[Image, Image]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "averaging")
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
+    parser.add_argument("--steps", type=int, default=BASE["steps"])
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in () if asked.table else asked.sets:
+        learn, check = halves(name)
+        for arm, options in ARMS.items():
+            paths = [asked.work / f"{name}-{arm.replace(' ', '-')}-seed{seed}.safetensors" for seed in SEEDS]
+            for seed, path in zip(SEEDS, paths, strict=True):
+                if not path.exists():
+                    train(learn, path, **{**BASE, "steps": asked.steps, **options}, seed=seed)
+                note(f"{name}: {arm}, seed {seed}", [path], check, tta=False)
+                note(f"{name}: {arm}, seed {seed}, tta", [path], check, tta=True)
+            note(f"{name}: {arm}, both seeds", paths, check, tta=False)
+    print(table(read()))
+
+
+def halves(name: str) -> tuple[Pairs, Pairs]:
+    """What is learnt from, and what is measured on."""
+    pairs = find_pairs(DATA / name / "train")
+    if name == "tcells":
+        learn = [p for p in pairs if "Position9" not in p.name]
+        check = [p for p in pairs if "Position9" in p.name]
+    else:
+        learn, check = pairs[:300:5], pairs[2:200:5]
+    return tuple([(read_image(p.image), read_labels(p.labels)) for p in part] for part in (learn, check))  # type: ignore[return-value]
+
+
+def note(key: str, paths: list[Path], check: Pairs, tta: bool) -> None:
+    """Measure models on images, unless that was done before."""
+    if key not in read():
+        pq, seconds = measure(load_model(paths, "cpu", tta), check)
+        found = {"pq": round(pq, 4), "seconds": round(seconds, 1)}
+        print(key, found, flush=True)
+        REPORT.write_text(json.dumps({**read(), key: found}, indent=1) + "\n")
+
+
+def measure(model: Model, check: Pairs) -> tuple[float, float]:
+    """The mean PQ, and processor seconds."""
+    started = time.process_time()
+    labels = [model.segment(image) for image, _ in check]
+    seconds = time.process_time() - started
+    return float(np.mean([score(t.data, found).pq for (_, t), found in zip(check, labels)])), seconds
+
+
+def read() -> dict[str, Any]:
+    return json.loads(REPORT.read_text()) if REPORT.exists() else {}
+
+
+def table(found: dict[str, Any]) -> str:
+    """A row for each arm and way, mean PQ over the seeds for each set, and the time it takes."""
+    lines = [f"| training | segmenting | {' | '.join(SETS)} | times the work |", "|---|---|---|---|---|"]
+    for arm in ARMS:
+        for way in WAYS:
+            scores, ratios = [], []
+            for name in SETS:
+                here = [found[key] for key in keys_of(name, arm, way) if key in found]
+                scores.append(f"{statistics.mean(one['pq'] for one in here):.3f}" if here else "")
+                ratios += [one["seconds"] / found[f"{name}: {arm}, seed 0"]["seconds"] for one in here]
+            ratio = f"{statistics.mean(ratios):.1f}" if ratios else ""
+            lines.append(f"| {arm} | {way} | {' | '.join(scores)} | {ratio} |")
+    return "\n".join(lines)
+
+
+def keys_of(name: str, arm: str, way: str) -> list[str]:
+    """What the report calls the results of a row."""
+    if way == "both seeds":
+        return [f"{name}: {arm}, both seeds"]
+    return [f"{name}: {arm}, seed {seed}{', tta' * (way == 'tta')}" for seed in SEEDS]
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
     python benchmarks/made.py --work runs/made              six trainings of 15 to 20 minutes on one core each
     python benchmarks/made.py --work runs/made --dims 2
+    python benchmarks/made.py --gallery                     docs/images/made.png: a picture of each style
 
 Real images are those whose licence lets weights ship (models/*.yaml), made ones come from ``cleft
 synthetic``; width, steps and augmentation are the same for all three. Scored on test images, of which all
@@ -12,33 +13,42 @@ done again, and a stopped training goes on. Images are looked for in ../shared/d
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from shipped import DATA, ROOT, TEST, line, measure
 
 from cleft.api import train_to
 from cleft.apps.files import make_files
 from cleft.base.config import read_settings
+from cleft.io.synthetic import STYLES, make_cells, random_settings
 from cleft.learn.fit import last_checkpoint
+from cleft.paper.drawing import blank
 
 REPORT = ROOT / "docs" / "results" / "made.json"
 KEPT_ASIDE = "ec_5I"  # the bacteria that are tested on
 REAL = {2: ("nuclei-dsb", "bacteria-phase"), 3: ("ovule-nuclei-3d", "ovule-cells-3d")}
 MADE: dict[int, tuple[int, tuple[int, ...]]] = {2: (1000, (256, 256)), 3: (150, (48, 128, 128))}
 STEPS = {2: 4500, 3: 2000}
+ACROSS = 6  # pictures in a row of the gallery
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for made images and models")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "made", help="for images and models")
+    parser.add_argument("--gallery", action="store_true", help="draw made cells, train nothing")
     parser.add_argument("--dims", type=int, nargs="*", choices=[2, 3], default=[2, 3])
     parser.add_argument("--steps", type=int, help="instead of 4500 in planes and 2000 in volumes")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    if asked.gallery:
+        gallery(ROOT / "docs" / "images" / "made.png")
+        return
     for ndim in asked.dims:
         real, made = real_folders(asked.work, ndim), [made_folder(asked.work, ndim)]
         for arm, folders in {"real": real, "made": made, "both": [*real, *made]}.items():
@@ -87,6 +97,30 @@ def made_folder(work: Path, ndim: int) -> Path:
         make_files(unfinished, count, shape, seed=1)
         unfinished.rename(folder)
     return folder
+
+
+def gallery(path: Path) -> None:
+    """Made cells, drawn at random: three planes of each style, and the middle planes of stacks."""
+    rows: dict[str, list[np.ndarray]] = {style: [] for style in (*STYLES, "stacks")}
+    for seed in itertools.count():
+        ndim = 2 if seed % 2 else 3
+        settings = random_settings(np.random.default_rng(seed), ndim)
+        row = rows[settings.style if ndim == 2 else "stacks"]
+        if len(row) < ACROSS:
+            shape = (48, 160, 160)[-ndim:]
+            image, _ = make_cells(shape, seed, settings)
+            row.append(image.data if ndim == 2 else image.data[shape[0] // 2])
+        if all(len(row) == ACROSS for row in rows.values()):
+            break
+    figure = blank(1.6 * ACROSS, 1.7 * len(rows))
+    axes = figure.subplots(len(rows), ACROSS, squeeze=False)
+    for line_of_axes, (style, planes) in zip(axes, rows.items(), strict=True):
+        line_of_axes[0].set_ylabel(style)
+        for axis, plane in zip(line_of_axes, planes, strict=True):
+            axis.imshow(plane, cmap="gray", vmin=np.percentile(plane, 1), vmax=np.percentile(plane, 99.8))
+            axis.set(xticks=[], yticks=[])
+    figure.savefig(path)
+    print(path)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -29,6 +28,7 @@ sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "rivals")]
 import doubt
 import judge
 import touching
+from documents import DOCS, insert
 
 from cleft.paper import table1, table2, weak
 from cleft.paper.runs import Run, finished, work_through
@@ -36,7 +36,7 @@ from cleft.paper.tables import Effort
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-DOCUMENT = ROOT / "docs" / "evidence.md"
+DOCUMENT = DOCS / "evidence.md"
 RESULTS, IMAGES = ROOT / "docs" / "results" / "evidence", ROOT / "docs" / "images"
 RUNS = RESULTS / "runs.json"
 # by the file that another script wrote: tables by their names
@@ -107,9 +107,9 @@ def report(work: Path) -> None:
     for picture in pictures:
         shutil.copy(picture, IMAGES / picture.name)
         shutil.copy(picture.with_suffix(".json"), RESULTS)
-        insert(picture.stem, picture.with_suffix(".md").read_text())
+        insert(DOCUMENT, picture.stem, picture.with_suffix(".md").read_text())
     tried = [row for row in table1.rows_of(finished(work)) if row.head[1] in TRIED]
-    insert("tried", table1.table(tried, beside=False))
+    insert(DOCUMENT, "tried", table1.table(tried, beside=False))
     insert_others()
 
 
@@ -118,17 +118,7 @@ def insert_others() -> None:
     found = {p.stem: json.loads(p.read_text()) for p in RESULTS.glob("*.json") if p.stem in OTHERS}
     for name, measured in found.items():
         for title, table in OTHERS[name](measured).items():
-            insert(title, table)
-
-
-def insert(name: str, table: str) -> None:
-    """Put a table where the document has its name."""
-    text = DOCUMENT.read_text()
-    begin, end = f"<!-- {name}, made by benchmarks/evidence.py -->", "<!-- end -->"
-    place = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    if not place.search(text):
-        raise SystemExit(f"{DOCUMENT}: found no line {begin}, expected one for the table")
-    DOCUMENT.write_text(place.sub(lambda _: f"{begin}\n{table.strip()}\n{end}", text))
+            insert(DOCUMENT, title, table)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_the_report_fills_the_document_and_its_results_come_back(
     (back,) = (tmp_path / "elsewhere" / "runs").glob("tcells*")
     assert json.loads(back.read_text()) == result("tcells", "J4", 0.5)
     with pytest.raises(SystemExit, match="found no line <!-- other"):
-        evidence.insert("other", "| a |")
+        evidence.insert(document, "other", "| a |")
 
 
 def test_the_trials_of_doubt_in_small(

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from documents import DOCS, insert
 
 from cleft.api import train
 from cleft.base.image import Image
@@ -62,6 +63,7 @@ def main() -> None:
                 note(f"{name}: {arm}, seed {seed}, tta", [path], check, tta=True)
             note(f"{name}: {arm}, both seeds", paths, check, tta=False)
     print(table(read()))
+    insert(DOCS / "models.md", "averaging", table(read()))
 
 
 def halves(name: str) -> tuple[Pairs, Pairs]:

@@ -23,6 +23,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from documents import DOCS, insert
 from torch import nn
 
 from cleft.api import train
@@ -65,10 +66,23 @@ def main() -> None:
                 found = measure(name, seed)
                 print(key, found, flush=True)
                 REPORT.write_text(json.dumps({**report(), key: found}, indent=1) + "\n")
+    insert(DOCS / "models.md", "finetune", table(report()))
 
 
 def report() -> dict[str, Any]:
     return json.loads(REPORT.read_text()) if REPORT.exists() else {}
+
+
+def table(found: dict[str, Any]) -> str:
+    """A row for each training, as Markdown."""
+    lines = [
+        "| training | steps | minutes of one core | PQ, other field | PQ, test |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in found.items():
+        test = f"{row['test_pq']:.3f}" if "test_pq" in row else ""
+        lines.append(f"| {name} | {row['steps']} | {row['minutes']} | {row['pq']:.3f} | {test} |")
+    return "\n".join(lines)
 
 
 def measure(name: str, seed: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from documents import DOCS, insert
 from shipped import DATA, ROOT, TEST, line, measure
 
 from cleft.api import train_to
@@ -55,6 +56,8 @@ def main() -> None:
             model = learn(asked.work / f"{arm}{ndim}d.safetensors", folders, ndim, asked.steps or STEPS[ndim])
             for place, which in TEST[f"cells{ndim}d"].items():
                 tell({"learnt from": arm, "dims": ndim}, str(model), place, which)
+    if not asked.steps:
+        insert(DOCS / "models.md", "made", table(json.loads(REPORT.read_text())))
 
 
 def learn(path: Path, folders: list[Path], ndim: int, steps: int) -> Path:
@@ -75,6 +78,17 @@ def tell(about: dict[str, Any], model: str, place: str, which: str) -> None:
     row = {**about, **measure(model, place, which, "", picture=False)}
     REPORT.write_text(json.dumps([*rows, row], indent=1) + "\n")
     print(line({"model": about["learnt from"], **row}), flush=True)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """PQ on each set by what was learnt from, as Markdown."""
+    arms = ("real", "made", "both")
+    found = {(row["set"], row["learnt from"]): row["mean"]["pq"] for row in rows}
+    lines = ["| test images | real images alone | made cells alone | both |", "|---|---|---|---|"]
+    for place in dict.fromkeys(row["set"] for row in rows):
+        scores = (found.get((place, arm)) for arm in arms)
+        lines.append(f"| {place} | {' | '.join('' if pq is None else f'{pq:.3f}' for pq in scores)} |")
+    return "\n".join(lines)
 
 
 def real_folders(work: Path, ndim: int) -> list[Path]:

@@ -6,8 +6,8 @@
 
 Each set as it is, which is what ``cleft segment`` does, with ``--tta``, with ``--diameter auto``, and
 with dark for bright. Writes docs/results/shipped-PART.json with the pooled and the mean scores, and the
-seconds on one core; with ``--pictures`` a picture each into docs/images/shipped/. The images are looked for
-in ../shared/data, or where CLEFT_DATA says.
+seconds on one core; of test images also the table of docs/models.md; with ``--pictures`` a picture each
+into docs/images/shipped/. The images are looked for in ../shared/data, or where CLEFT_DATA says.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from documents import DOCS, insert
 
 from cleft.infer.model import Model, load_model
 from cleft.io import find_pairs, read_image, read_labels
@@ -73,6 +74,8 @@ def main() -> None:
                 print(line(found[-1]), flush=True)
     report = asked.report or ROOT / "docs" / "results" / f"shipped-{asked.part}.json"
     report.write_text(json.dumps(found, indent=1) + "\n")
+    if asked.part == "test" and not (asked.report or asked.sets or asked.model):
+        insert(DOCS / "models.md", "shipped", table(found))
 
 
 def measure(file: str, place: str, which: str, way: str, picture: bool) -> dict[str, Any]:
@@ -114,6 +117,22 @@ def line(row: dict[str, Any]) -> str:
         f"PQ {means['pq']:.3f} "
         f"(pooled {whole['pq']:.3f}, RQ {whole['rq']:.3f}, SQ {whole['sq']:.3f})  {row['seconds']:.0f} s"
     )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A row for each set, PQ of each way; as Markdown."""
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    lines = [f"| model | images | {' | '.join(way or 'as it is' for way in ways)} | RQ | SQ | pooled PQ |"]
+    lines.append("|---" * (5 + len(ways)) + "|")
+    for model, place in dict.fromkeys((row["model"], row["set"]) for row in rows):
+        here = {row["way"]: row for row in rows if (row["model"], row["set"]) == (model, place)}
+        first = here[ways[0]]
+        scores = [f"{here[way]['mean']['pq']:.3f}" if way in here else "" for way in ways]
+        others = [first["mean"]["rq"], first["mean"]["sq"], first["pooled"]["pq"]]
+        name = f"{place}{', ' * (first['images'] != 'all')}{first['images'] * (first['images'] != 'all')}"
+        lines.append(f"| {model} | {name} ({first['n']}) | {' | '.join(scores)} "
+                     f"| {' | '.join(f'{x:.3f}' for x in others)} |")  # fmt: skip
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

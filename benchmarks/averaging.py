@@ -48,7 +48,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "averaging")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
-    parser.add_argument("--steps", type=int, default=BASE["steps"])
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -58,7 +57,7 @@ def main() -> None:
             paths = [asked.work / f"{name}-{arm.replace(' ', '-')}-seed{seed}.safetensors" for seed in SEEDS]
             for seed, path in zip(SEEDS, paths, strict=True):
                 if not path.exists():
-                    train(learn, path, **{**BASE, "steps": asked.steps, **options}, seed=seed)
+                    train(learn, path, **BASE, **options, seed=seed)
                 note(f"{name}: {arm}, seed {seed}", [path], check, tta=False)
                 note(f"{name}: {arm}, seed {seed}, tta", [path], check, tta=True)
             note(f"{name}: {arm}, both seeds", paths, check, tta=False)
@@ -81,7 +80,7 @@ def note(key: str, paths: list[Path], check: Pairs, tta: bool) -> None:
     """Measure models on images, unless that was done before."""
     if key not in read():
         pq, seconds = measure(load_model(paths, "cpu", tta), check)
-        found = {"pq": round(pq, 4), "seconds": round(seconds, 1)}
+        found = {"pq": round(pq, 4), "seconds": round(seconds, 3)}
         print(key, found, flush=True)
         REPORT.write_text(json.dumps({**read(), key: found}, indent=1) + "\n")
 

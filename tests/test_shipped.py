@@ -1,0 +1,124 @@
+"""The scripts that measure the shipped models, in small."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cleft.io import write_labels
+from cleft.io.synthetic import CellSettings, make_cells
+from cleft.io.write import write_image
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+TABLES = ("shipped", "made", "finetune", "averaging")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ModuleType]:
+    """A script whose images, report and document are in a folder of the test's own."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    (tmp_path / "models.md").write_text(
+        "".join(f"<!-- {name}, made by {name}.py -->\nold\n<!-- end -->\n" for name in TABLES)
+    )
+
+    def load(name: str, *arguments: Any, **changed: Any) -> ModuleType:
+        for module in ("shipped", name):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        loaded = importlib.import_module(name)
+        for constant, value in {"DOCS": tmp_path, "REPORT": tmp_path / "report.json", **changed}.items():
+            monkeypatch.setattr(loaded, constant, value, raising=False)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        return loaded
+
+    return load
+
+
+def images(folder: Path, *names: str, shape: tuple[int, ...] = (48, 64)) -> None:
+    for seed, name in enumerate(names):
+        image, labels = make_cells(shape, seed, CellSettings(diameter=12))
+        write_image(folder / "images" / f"{name}.tif", image)
+        write_labels(folder / "masks" / f"{name}.tif", labels, image.axes, image.spacing)
+
+
+def test_scores_of_the_shipped_models(script: Callable[..., ModuleType], tmp_path: Path) -> None:
+    images(tmp_path / "some" / "test", "a", "b")
+    shipped = script(
+        "shipped", "--ways", "", "inverted", DATA=tmp_path, ROOT=tmp_path,
+        TEST={"cells2d": {"some/test": "a"}},
+    )  # fmt: skip
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    shipped.main()
+    rows = json.loads((tmp_path / "docs" / "results" / "shipped-test.json").read_text())
+    assert [(row["set"], row["n"], row["way"]) for row in rows] == [
+        ("some/test", 1, ""), ("some/test", 1, "inverted")
+    ]  # fmt: skip
+    text = (tmp_path / "models.md").read_text()
+    assert "| model | images | as it is | inverted | RQ | SQ | pooled PQ |" in text
+    pqs = [f"{row['mean']['pq']:.3f}" for row in rows]
+    assert f"| cells2d | some/test, a (1) | {pqs[0]} | {pqs[1]} |" in text
+
+
+def test_what_made_cells_buy(script: Callable[..., ModuleType], tmp_path: Path) -> None:
+    images(tmp_path / "real" / "train", "a", "ec_5I")
+    images(tmp_path / "other" / "test", "c")
+    made = script(
+        "made", "--work", tmp_path / "work", "--dims", 2, DATA=tmp_path, REAL={2: ("real",)}, STEPS={2: 2},
+        MADE={2: (2, (64, 64))}, TEST={"cells2d": {"other/test": ""}},
+    )  # fmt: skip
+    sys.modules["shipped"].DATA = tmp_path  # type: ignore[attr-defined]
+    made.main()
+    rows = json.loads((tmp_path / "report.json").read_text())
+    assert [row["learnt from"] for row in rows] == ["real", "made", "both"]
+    assert [p.stem for p in (tmp_path / "work" / "real" / "images").iterdir()] == ["a"]
+    pqs = " | ".join(f"{row['mean']['pq']:.3f}" for row in rows)
+    assert f"| other/test | {pqs} |" in (tmp_path / "models.md").read_text()
+    made.main()
+    assert json.loads((tmp_path / "report.json").read_text()) == rows  # not done again
+
+
+def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path) -> None:
+    images(tmp_path / "train", "Position8_CD3", "Position9", shape=(80, 96))
+    images(tmp_path / "test", "t")
+    small = {"steps": 2, "checks": 1}
+    arms = {
+        "scratch": {**small, "width": 4, "levels": 3},
+        "frozen": {**small, "start": "cells2d", "frozen": 2, "settled": 0.0},
+    }
+    finetune = script("finetune", DATA=tmp_path, ARMS=arms, FINAL=("shipped", "scratch"))
+    image, labels = finetune.quarter()
+    assert (labels.data[40:] == -1).all()
+    assert (labels.data[:, 48:] == -1).all()
+    assert (labels.data[:40, :48] >= 0).all()
+    assert image.data.shape == labels.data.shape
+    finetune.ARMS = arms
+    sys.argv[1:] = ["--only", *arms, "shipped"]
+    finetune.main()
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert list(found) == ["scratch, seed 0", "frozen, seed 0", "shipped, seed 0"]
+    assert {name for name, row in found.items() if "test_pq" in row} == {"scratch, seed 0", "shipped, seed 0"}
+    frozen, start = finetune.learn(arms["frozen"], 0), finetune.load_model("cells2d", "cpu")
+    for before, after in zip(start.net.downsamples[0].parameters(), frozen.net.downsamples[0].parameters()):
+        assert np.array_equal(before.detach(), after.detach())
+
+
+def test_what_averaging_buys(script: Callable[..., ModuleType], tmp_path: Path) -> None:
+    images(tmp_path / "tcells" / "train", "Position8", "Position9")
+    averaging = script(
+        "averaging", "--work", tmp_path / "work", "--sets", "tcells", DATA=tmp_path,
+        BASE={"width": 4, "levels": 3, "checks": 1, "steps": 2},
+        ARMS={"as it is": {}, "average .9": {"average": 0.9}},
+    )  # fmt: skip
+    averaging.main()
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert len(found) == 2 * (2 * 2 + 1)
+    lines = (tmp_path / "models.md").read_text().split("averaging.py -->")[1].splitlines()[3:9]
+    for line, (arm, way) in zip(lines, product(averaging.ARMS, averaging.WAYS), strict=True):
+        mean = np.mean([found[key]["pq"] for key in averaging.keys_of("tcells", arm, way)])
+        assert line.startswith(f"| {arm} | {way} | {mean:.3f} |  | ")

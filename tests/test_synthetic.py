@@ -295,6 +295,16 @@ def test_stray_light_is_no_cell(ndim: int) -> None:
     assert dirty[0][outside].mean() > 1.3 * clean[0][outside].mean()
 
 
+def test_cells_behind_are_blurred_and_not_annotated() -> None:
+    made = {"density": 0.2, "clumping": 1.0, "light": 0.0}
+    (bare, labels), (crowded, same) = (cells(2, seed=1, behind=behind, **made) for behind in (0.0, 0.5))
+    assert np.array_equal(labels, same)
+    other = (np.flip(labels) > 0) & (labels == 0)  # where the cells behind are and none in focus
+    apart = ~ndimage.binary_dilation((labels > 0) | (np.flip(labels) > 0), iterations=8)
+    assert crowded[other].mean() > 1.5 * bare[other].mean()
+    assert crowded[apart].mean() < 1.1 * bare[apart].mean()
+
+
 def test_defocus_blurs_here_and_there(ndim: int) -> None:
     made = {"style": "membrane", "light": 0.0, "photons": 2000.0, "read_noise": 0.0, "debris": 0.0}
     sharp, soft = (cells(ndim, defocus=share, **made)[0].astype(float) for share in (0.0, 0.3))

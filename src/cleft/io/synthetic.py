@@ -7,7 +7,8 @@ import numpy as np
 from cleft.base.errors import DataError
 from cleft.base.image import Image
 from cleft.io.synthetic_looks import render
-from cleft.io.synthetic_settings import STYLES, CellSettings, random_settings
+from cleft.io.synthetic_random import random_settings
+from cleft.io.synthetic_settings import STYLES, CellSettings
 from cleft.io.synthetic_shapes import make_labels
 
 __all__ = ["STYLES", "CellSettings", "make_cells", "random_settings"]

@@ -12,6 +12,7 @@ __all__ = ["photograph"]
 
 _COUNTS_PER_PHOTON = 10
 _DARK_COUNTS = 100
+_FAR = 0.2  # blur of cells behind, as a fraction of the diameter
 
 
 def photograph(
@@ -36,6 +37,9 @@ def photograph(
     # Axes before Y and X lie along the light's way, where optics blur more.
     across = np.arange(signal.ndim) >= signal.ndim - 2
     sigma = np.where(across, settings.blur, settings.axial_blur) / step
+    if settings.behind > 0:
+        far = gaussian_filter(np.flip(signal), _FAR * settings.diameter / step, truncate=2.5)
+        signal += np.float32(settings.behind) * far
     signal += np.float32(settings.background)
     if settings.bleed > 0:
         signal += np.float32(settings.bleed) * _fibres(signal.shape, settings.diameter / step, own)

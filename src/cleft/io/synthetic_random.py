@@ -1,0 +1,139 @@
+"""Settings of made cells drawn at random, as various as real images are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cleft.io.synthetic_settings import CellSettings
+
+__all__ = ["random_settings"]
+
+
+def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
+    """Draw settings at random, as various as real images are.
+
+    Args:
+        rng: where the numbers come from.
+        ndim: number of axes the cells will have; with three, cells are smaller and the first axis is
+            often sampled more coarsely.
+
+    Returns:
+        Settings for `make_cells`.
+
+    Example:
+        >>> first, again = (random_settings(np.random.default_rng(1), ndim=3) for _ in range(2))
+        >>> first == again
+        True
+    """
+    diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(100.0 / ndim))))
+    styles, chances = zip(*_OFTEN[3 if ndim > 2 else 2].items())
+    style = str(rng.choice(styles, p=chances))
+    kind = rng.choice(list(_KINDS), p=[0.6, 0.13, 0.13, 0.14])
+    margin = 0.0 if kind in ("tissue", "organ") else _LARGEST_MARGIN.get(style, 0.0)
+    bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
+    diameter = max(diameter, _NARROWEST * bodies["elongation"] ** (1 / ndim))
+    return CellSettings(
+        style=style,
+        diameter=diameter,
+        **bodies,
+        **_random_optics(rng, diameter),
+        brightness_spread=float(rng.uniform(0.05, 0.9)),
+        texture=float(rng.uniform(0.1, 0.8)),
+        wall=float(np.exp(rng.uniform(np.log(0.03), np.log(0.15)))),
+        fill=float(np.exp(rng.uniform(np.log(0.03), np.log(0.6)))),
+        lumen=float(max(0.0, rng.uniform(-2.0, 3.0))) if kind == "organ" else 0.0,
+        margin=margin * float(max(0.0, rng.uniform(-0.7, 1.0))),
+        behind=float(max(0.0, rng.uniform(-0.5, 0.5))) if ndim == 2 and style in _STAINS else 0.0,
+        spacing=_random_spacing(rng, ndim),
+    )
+
+
+# how often each style is drawn in a plane and in a stack, which transmitted light doesn't give
+_OFTEN = {
+    2: {
+        "nuclei": 0.22, "cytoplasm": 0.22, "membrane": 0.18, "phase": 0.12, "brightfield": 0.1, "dic": 0.1,
+        "speckle": 0.06,
+    },
+    3: {"nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08},
+}  # fmt: skip
+
+_STAINS = ("cytoplasm", "membrane", "nuclei", "speckle")
+_NARROWEST = 7.0  # pixels across a mean cell: classes take two of them at either side
+# by style, how far inside its outline a cell may begin to show, as a fraction of its diameter
+_LARGEST_MARGIN = {"cytoplasm": 0.15, "speckle": 0.15, "membrane": 0.08, "nuclei": 0.05}
+
+
+def _random_bodies(rng: np.random.Generator) -> dict[str, Any]:
+    """Sizes, shapes and crowding of cells of no particular kind."""
+    return {
+        "size_spread": float(rng.uniform(0.05, 0.45)),
+        "density": float(rng.uniform(0.15, 0.95)),
+        "clumping": float(rng.uniform(0.0, 1.0)),
+        "gap": float(rng.uniform(0.0, 0.8)),
+        "gap_width": float(rng.uniform(1.0, 3.0)),
+        "protrusions": float(max(0.0, rng.uniform(-0.3, 0.5))),
+        "dividing": float(max(0.0, rng.uniform(-0.1, 0.15))),
+        "elongation": float(1.0 + min(rng.exponential(0.5), 2.0)),
+        "wobble": float(rng.uniform(0.0, 0.8)),
+    }
+
+
+def _random_tissue(rng: np.random.Generator) -> dict[str, Any]:
+    """Cells wall to wall, as in epithelia and plants."""
+    return {
+        "density": float(rng.uniform(0.9, 1.0)), "gap": float(max(0.0, rng.uniform(-0.2, 0.2))),
+        "wobble": float(rng.uniform(0.0, 0.2)), "protrusions": 0.0, "elongation": float(rng.uniform(1, 1.6)),
+    }  # fmt: skip
+
+
+def _random_rods(rng: np.random.Generator) -> dict[str, Any]:
+    """Long cells of one width, some in rows, as bacteria are."""
+    return {
+        "elongation": float(rng.uniform(2.0, 5.0)), "size_spread": float(rng.uniform(0.03, 0.15)),
+        "chain": int(rng.choice([1, 1, 2, 4, 8])), "dividing": float(rng.uniform(0.0, 0.4)),
+        "wobble": float(rng.uniform(0.0, 0.25)), "protrusions": 0.0,
+    }  # fmt: skip
+
+
+def _random_organ(rng: np.random.Generator) -> dict[str, Any]:
+    """Layers of cells wall to wall around a hollow, nothing elsewhere: glands, organoids, embryos."""
+    return {
+        "density": float(rng.uniform(0.2, 0.6)), "clumping": 1.0, "hollow": float(rng.uniform(0.05, 0.5)),
+        "gap": float(max(0.0, rng.uniform(-0.2, 0.2))), "size_spread": float(rng.uniform(0.05, 0.25)),
+        "wobble": float(rng.uniform(0.0, 0.4)), "protrusions": 0.0, "elongation": float(rng.uniform(1, 2)),
+    }  # fmt: skip
+
+
+# what a kind has of its own
+_KINDS: dict[str, Callable[[np.random.Generator], dict[str, Any]]] = {
+    "loose": lambda rng: {}, "tissue": _random_tissue, "rods": _random_rods, "organ": _random_organ,
+}  # fmt: skip
+
+
+def _random_optics(rng: np.random.Generator, diameter: float) -> dict[str, Any]:
+    """Light, blur and noise; each of the rarer faults in some of the images."""
+    background = float(np.exp(rng.uniform(np.log(0.02), np.log(0.3))))
+    return {
+        "background": background,
+        "debris": float(max(0.0, rng.uniform(-0.2, 0.3))),
+        "bleed": float(max(0.0, rng.uniform(-0.6, 0.4))),
+        "light": float(rng.uniform(0.0, 0.8)),
+        "blur": float(rng.uniform(0.4, min(1.8, 0.09 * diameter))),
+        "axial_blur": float(rng.uniform(0.8, min(3.0, 0.18 * diameter))),
+        "defocus": float(max(0.0, rng.uniform(-0.2, 0.12))),
+        "photons": float(np.exp(rng.uniform(np.log(25.0), np.log(600.0)))),
+        "read_noise": float(rng.uniform(0.0, 5.0)),
+        "saturated": float(max(0.0, rng.uniform(-0.1, 0.08))),
+        "black": background * float(max(0.0, rng.uniform(-3.0, 2.0))),
+        "bits": int(rng.choice([16, 16, 12, 8, 8, 6])),
+    }
+
+
+def _random_spacing(rng: np.random.Generator, ndim: int) -> tuple[float, ...]:
+    """Micrometres per pixel; only axes before Y and X are sampled more coarsely."""
+    steps = np.ones(ndim)
+    steps[:-2] = rng.choice([1.0, 1.0, 2.0, 3.0]) * rng.uniform(0.8, 1.2)
+    return tuple(float(s) for s in np.round(rng.uniform(0.15, 1.0) * steps, 3))

@@ -345,6 +345,17 @@ def test_cells_line_a_hollow_and_what_they_enclose_may_shine() -> None:
     assert holes[0.4, 3.0][1] > 3 * holes[0.4, 0.0][1]
 
 
+def test_nuclei_are_darker_or_brighter_than_cytoplasm() -> None:
+    made = {"style": "cytoplasm", "light": 0.0, "diameter": 24.0, "photons": 1000.0, "density": 0.4}
+    cores = []
+    for nucleus in (0.2, 3.0):
+        image, labels = cells(2, nucleus=nucleus, **made)
+        depth = ndimage.distance_transform_edt(labels > 0)
+        cores.append(image[depth > 9].mean() / image[(depth > 2) & (depth < 4)].mean())
+    assert cores[0] < 0.6
+    assert cores[1] > 1.6
+
+
 def test_light_between_the_membranes(ndim: int) -> None:
     made = {"style": "membrane", "light": 0.0, "diameter": 20.0, "photons": 1000.0}
     inside = []

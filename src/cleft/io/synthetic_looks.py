@@ -112,11 +112,14 @@ def _membrane(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -
 
 
 def _cytoplasm(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
-    """A bright cell, brightest near its outline, with a dark nucleus somewhat out of its centre."""
+    """A bright cell, brightest near its outline, with a nucleus somewhat out of its centre."""
     nucleus = 1 / (1 + np.exp(-(scene.core + np.float32(0.12) * scene.patches - 0.55) * 12))
     rim = 0.75 + 0.5 * np.exp(-scene.depth / np.float32(0.12 * scene.diameter))
     grain = np.maximum(1 + np.float32(0.6 * settings.texture) * scene.texture, 0.1)
-    return scene.bright * grain * rim * (1 - 0.8 * nucleus) + np.float32(0.08) * scene.crowding
+    return (
+        scene.bright * grain * rim * (1 + np.float32(settings.nucleus - 1) * nucleus)
+        + np.float32(0.08) * scene.crowding
+    )
 
 
 def _phase(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:

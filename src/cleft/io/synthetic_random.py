@@ -44,6 +44,7 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         texture=float(rng.uniform(0.1, 0.8)),
         wall=float(np.exp(rng.uniform(np.log(0.03), np.log(0.15)))),
         fill=float(np.exp(rng.uniform(np.log(0.03), np.log(0.6)))),
+        nucleus=float(np.exp(rng.uniform(np.log(0.1), np.log(4.0)))),
         lumen=float(max(0.0, rng.uniform(-2.0, 3.0))) if kind == "organ" else 0.0,
         margin=margin * float(max(0.0, rng.uniform(-0.7, 1.0))),
         behind=float(max(0.0, rng.uniform(-0.5, 0.5))) if ndim == 2 and style in _STAINS else 0.0,

@@ -30,6 +30,7 @@ _RANGES = {
     "texture": (0.0, 1.0),
     "wall": (0.01, 0.5),
     "fill": (0.0, 1.0),
+    "nucleus": (0.0, _INFINITE),
     "lumen": (0.0, _INFINITE),
     "margin": (0.0, 0.5),
     "background": (0.0, _INFINITE),
@@ -54,7 +55,7 @@ class CellSettings:
 
     Args:
         style: ``"nuclei"`` (textured bright bodies on dark), ``"membrane"`` (bright walls, dim inside),
-            ``"cytoplasm"`` (bright cells with a dark nucleus), ``"speckle"`` (bright spots in dim bodies),
+            ``"cytoplasm"`` (bright cells with a nucleus), ``"speckle"`` (bright spots in dim bodies),
             ``"phase"`` (dark bodies, bright halo), ``"dic"`` (relief lit from one side) or
             ``"brightfield"`` (little but an outline, dark or bright).
         diameter: mean diameter of a disc (ball) of a cell's area (volume).
@@ -75,6 +76,7 @@ class CellSettings:
         texture: contrast of the texture inside a cell.
         wall: width of a membrane, as a fraction of the diameter; at least a pixel.
         fill: light between a cell's membranes, as a fraction of theirs.
+        nucleus: light of the nucleus, as a fraction of the cytoplasm's; cytoplasm style alone.
         lumen: light of what cells enclose, as a fraction of their membranes'; membrane style alone.
         margin: how far inside its outline a cell begins to show, as a fraction of the diameter: annotators
             draw generously.
@@ -122,6 +124,7 @@ class CellSettings:
     texture: float = 0.4
     wall: float = 0.05
     fill: float = 0.12
+    nucleus: float = 0.2
     lumen: float = 0.0
     margin: float = 0.0
     background: float = 0.08

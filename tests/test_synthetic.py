@@ -352,7 +352,7 @@ def test_nuclei_are_darker_or_brighter_than_cytoplasm() -> None:
         image, labels = cells(2, nucleus=nucleus, **made)
         depth = ndimage.distance_transform_edt(labels > 0)
         cores.append(image[depth > 9].mean() / image[(depth > 2) & (depth < 4)].mean())
-    assert cores[0] < 0.6
+    assert cores[0] < 0.7
     assert cores[1] > 1.6
 
 

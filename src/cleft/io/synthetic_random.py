@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,15 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         >>> first == again
         True
     """
-    diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(100.0 / ndim))))
+    diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(_LARGEST[ndim]))))
     styles, chances = zip(*_OFTEN[3 if ndim > 2 else 2].items())
     style = str(rng.choice(styles, p=chances))
     kind = rng.choice(list(_KINDS), p=[0.6, 0.13, 0.13, 0.14])
     margin = 0.0 if kind in ("tissue", "organ") else _LARGEST_MARGIN.get(style, 0.0)
     bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
-    diameter = max(diameter, _NARROWEST * bodies["elongation"] ** (1 / ndim))
-    return CellSettings(
+    slender = bodies["elongation"] ** (1 / ndim)
+    diameter = max(diameter, _NARROWEST * slender)
+    settings = CellSettings(
         style=style,
         diameter=diameter,
         **bodies,
@@ -50,6 +52,8 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         behind=float(max(0.0, rng.uniform(-0.5, 0.5))) if ndim == 2 and style in _STAINS else 0.0,
         spacing=_random_spacing(rng, ndim),
     )
+    flattened = settings.spacing_of(ndim)[0] / settings.spacing_of(ndim)[-1]
+    return replace(settings, diameter=max(diameter, _FEWEST * flattened * slender))
 
 
 # how often each style is drawn in a plane and in a stack, which transmitted light doesn't give
@@ -62,6 +66,8 @@ _OFTEN = {
 }  # fmt: skip
 
 _STAINS = ("cytoplasm", "membrane", "nuclei", "speckle")
+_LARGEST = {2: 50.0, 3: 40.0}  # mean diameter, by the number of axes
+_FEWEST = 6.0  # planes through a mean cell
 _NARROWEST = 7.0  # pixels across a mean cell: classes take two of them at either side
 # by style, how far inside its outline a cell may begin to show, as a fraction of its diameter
 _LARGEST_MARGIN = {"cytoplasm": 0.15, "speckle": 0.15, "membrane": 0.08, "nuclei": 0.05}

@@ -14,6 +14,7 @@ from cleft.base.config import NetSettings
 from cleft.base.errors import DataError
 from cleft.infer import predict as module
 from cleft.infer.predict import choose_tile, likeliest, predict, softmax
+from cleft.model.renorm import BatchRenorm
 from cleft.model.unet import make_unet, net_reach, net_stride
 
 CPU = torch.device("cpu")
@@ -48,7 +49,7 @@ def random_net(name: str, exact: bool = True) -> nn.Module:
     shape = NETS[name]
     net = make_unet(shape).eval()
     for layer in net.modules():
-        if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+        if isinstance(layer, BatchRenorm):
             layer.running_mean.normal_(0, 0.5)
             layer.running_var.uniform_(0.5, 2)
             layer.weight.data.uniform_(0.5, 1.5)

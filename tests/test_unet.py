@@ -9,6 +9,7 @@ from torch import nn
 
 from cleft.base.config import NetSettings
 from cleft.base.scale import strides_for
+from cleft.model.renorm import MOST_SCALE, MOST_SHIFT, BatchRenorm
 from cleft.model.unet import make_unet, memory_format, net_reach, net_stride
 
 Strides = tuple[tuple[int, ...], ...]
@@ -53,8 +54,8 @@ def test_biases_start_at_zero_and_normalisation_at_identity(ndim: int) -> None:
 
 
 def test_normalisation_does_not_depend_on_the_tile(ndim: int) -> None:
-    kinds = {type(m) for m in started(0, ((2,) * ndim,) * 2).modules() if "Norm" in type(m).__name__}
-    assert kinds == {(nn.BatchNorm2d, nn.BatchNorm3d)[ndim - 2]}
+    kinds = {type(m) for m in started(0, ((2,) * ndim,) * 2).modules() if "orm" in type(m).__name__}
+    assert kinds == {BatchRenorm}
 
 
 def test_a_seed_fixes_every_weight(ndim: int) -> None:
@@ -187,3 +188,63 @@ def test_three_and_four_classes_start_from_the_same_weights(ndim: int) -> None:
         head = name.startswith("output_block")
         assert torch.equal(weights, four[name][:3] if head else four[name]), name
         assert not head or four[name].shape[0] == 4
+
+
+# batch renormalisation
+
+
+def layers(ndim: int, trust: float) -> tuple[BatchRenorm, nn.Module, torch.Tensor]:
+    """A layer with averages of its own, torch's with the same, and features."""
+    torch.manual_seed(0)
+    ours, theirs = BatchRenorm(3, momentum=0.1), (nn.BatchNorm2d, nn.BatchNorm3d)[ndim - 2](3, momentum=0.1)
+    ours.running_mean.normal_(0, 0.5)
+    ours.running_var.uniform_(0.5, 2)
+    nn.init.uniform_(ours.weight, 0.5, 2)
+    nn.init.normal_(ours.bias)
+    theirs.load_state_dict(ours.state_dict())
+    ours.trust = trust
+    return ours, theirs, torch.randn(2, 3, *(6,) * ndim) * 1.3 + 0.4
+
+
+def test_without_trust_and_at_prediction_it_is_batch_normalisation(ndim: int) -> None:
+    for trust, training in ((0.0, True), (0.0, False), (1.0, False)):
+        ours, theirs, x = layers(ndim, trust)
+        assert torch.equal(ours.train(training)(x), theirs.train(training)(x))
+        for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_with_trust_features_in_training_are_those_of_prediction(ndim: int) -> None:
+    ours, theirs, x = layers(ndim, 1.0)
+    torch.testing.assert_close(ours(x), theirs.eval()(x))
+    before = theirs.running_mean.clone()
+    torch.testing.assert_close(
+        ours.running_mean, 0.9 * before + 0.1 * x.transpose(0, 1).flatten(1).mean(1)
+    )  # and the averages go on
+
+
+def test_gradients_know_that_a_batch_is_normalised_by_itself(ndim: int) -> None:
+    """Those of batch normalisation times a constant: a shift of the features has none."""
+    ours, _, x = layers(ndim, 1.0)
+    x.requires_grad_()
+    weight = torch.randn_like(x)
+    (ours(x) * weight).sum().backward()
+    y = x.detach().clone().requires_grad_()
+    mean, spread = (f(y.transpose(0, 1).flatten(1), 1) for f in (torch.mean, lambda v, d: v.var(d, False)))
+    shape = (1, 3, *(1,) * ndim)
+    spread = (spread + ours.eps).sqrt()
+    again, _, _ = layers(ndim, 1.0)
+    constant = (spread / (again.running_var + again.eps).sqrt()).detach() * ours.weight.detach()
+    normal = (y - mean.reshape(shape)) / spread.reshape(shape) * constant.reshape(shape)
+    (normal * weight).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, atol=1e-4, rtol=1e-3)
+    assert x.grad.transpose(0, 1).flatten(1).sum(1).abs().max() < 1e-3
+
+
+def test_averages_far_from_a_batch_are_followed_so_far_and_no_farther() -> None:
+    layer = BatchRenorm(1, affine=True)
+    layer.trust = 1.0
+    x = torch.randn(1, 1, 100) * 10 + 100
+    y = layer(x)
+    assert y.std(unbiased=False).item() == pytest.approx(MOST_SCALE, rel=1e-3)
+    assert y.mean().item() == pytest.approx(MOST_SHIFT, rel=1e-3)

@@ -121,6 +121,9 @@ class TrainSettings(Settings):
         "one-cycle",
         description="of the learning rate: up over a tenth of the steps and down to nothing, or as it is",
     )
+    renorm: bool = Field(
+        False, description="batch renormalisation: for folders of images that look very different"
+    )
     average: float = Field(
         0.0,
         ge=0,

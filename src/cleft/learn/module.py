@@ -18,10 +18,12 @@ from cleft.learn.dataset import Example
 from cleft.learn.doubt import DOUBT_FROM, doubted
 from cleft.learn.plan import Plan
 from cleft.losses.youden import JLoss, strength_at
+from cleft.model.renorm import BatchRenorm
 from cleft.model.unet import memory_format, net_stride
 
 __all__ = ["Learner", "segment_whole"]
 
+TRUST = (0.05, 0.25)  # shares of the steps between which batches come to be normalised by the averages
 SETTLED = 0.7  # share of the steps after which the statistics of batch normalisation are kept
 
 
@@ -41,7 +43,7 @@ class Learner(lightning.LightningModule):
         self.loss, self.stride = loss, stride
         self.steps, self.learning_rate = plan.settings.steps, plan.settings.learning_rate
         self.doubt, self.schedule = plan.settings.doubt, plan.settings.schedule
-        self.lam_schedule = plan.settings.lam_schedule
+        self.lam_schedule, self.renorm = plan.settings.lam_schedule, plan.settings.renorm
         shrunk = math.prod(plan.card.shrink)
         self.smallest = plan.card.smallest_cell / shrunk, plan.card.smallest_cut / shrunk
         self._waited, self._since, self._started = 0.0, 0.0, 0.0
@@ -81,6 +83,11 @@ class Learner(lightning.LightningModule):
         for part in self.loss.modules():
             if isinstance(part, JLoss):
                 part.strength = strength_at(self.lam_schedule, self.trainer.global_step / self.steps)
+        if self.renorm:
+            share = (self.trainer.global_step / self.steps - TRUST[0]) / (TRUST[1] - TRUST[0])
+            for layer in self.net.modules():
+                if isinstance(layer, BatchRenorm):
+                    layer.trust = min(max(share, 0.0), 1.0)
         if self.trainer.global_step >= SETTLED * self.steps:
             # from here on as at prediction: a batch of one or two patches has statistics of its own,
             # and a network that relies on them is another one where they are replaced by the average

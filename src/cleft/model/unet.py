@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cleft.base.config import NetSettings
+from cleft.model.renorm import BatchRenorm
 
 __all__ = ["folded", "make_unet", "memory_format", "net_halo", "net_reach", "net_stride"]
 
@@ -51,7 +52,7 @@ def make_unet(settings: NetSettings) -> nn.Module:
         strides=[1, *settings.strides],
         upsample_kernel_size=settings.strides,
         filters=[settings.width << level for level in range(levels)],
-        norm_name=("batch", {"momentum": MOMENTUM}),
+        norm_name=(BatchRenorm.NAME, {"momentum": MOMENTUM}),
         act_name="relu",
     )
     # drawn for four classes and cut: of one seed J3 and J4 start from the same weights

@@ -35,6 +35,8 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
     kind = rng.choice(list(_KINDS), p=[0.6, 0.13, 0.13, 0.14])
     margin = 0.0 if kind in ("tissue", "organ") else _LARGEST_MARGIN.get(style, 0.0)
     bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
+    if ndim > 2 and style in _NUCLEAR:
+        bodies["density"] *= _ROOM  # cytoplasm keeps nuclei apart
     slender = bodies["elongation"] ** (1 / ndim)
     diameter = max(diameter, _NARROWEST * slender)
     settings = CellSettings(
@@ -66,6 +68,7 @@ _OFTEN = {
 }  # fmt: skip
 
 _STAINS = ("cytoplasm", "membrane", "nuclei", "speckle")
+_NUCLEAR, _ROOM = ("nuclei", "speckle"), 0.65
 _LARGEST = {2: 50.0, 3: 40.0}  # mean diameter, by the number of axes
 _FEWEST = 6.0  # planes through a mean cell
 _NARROWEST = 7.0  # pixels across a mean cell: classes take two of them at either side

@@ -1,5 +1,6 @@
 """A model as its users meet it: any type, any order of axes, one normalisation, clear refusals."""
 
+import hashlib
 import itertools
 import re
 from collections.abc import Callable
@@ -10,11 +11,12 @@ import pytest
 import torch
 from skimage.measure import label
 
+from cleft.base.config import differences, read_settings
 from cleft.base.errors import CleftError, DataError, ModelError
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
 from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, label_sizes, to_labels
-from cleft.model.file import write_model
+from cleft.model.file import read_card, write_model
 from cleft.model.zoo import find_model, shipped_models
 
 Maker = Callable[..., Model]
@@ -332,7 +334,14 @@ def test_the_models_that_ship() -> None:
         assert model.card.axes == axes
         assert model.card.licence != "not stated"
         assert model.card.trained_on
-        assert find_model(name).stat().st_size < 50e6
+        assert find_model(name).stat().st_size <= 8e6
+
+
+def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own() -> None:
+    root, path = Path(__file__).resolve().parents[1], find_model("cells2d")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in (root / "docs" / "models.md").read_text()
+    recipe = read_settings(root / "models" / "cells2d.yaml")
+    assert differences(recipe, read_card(path).training) == []
 
 
 @pytest.mark.parametrize("name", ["cells2d", "cells3d"])

@@ -20,7 +20,7 @@ from cleft.infer.model import Model, load_model
 from cleft.infer.planning import VolumeOptions, fits_in_memory, sized
 from cleft.infer.size import diameter_in, warn_of_size
 from cleft.infer.volume import segment_volume
-from cleft.infer.zoom import enlarged_to, factors_for, pixels_across, resized, whole_factors
+from cleft.infer.zoom import LARGEST_ZOOM, enlarged_to, factors_for, pixels_across, resized, whole_factors
 from cleft.io import open_image, read_labels, write_image
 from cleft.io.synthetic import CellSettings, make_cells
 from cleft.labels.scores import score
@@ -194,6 +194,18 @@ def test_no_cell_at_any_scale(model: Model, caplog: pytest.LogCaptureFixture, tm
         pytest.raises(DataError, match=r"blank.tif: found no cell at any scale; expected a diameter"),
     ):
         sized(blank, lazy, "auto")
+
+
+def test_specks_do_not_make_the_estimate_one_that_is_refused(hand_model: Callable[..., Model]) -> None:
+    """Hundreds of single pixels and one square: at the scale that shows it, most finds are far smaller."""
+    image = np.zeros((128, 128), np.uint8)
+    image[::6, ::6] = 255
+    image[40:88, 40:88] = 255
+    model = hand_model(cell_diameter=40.0)
+    found = diameter_in(model, Image(image, "YX").standard())
+    assert found is not None
+    assert model.card.cell_diameter / LARGEST_ZOOM <= found <= model.card.cell_diameter * LARGEST_ZOOM
+    assert model.segment(image, diameter="auto").shape == image.shape
 
 
 def test_the_learnt_diameter_changes_nothing(model: Model, nuclei: tuple[Image, np.ndarray]) -> None:

@@ -29,9 +29,9 @@ def models_in(folders: Sequence[Path]) -> Iterator[str]:
 
     Example:
         >>> for line in models_in([]):
-        ...     print(line[:60])
-        cells2d  YX, 1 channel, cells of about 13 pixels (of 0.577 x
-        cells3d  ZYX, 1 channel, cells of about 16 pixels (of 0.726
+        ...     print(line[:23])
+        cells2d  YX, 1 channel
+        cells3d  ZYX, 1 channel
     """
     for folder in folders:
         if not folder.is_dir():

@@ -98,7 +98,8 @@ def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> tup
     like = (across > learnt / LIKE) & (across < learnt * LIKE) & ~edge
     if not like.any():
         return 0.0, 0.0
-    return float((2 * sure[like] - sizes[like]).sum()) / labels.size, float(np.median(across[~edge]))
+    middle = np.clip(np.median(across[~edge]), learnt / LIKE, learnt * LIKE)  # specks may outnumber cells
+    return float((2 * sure[like] - sizes[like]).sum()) / labels.size, float(middle)
 
 
 def _middle(shape: tuple[int, ...], factors: tuple[float, ...]) -> tuple[slice, ...]:

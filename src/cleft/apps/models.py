@@ -29,9 +29,9 @@ def models_in(folders: Sequence[Path]) -> Iterator[str]:
 
     Example:
         >>> for line in models_in([]):
-        ...     print(line[:23])
-        cells2d  YX, 1 channel
-        cells3d  ZYX, 1 channel
+        ...     print(line.split(",")[0])
+        cells2d  YX
+        cells3d  ZYX
     """
     for folder in folders:
         if not folder.is_dir():

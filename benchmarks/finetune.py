@@ -27,6 +27,7 @@ from documents import DOCS, insert
 from torch import nn
 
 from cleft.api import train
+from cleft.base.config import NetSettings
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
 from cleft.io import read_image, read_labels
@@ -104,8 +105,8 @@ def learn(arm: dict[str, Any], seed: int) -> Model:
     frozen, settled = arm.pop("frozen", 0), arm.pop("settled", module.SETTLED)
     begin = Start.network
 
-    def network(self: Start) -> nn.Module:
-        net = begin(self)
+    def network(self: Start, wanted: NetSettings) -> nn.Module:
+        net = begin(self, wanted)
         for level in [net.input_block, *net.downsamples][:frozen]:
             level.requires_grad_(False)
         return net

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cleft.api import train
-from cleft.base.config import TrainSettings
+from cleft.base.config import NetSettings, TrainSettings
 from cleft.base.errors import DataError, ModelError
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
@@ -24,6 +24,9 @@ from cleft.learn.plan import choose_shrink
 from cleft.learn.prepare import load_examples
 from cleft.learn.start import GENTLY, settled, start_of
 from cleft.model.file import read_card, read_model, write_model
+from cleft.model.inflate import inflated
+from cleft.model.renorm import BatchRenorm
+from cleft.model.unet import make_unet
 from cleft.model.zoo import find_model
 
 Pair = tuple[Image, np.ndarray]
@@ -114,8 +117,8 @@ def test_what_the_model_does_not_have_is_refused(asked: dict[str, Any], told: st
 
 
 def test_images_that_the_model_is_not_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"pair 0: has 3 spatial axes, but cells2d, .* a model for YX"):
-        train(made(3), start="cells2d", **STILL)
+    with pytest.raises(DataError, match=r"pair 0: has 2 spatial axes, but cells3d, .* a model for ZYX"):
+        train(made(2), start="cells3d", **STILL)
     image, labels = made(2)[0]
     two = Image(np.stack([image.data, image.data]), "CYX")
     with pytest.raises(DataError, match=r"pair 0: has 2 channels, but cells2d, .* takes 1"):
@@ -155,6 +158,48 @@ def test_fit_settles_too(parents: Callable[[int], Path], tmp_path: Path) -> None
     settings = TrainSettings(start=str(parents(2)), patch=patch(2), **STILL)
     _, card = fit([example], settings, tmp_path / "m.safetensors")
     assert card.net == read_card(parents(2)).net
+
+
+# a model of planes begins one of stacks
+
+
+@pytest.mark.parametrize("strides", [((2, 2, 2), (2, 2, 2)), ((1, 2, 2), (2, 2, 2)), ((1, 2, 2), (1, 2, 2))])
+def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -> None:
+    torch.manual_seed(0)
+    plane = make_unet(NetSettings(width=4, n_classes=3, strides=((2, 2),) * 2))
+    for layer in plane.modules():
+        if isinstance(layer, BatchRenorm):
+            layer.running_mean.normal_(0, 0.3)
+            layer.running_var.uniform_(0.5, 2)
+    stack = inflated(plane, NetSettings(width=4, n_classes=3, strides=strides))
+    x = torch.rand(1, 1, 16, 24)
+    alone = plane.eval()(x)
+    for said in stack.eval()(x[:, :, None].expand(1, 1, 8, 16, 24)).unbind(2):
+        torch.testing.assert_close(said, alone)
+
+
+def test_with_fewer_levels_the_coarsest_are_left_out() -> None:
+    plane = make_unet(NetSettings(width=4, strides=((2, 2),) * 4))
+    stack = inflated(plane, NetSettings(width=4, strides=((2, 2, 2),) * 2))
+    assert stack(torch.rand(1, 1, 8, 8, 8)).shape == (1, 4, 8, 8, 8)
+    for ours, theirs in (
+        (stack.bottleneck, plane.downsamples[1]), (stack.downsamples[0], plane.downsamples[0]),
+        (stack.upsamples[0].conv_block, plane.upsamples[2].conv_block),
+    ):  # fmt: skip
+        torch.testing.assert_close(ours.conv2.conv.weight[:, :, 1], theirs.conv2.conv.weight)
+        assert not ours.conv2.conv.weight[:, :, ::2].any()
+
+
+def test_a_training_of_stacks_from_a_model_of_planes(parents: Callable[[int], Path]) -> None:
+    path = parents(2)
+    model = train(made(3), start=str(path), patch=patch(3), **STILL)
+    before, card = read_model(path)
+    assert model.card.axes == "ZYX"
+    assert (model.card.net.width, model.card.net.n_classes) == (card.net.width, card.net.n_classes)
+    assert model.card.trained_on["from"]["model"] == path.name
+    first, its = model.net.input_block.conv1.conv.weight, before.input_block.conv1.conv.weight
+    torch.testing.assert_close(first[:, :, 1].cpu(), its, atol=1e-9, rtol=0)
+    assert first[:, :, ::2].abs().max() < 1e-9
 
 
 # corrected by hand, and on

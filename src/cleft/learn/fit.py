@@ -96,7 +96,7 @@ def _learner(plan: Plan, start: Start | None, about: dict[str, Any]) -> Learner:
     """Network and loss; the seed fixes the first weights, if no model gives them."""
     settings = plan.settings
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    net = make_unet(plan.card.net) if start is None else start.network()
+    net = make_unet(plan.card.net) if start is None else start.network(plan.card.net)
     loss = GapDecided(make_loss(settings), settings.gap_decided)
     learner = Learner(net, loss, plan)
     learner.about = {**settings.model_dump(mode="json"), **about}

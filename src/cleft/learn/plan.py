@@ -172,7 +172,8 @@ def _shapes(
     )
     if len(edges) != len(ratio):
         raise DataError(f"patch is {edges}, expected {len(ratio)} numbers of pixels")
-    net = _net(examples, settings, ratio, max(edges)) if start is None else start.card.net
+    taken = start is not None and start.suits(len(ratio))
+    net = start.card.net if start and taken else _net(examples, settings, ratio, max(edges))
     return net, tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
 
 

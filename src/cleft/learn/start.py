@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from cleft.base.config import ModelCard, TrainSettings
+from cleft.base.config import ModelCard, NetSettings, TrainSettings
 from cleft.base.errors import DataError
 from cleft.learn.dataset import Example
 from cleft.model.file import read_card, read_model
+from cleft.model.inflate import inflated
 from cleft.model.zoo import find_model
 
 __all__ = ["Start", "settled", "start_of"]
@@ -33,9 +34,14 @@ class Start:
     name: str
     card: ModelCard
 
-    def network(self) -> nn.Module:
-        """The model's network, ready to learn."""
-        return read_model(find_model(self.name))[0].train()
+    def network(self, wanted: NetSettings) -> nn.Module:
+        """The model's network, ready to learn; one of planes inflated where one of stacks is wanted."""
+        net = read_model(find_model(self.name))[0]
+        return (net if wanted == self.card.net else inflated(net, wanted)).train()
+
+    def suits(self, ndim: int) -> bool:
+        """Whether the network is taken over as it is by images of so many spatial axes."""
+        return len(self.card.axes) == ndim
 
     def about(self) -> dict[str, Any]:
         """What the new model's card says of it."""
@@ -49,10 +55,10 @@ class Start:
         """Refuse images that the model isn't made for.
 
         Raises:
-            DataError: other axes or channels.
+            DataError: other channels, or planes for a model of stacks.
         """
         first, net = examples[0], self.card.net
-        if first.labels.ndim != len(self.card.axes):
+        if first.labels.ndim < len(self.card.axes):
             raise DataError(
                 f"{first.name}: has {first.labels.ndim} spatial axes, but {self.name}, "
                 f"which training is to begin with, is a model for {self.card.axes}"

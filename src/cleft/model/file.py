@@ -14,7 +14,7 @@ from torch import nn
 from cleft.base.config import ModelCard, explain
 from cleft.base.errors import ModelError
 from cleft.io.write import atomic_path
-from cleft.model.unet import make_unet
+from cleft.model.unet import make_unet, tensors_of
 
 __all__ = ["read_card", "read_model", "write_model"]
 
@@ -32,7 +32,7 @@ def write_model(path: Path, net: nn.Module, card: ModelCard) -> None:
     Raises:
         CleftError: the place can't be written to.
     """
-    weights = {name: t.detach().cpu().contiguous() for name, t in _named(net).items()}
+    weights = {name: t.detach().cpu().contiguous() for name, t in tensors_of(net).items()}
     with atomic_path(path) as beside:
         Path(beside).write_bytes(save(weights, {CARD: card.model_dump_json()}))
 
@@ -71,7 +71,7 @@ def read_model(path: Path) -> tuple[nn.Module, ModelCard]:
     """
     card = read_card(path)
     net = make_unet(card.net)
-    expected = {name: tuple(t.shape) for name, t in _named(net).items()}
+    expected = {name: tuple(t.shape) for name, t in tensors_of(net).items()}
     try:
         with safe_open(path, "pt") as stored:
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
@@ -83,10 +83,5 @@ def read_model(path: Path) -> tuple[nn.Module, ModelCard]:
         )
     if not all(torch.isfinite(t).all() for t in weights.values()):
         raise ModelError(f"{path}: its weights hold NaN or infinity")
-    net.load_state_dict(weights, strict=False)  # strict would ask for MONAI's second names, see _named
+    net.load_state_dict(weights, strict=False)  # strict would ask for MONAI's second names, see tensors_of
     return net.eval(), card
-
-
-def _named(net: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights and statistics, each once: MONAI's U-Net knows most of its layers under two names."""
-    return {**dict(net.named_parameters()), **dict(net.named_buffers())}

@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cleft.base.config import NetSettings
 from cleft.model.renorm import BatchRenorm
 
-__all__ = ["folded", "make_unet", "memory_format", "net_halo", "net_reach", "net_stride"]
+__all__ = ["folded", "make_unet", "memory_format", "net_halo", "net_reach", "net_stride", "tensors_of"]
 
 KERNEL = 3
 HALO = 3  # the part of what the network sees that a halo is
@@ -61,6 +61,16 @@ def make_unet(settings: NetSettings) -> nn.Module:
     head.weight = nn.Parameter(head.weight.detach()[: settings.n_classes].clone())
     head.bias = nn.Parameter(head.bias.detach()[: settings.n_classes].clone())
     return net
+
+
+def tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights and averages by name, each once: MONAI's U-Net knows most of its layers under two names.
+
+    Example:
+        >>> len(tensors_of(nn.BatchNorm2d(3)))
+        5
+    """
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
 
 
 def net_stride(settings: NetSettings) -> tuple[int, ...]:

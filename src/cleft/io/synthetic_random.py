@@ -29,7 +29,7 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         >>> first == again
         True
     """
-    diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(_LARGEST[ndim]))))
+    diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(_LARGEST[3 if ndim > 2 else 2]))))
     styles, chances = zip(*_OFTEN[3 if ndim > 2 else 2].items())
     style = str(rng.choice(styles, p=chances))
     kind = rng.choice(list(_KINDS), p=[0.6, 0.13, 0.13, 0.14])

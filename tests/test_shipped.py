@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cleft.io import write_labels
 from cleft.io.synthetic import CellSettings, make_cells
@@ -24,6 +25,7 @@ TABLES = ("shipped", "made", "finetune", "averaging")
 def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ModuleType]:
     """A script whose images, report and document are in a folder of the test's own."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # of the process, not of a test
     (tmp_path / "models.md").write_text(
         "".join(f"<!-- {name}, made by {name}.py -->\nold\n<!-- end -->\n" for name in TABLES)
     )

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import threading
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from cleft.base.errors import DataError
 from cleft.losses import cpu_kernels, fused, on_cpu, vector_math
@@ -24,13 +27,26 @@ ATOL = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
 @pytest.fixture(params=["numba", "triton"])
 def kernels(request: pytest.FixtureRequest) -> ModuleType:
-    """Each module of kernels; Triton's interpreted where there is no card, with tensors where they are."""
+    """Each module of kernels; Triton's interpreted where there is no card, or on the card."""
     if request.param == "numba":
         return on_cpu
     pytest.importorskip("triton", reason="Triton comes for Linux only")
     from cleft.losses import on_cuda
 
-    return on_cuda
+    return _on_card(on_cuda) if torch.cuda.is_available() else on_cuda
+
+
+def _on_card(module: ModuleType) -> ModuleType:
+    """The same functions for tensors in memory, which are brought to the card and back."""
+
+    def brought(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: tree_map_only(
+            Tensor, Tensor.cpu, function(*tree_map_only(Tensor, Tensor.cuda, given))
+        )
+
+    there = ModuleType(module.__name__)
+    there.statistics, there.gradient = brought(module.statistics), brought(module.gradient)  # type: ignore
+    return there
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ def _pixels(
         w = w * tl.load(weight + pixel, mask=inside, other=0.0)
     wrong = counted & ((known < 0) | (known >= K))
     w = tl.where(wrong, float("nan"), w)
-    known = tl.where(counted & (known >= 0) & (known < K), known, 0)
+    # not by `counted`: Triton up to 3.6 then fails to compile for uint8 classes
+    known = tl.where(wrong | (known == ignore), 0, known)
     place = row[:, None].to(tl.int64) * strides_k + pixel[None, :].to(tl.int64) * strides_p
     there = (row < K)[:, None] & counted[None, :]
     x = tl.load(logits + place, mask=there, other=0.0).to(tl.float32)

@@ -60,6 +60,9 @@ Work = Annotated[
 Seeds = Annotated[int, typer.Option(min=1, help="How many times, each with another seed.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps of each run.")]
 Width = Annotated[int, typer.Option(min=4, help="Features of the first level.")]
+Batch = Annotated[
+    int | None, typer.Option(min=1, help="Patches in each step; as in `cleft train` if not given.")
+]
 Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
 
 
@@ -71,6 +74,7 @@ def table1(
     seeds: Seeds = 3,
     steps: Steps = 1500,
     width: Width = 16,
+    batch: Batch = None,
     axes: Axes = None,
 ) -> None:
     """The same network trained by each loss. Hours: stop it at any time, the same command goes on."""
@@ -78,7 +82,7 @@ def table1(
     from cleft.paper.tables import Effort
 
     chosen = _listed(losses) or LOSSES
-    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, axes), said, chosen))
+    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, batch, axes), said, chosen))
 
 
 @paper.command()
@@ -91,13 +95,14 @@ def table2(
     seeds: Seeds = 3,
     steps: Steps = 1500,
     width: Width = 16,
+    batch: Batch = None,
     axes: Axes = None,
 ) -> None:
     """Three classes against four, on cells of many kinds. Hours; the same command goes on."""
     from cleft.paper.table2 import run
     from cleft.paper.tables import Effort
 
-    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, axes), said, zero_shot or ()))
+    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, batch, axes), said, zero_shot or ()))
 
 
 @paper.command()
@@ -108,6 +113,7 @@ def weak(
     seeds: Seeds = 3,
     steps: Steps = 1500,
     width: Width = 16,
+    batch: Batch = None,
     axes: Axes = None,
 ) -> None:
     """What imperfect annotation costs: cells left out or badly drawn, few images. Hours; goes on."""
@@ -117,7 +123,7 @@ def weak(
     chosen = _listed(parts) or tuple(PARTS)
     if unknown := [part for part in chosen if part not in PARTS]:
         raise CleftError(f'parts: found "{unknown[0]}", expected some of {", ".join(PARTS)}')
-    _tabulate(lambda: run(data, output, Effort(seeds, steps, width, axes), said, chosen))  # type: ignore[arg-type]
+    _tabulate(lambda: run(data, output, Effort(seeds, steps, width, batch, axes), said, chosen))  # type: ignore[arg-type]
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
@@ -64,6 +65,7 @@ class Run:
         seed: of the first weights, the patches and what is made weak.
         steps: of training.
         width: features of the first level.
+        batch: patches in each step, as many as ``TrainSettings`` has if not given.
         axes: of images that don't say theirs.
         weak: what is taken from the annotation.
         target: folder whose ``test`` is used instead of that of ``data``.
@@ -74,6 +76,7 @@ class Run:
     seed: int = 0
     steps: int = 1200
     width: int = 16
+    batch: int | None = None
     axes: str | None = None
     weak: Weakness = field(default_factory=Weakness)
     target: Path | None = None
@@ -97,8 +100,9 @@ class Run:
     def settings(self) -> TrainSettings:
         """The last weights are taken, so nothing is held out to choose among them."""
         return TrainSettings(
-            steps=self.steps, width=self.width, seed=self.seed, held_out=0, checks=4, **ARMS[self.arm]
-        )
+            steps=self.steps, width=self.width, batch=self.batch, seed=self.seed, held_out=0, checks=4,
+            **ARMS[self.arm],
+        )  # fmt: skip
 
 
 def work_through(runs: Sequence[Run], folder: Path, console: Console) -> None:
@@ -175,8 +179,13 @@ def _about(run: Run, model: Model) -> dict[str, Any]:
         "target": run.target and run.target.resolve().name, "weak": asdict(run.weak),
         "settings": run.settings.model_dump(mode="json"), "images": card.trained_on["images"],
         "cells": card.trained_on["cells"], "k": card.k, "gap_radius": card.gap_radius, "shrink": card.shrink,
-        "minutes": card.training["minutes"], "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "minutes": card.training["minutes"], "machine": _machine(),
     }  # fmt: skip
+
+
+def _machine() -> str:
+    card = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{os.cpu_count()} cores, {platform.machine()}{card}"
 
 
 def _report(run: Run, folder: Path) -> Path:

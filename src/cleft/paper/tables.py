@@ -23,17 +23,19 @@ class Effort:
         seeds: how many; 0, 1, ...
         steps: of each training.
         width: features of the first level.
+        batch: patches in each step.
         axes: of images that don't say theirs.
     """
 
     seeds: int = 3
     steps: int = 1500
     width: int = 16
+    batch: int | None = None
     axes: str | None = None
 
     def run(self, data: Path, arm: str, seed: int, **more: Any) -> Run:
         """One run of the study."""
-        return Run(data, arm, seed, self.steps, self.width, self.axes, **more)
+        return Run(data, arm, seed, self.steps, self.width, self.batch, self.axes, **more)
 
 
 @dataclass(frozen=True)

@@ -82,13 +82,14 @@ def measure(shape: tuple[int, ...], k: int, reps: int, device: str, rivals: Riva
     median = {name: statistics.median(times[1:]) for name, times in seconds.items()}
     found = {name: {"ms": round(1e3 * median[name], 2), "extra": round(extra[name], 3)} for name in median}
     if device != "cpu":
+        seconds_of_ours = median[BINARY if k == 2 else JC]
         found["bandwidth"] = {
-            "share of a copy's": round(_moved(size, k) / median[JC] / _copy_rate(logits), 3)
+            "share of a copy's": round(_moved(size, k) / seconds_of_ours / _copy_rate(logits), 3)
         }
     return {"losses": found}
 
 
-CE, JC = "cross entropy (PyTorch)", "JCLoss"
+CE, JC, BINARY = "cross entropy (PyTorch)", "JCLoss", "BinaryJLoss"
 NAIVE, JCELL, MCC = "JC by its definition", "JCell wce_j", "MCCLoss (smp)"
 
 
@@ -99,7 +100,7 @@ def _ours(k: int) -> dict[str, Loss]:
     from cleft.losses.youden import BinaryJLoss, JCLoss
 
     if k == 2:
-        return {"BinaryJLoss": lambda z, h: BinaryJLoss()(z[:, 0], h)}
+        return {BINARY: lambda z, h: BinaryJLoss()(z[:, 0], h)}
     dice_ce = DiceCELoss(to_onehot_y=True, softmax=True)
     tversky = TverskyLoss(to_onehot_y=True, softmax=True)
     losses: dict[str, Loss] = {

@@ -11,7 +11,8 @@ from scipy import ndimage
 from cleft.base.errors import DataError
 from cleft.io.synthetic import STYLES, CellSettings, make_cells, random_settings
 from cleft.io.synthetic_looks import render
-from cleft.io.synthetic_shapes import make_labels, smooth_noise
+from cleft.io.synthetic_noise import smooth_noise
+from cleft.io.synthetic_shapes import make_labels
 
 SHAPES = {2: (160, 180), 3: (28, 56, 60)}
 DIAMETERS = {2: 20.0, 3: 14.0}
@@ -345,6 +346,49 @@ def test_cells_line_a_hollow_and_what_they_enclose_may_shine() -> None:
     assert holes[0.4, 3.0][1] > 3 * holes[0.4, 0.0][1]
 
 
+def test_cells_line_a_tube_in_one_layer(ndim: int) -> None:
+    """All lie about equally deep, unlike those of a clump; what they leave free in the middle shines."""
+    made = {"style": "membrane", "diameter": 16.0, "elongation": 1.8, "gap": 0.0, "light": 0.0, "debris": 0.0}
+    shape = (200, 200) if ndim == 2 else (64, 80, 80)
+    tube, labels = make_cells(shape, 1, CellSettings(**made, tube=0.6, lumen=4.0))
+    check_truth(labels)
+    covered = float((labels > 0).mean())
+    assert 0.1 < covered < 0.6
+    clump = make_cells(shape, 1, CellSettings(**made, density=covered, clumping=1.0))[1]
+    assert _spread_of_depths(labels) < 0.75 * _spread_of_depths(clump)
+    dark = make_cells(shape, 1, CellSettings(**made, tube=0.6))[0]
+    brighter = tube.data.astype(int) - dark.data
+    shining = brighter > 0.3 * brighter.max()
+    assert 0 < shining.mean() < 0.5 * covered
+    # within the tube, not beside it
+    hull = ndimage.binary_closing(np.pad(labels > 0, 8), iterations=6)[(slice(8, -8),) * ndim]
+    assert hull[shining].mean() > 3 * hull[labels == 0].mean()
+
+
+def _spread_of_depths(labels: np.ndarray) -> float:
+    """Of the cells' middles below the surface of all cells together, over their mean."""
+    all_cells = np.pad(ndimage.binary_closing(np.pad(labels > 0, 12), iterations=8), 12, mode="edge")
+    depth = ndimage.distance_transform_edt(all_cells)[(slice(24, -24),) * labels.ndim]
+    middles = ndimage.center_of_mass(labels > 0, labels, range(1, int(labels.max()) + 1))
+    depths = depth[tuple(np.round(middles).astype(int).T)]
+    return float(depths.std() / depths.mean())
+
+
+def test_a_stain_in_specks_and_a_stain_in_patches(ndim: int) -> None:
+    made = {"light": 0.0, "texture": 0.0, "brightness_spread": 0.0, "blur": 0.0, "axial_blur": 0.0}
+    shape, steps, parts = (96,) * ndim, [], []
+    for stain in ({}, {"grain": 0.8}, {"patchy": 0.8}):
+        settings = CellSettings(**made, density=1.0, gap=0.0, diameter=48.0, photons=1e3, debris=0.0, **stain)
+        light = np.log(make_cells(shape, 1, settings)[0].data.astype(float))
+        middle = light[(slice(16, 80),) * ndim]
+        steps.append(np.diff(middle, axis=-1).std())
+        parts.append(ndimage.uniform_filter(middle, 9).std())
+    assert steps[1] > 5 * steps[0]
+    assert steps[1] > 3 * steps[2]
+    assert parts[2] > 2 * parts[0]
+    assert parts[2] > 2 * parts[1]
+
+
 def test_nuclei_are_darker_or_brighter_than_cytoplasm() -> None:
     made = {"style": "cytoplasm", "light": 0.0, "diameter": 24.0, "photons": 1000.0, "density": 0.4}
     cores = []
@@ -389,6 +433,7 @@ def test_random_settings_are_various_and_repeatable(ndim: int) -> None:
     assert {d.style for d in drawn} == (set(STYLES) if ndim == 2 else set(STYLES) - lit_through)
     assert drawn[0] == random_settings(np.random.default_rng(0), ndim)
     assert len({d.diameter for d in drawn}) == len(drawn)
+    assert any(d.tube for d in drawn) == (ndim > 2)
     assert all(len(d.spacing_of(ndim)) == ndim for d in drawn)
     assert (len({d.spacing[0] / d.spacing[-1] for d in drawn}) > 1) == (ndim > 2)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +243,7 @@ def _table(rows: dict[str, Any], summary: dict[str, Any], columns: tuple[str, ..
 
 
 def make_files(output: Path, count: int, shape: tuple[int, ...], seed: int, **fixed: Any) -> None:
-    """Write made images with their masks, of many kinds.
+    """Write made images with their masks, of many kinds; every core makes some.
 
     Args:
         output: folder; gets ``images/`` and ``masks/``.
@@ -250,13 +253,20 @@ def make_files(output: Path, count: int, shape: tuple[int, ...], seed: int, **fi
         **fixed: ``style`` for all of them, and ``diameter``, their mean in pixels, give or take a quarter;
             ``None`` leaves it to chance.
     """
-    for i in range(count):
-        rng = np.random.default_rng([seed, i])
-        settings = random_settings(rng, len(shape))
-        if fixed.get("style") is not None:
-            settings = replace(settings, style=fixed["style"])
-        if fixed.get("diameter") is not None:
-            settings = replace(settings, diameter=fixed["diameter"] * rng.uniform(0.75, 1.25))
-        image, labels = make_cells(shape, seed=int(rng.integers(2**31)), settings=settings)
-        write_image(output / "images" / f"made{i:04d}.tif", image)
-        write_labels(output / "masks" / f"made{i:04d}.tif", labels, image.axes, image.spacing)
+    make_one = partial(_make_file, output, shape, seed, fixed)
+    with ProcessPoolExecutor(max(1, min(count, os.cpu_count() or 1))) as pool:
+        for _ in pool.map(make_one, range(count), chunksize=4):
+            pass
+
+
+def _make_file(output: Path, shape: tuple[int, ...], seed: int, fixed: dict[str, Any], i: int) -> None:
+    """Write the made image of one number, a function of it and of the seed."""
+    rng = np.random.default_rng([seed, i])
+    settings = random_settings(rng, len(shape))
+    if fixed.get("style") is not None:
+        settings = replace(settings, style=fixed["style"])
+    if fixed.get("diameter") is not None:
+        settings = replace(settings, diameter=fixed["diameter"] * rng.uniform(0.75, 1.25))
+    image, labels = make_cells(shape, seed=int(rng.integers(2**31)), settings=settings)
+    write_image(output / "images" / f"made{i:04d}.tif", image)
+    write_labels(output / "masks" / f"made{i:04d}.tif", labels, image.axes, image.spacing)

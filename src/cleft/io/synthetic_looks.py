@@ -9,15 +9,16 @@ import edt
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from cleft.io.synthetic_noise import smooth_noise
 from cleft.io.synthetic_optics import photograph
 from cleft.io.synthetic_settings import CellSettings
-from cleft.io.synthetic_shapes import smooth_noise
 
 __all__ = ["render"]
 
 Style = Callable[["_Scene", CellSettings, np.random.Generator], np.ndarray]
 
 _SPOTS = 30  # of a speckled cell
+_THINNEST = 0.5  # pixels that a membrane is wide beyond its first
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ def render(labels: np.ndarray, settings: CellSettings, rng: np.random.Generator)
     step = step / step[-1]
     (own,) = rng.spawn(1)
     signal = _STYLES[settings.style](_scene(labels, step, settings, rng), settings, own)
+    for strength, scale in ((settings.grain, step), (settings.patchy, settings.diameter / 3)):
+        if strength > 0:
+            signal = signal * _uneven(labels.shape, strength, scale / step, own)
     return photograph(signal.astype(np.float32), step, settings, rng, own)
 
 
@@ -90,6 +94,14 @@ def _scene(labels: np.ndarray, step: np.ndarray, settings: CellSettings, rng: np
     )
 
 
+def _uneven(
+    shape: tuple[int, ...], strength: float, scale: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Factors of mean about 1 that vary from place to place, log-normally."""
+    noise = smooth_noise(shape, np.maximum(scale, 1), rng)
+    return np.exp(np.float32(strength) * noise - np.float32(strength**2 / 2))
+
+
 def _nuclei(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
     """Chromatin: bright textured bodies, a haze of light out of focus around them."""
     chromatin = np.maximum(1 + np.float32(0.6 * settings.texture) * scene.texture, 0.15)
@@ -99,14 +111,16 @@ def _nuclei(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> 
 
 def _membrane(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:
     """Walls: bright and patchy at each cell's outline, less light inside."""
-    width = max(1.0, settings.wall * scene.diameter)
+    width = max(_THINNEST, settings.wall * scene.diameter)
     wall = np.exp(-((np.maximum(scene.depth - 1, 0) / np.float32(width)) ** 2)) * scene.inside
     patchy = np.maximum(0.9 + np.float32(0.7 * settings.texture) * scene.patches, 0.1)
     grain = np.maximum(1 + np.float32(settings.texture) * scene.texture, 0)
     dim = np.float32(settings.fill) * scene.bright * grain
     signal = wall * patchy * (0.5 + 0.5 * scene.bright) + dim
     if settings.lumen > 0:
-        enclosed = np.clip(4 * scene.crowding - 1, 0, 1) * ~scene.inside
+        # a tube's hollow is narrow, and what lies beside it is not enclosed
+        closed = 6 * scene.crowding - 3.6 if settings.tube > 0 else 4 * scene.crowding - 1
+        enclosed = np.clip(closed, 0, 1) * ~scene.inside
         signal = signal + np.float32(settings.lumen) * enclosed
     return signal
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from cleft.io.synthetic_noise import smooth_noise
 from cleft.io.synthetic_settings import CellSettings
-from cleft.io.synthetic_shapes import smooth_noise
 
 __all__ = ["photograph"]
 

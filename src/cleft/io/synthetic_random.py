@@ -32,8 +32,8 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
     diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(_LARGEST[3 if ndim > 2 else 2]))))
     styles, chances = zip(*_OFTEN[3 if ndim > 2 else 2].items())
     style = str(rng.choice(styles, p=chances))
-    kind = rng.choice(list(_KINDS), p=[0.6, 0.13, 0.13, 0.14])
-    margin = 0.0 if kind in ("tissue", "organ") else _LARGEST_MARGIN.get(style, 0.0)
+    kind = str(rng.choice(list(_KINDS), p=_kinds_of(style, ndim)))
+    margin = 0.0 if kind in ("tissue", "organ", "tube") else _LARGEST_MARGIN.get(style, 0.0)
     bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
     if ndim > 2 and style in _NUCLEAR:
         bodies["density"] *= _ROOM  # cytoplasm keeps nuclei apart
@@ -44,12 +44,14 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         diameter=diameter,
         **bodies,
         **_random_optics(rng, diameter),
-        brightness_spread=float(rng.uniform(0.05, 0.9)),
+        brightness_spread=float(rng.uniform(0.05, 1.2)),
         texture=float(rng.uniform(0.1, 0.8)),
-        wall=float(np.exp(rng.uniform(np.log(0.03), np.log(0.15)))),
-        fill=float(np.exp(rng.uniform(np.log(0.03), np.log(0.6)))),
+        grain=float(max(0.0, rng.uniform(-0.8, 0.8))) if style in _STAINS else 0.0,
+        patchy=float(max(0.0, rng.uniform(-0.8, 0.8))) if style in _STAINS else 0.0,
+        wall=float(np.exp(rng.uniform(np.log(0.015), np.log(0.15)))),
+        fill=float(np.exp(rng.uniform(np.log(0.01), np.log(0.6)))),
         nucleus=float(np.exp(rng.uniform(np.log(0.1), np.log(4.0)))),
-        lumen=float(max(0.0, rng.uniform(-2.0, 3.0))) if kind == "organ" else 0.0,
+        lumen=_LUMEN[kind](rng) if kind in _LUMEN else 0.0,
         margin=margin * float(max(0.0, rng.uniform(-0.7, 1.0))),
         behind=float(max(0.0, rng.uniform(-0.5, 0.5))) if ndim == 2 and style in _STAINS else 0.0,
         spacing=_random_spacing(rng, ndim),
@@ -73,7 +75,7 @@ _LARGEST = {2: 50.0, 3: 40.0}  # mean diameter, by the number of axes
 _FEWEST = 6.0  # planes through a mean cell
 _NARROWEST = 7.0  # pixels across a mean cell: classes take two of them at either side
 # by style, how far inside its outline a cell may begin to show, as a fraction of its diameter
-_LARGEST_MARGIN = {"cytoplasm": 0.15, "speckle": 0.15, "membrane": 0.08, "nuclei": 0.05}
+_LARGEST_MARGIN = {"cytoplasm": 0.15, "speckle": 0.15, "membrane": 0.15, "nuclei": 0.05}
 
 
 def _random_bodies(rng: np.random.Generator) -> dict[str, Any]:
@@ -117,10 +119,35 @@ def _random_organ(rng: np.random.Generator) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _random_tube(rng: np.random.Generator) -> dict[str, Any]:
+    """One layer of cells around a winding tube."""
+    return {
+        "tube": float(rng.uniform(0.05, 0.8)), "gap": float(max(0.0, rng.uniform(-0.3, 0.1))),
+        "size_spread": float(rng.uniform(0.0, 0.12)), "wobble": float(rng.uniform(0.0, 0.4)),
+        "elongation": float(rng.uniform(1.1, 2.2)),
+    }  # fmt: skip
+
+
 # what a kind has of its own
 _KINDS: dict[str, Callable[[np.random.Generator], dict[str, Any]]] = {
     "loose": lambda rng: {}, "tissue": _random_tissue, "rods": _random_rods, "organ": _random_organ,
+    "tube": _random_tube,
 }  # fmt: skip
+# how often each kind is drawn where a style has ways of its own, and otherwise: membranes are stained in
+# tissues, phase contrast is for bacteria
+_KINDS_OF = {"membrane": (0.3, 0.3, 0.05, 0.35), "phase": (0.45, 0.1, 0.35, 0.1), "": (0.6, 0.13, 0.13, 0.14)}
+_TUBES = {"membrane": 0.4, "": 0.05}  # how many of those in a stack are tubes instead
+# by kind, light of what the cells enclose, as a fraction of their membranes'
+_LUMEN: dict[str, Callable[[np.random.Generator], float]] = {
+    "organ": lambda rng: float(max(0.0, rng.uniform(-2.0, 3.0))),
+    "tube": lambda rng: float(np.exp(rng.uniform(np.log(0.2), np.log(10.0)))),
+}
+
+
+def _kinds_of(style: str, ndim: int) -> list[float]:
+    """How often each of the kinds is drawn."""
+    tubes = _TUBES.get(style, _TUBES[""]) if ndim > 2 else 0.0
+    return [*((1 - tubes) * chance for chance in _KINDS_OF.get(style, _KINDS_OF[""])), tubes]
 
 
 def _random_optics(rng: np.random.Generator, diameter: float) -> dict[str, Any]:

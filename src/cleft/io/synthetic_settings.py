@@ -19,6 +19,7 @@ _RANGES = {
     "density": (0.0, 1.0),
     "clumping": (0.0, 1.0),
     "hollow": (0.0, 0.9),
+    "tube": (0.0, _INFINITE),
     "gap": (0.0, 1.0),
     "gap_width": (0.0, _INFINITE),
     "protrusions": (0.0, 1.0),
@@ -26,8 +27,10 @@ _RANGES = {
     "elongation": (1.0, 10.0),
     "chain": (1, 100),
     "wobble": (0.0, 1.0),
-    "brightness_spread": (0.0, 1.0),
+    "brightness_spread": (0.0, 2.0),
     "texture": (0.0, 1.0),
+    "grain": (0.0, 3.0),
+    "patchy": (0.0, 3.0),
     "wall": (0.01, 0.5),
     "fill": (0.0, 1.0),
     "nucleus": (0.0, _INFINITE),
@@ -65,6 +68,8 @@ class CellSettings:
         clumping: 0 spreads the cells over the field, 1 crowds them in a few places.
         hollow: fraction of a clump that is left out where it is thickest, so that cells line a hollow, as in
             glands and organoids; ``density`` counts what is left.
+        tube: if not 0, the cells line a winding tube in one layer and leave this free in its middle, as a
+            fraction of the diameter; what they cover follows from it, not from ``density``.
         gap: fraction of the contacts that become thin gaps of background.
         gap_width: mean width of such a gap.
         protrusions: fraction of the cells with a slim arm.
@@ -74,6 +79,8 @@ class CellSettings:
         wobble: how irregular the outlines are.
         brightness_spread: standard deviation of the cells' log brightness.
         texture: contrast of the texture inside a cell.
+        grain: standard deviation of the log light from one pixel to the next, as of a stain in specks.
+        patchy: the same from one part of a cell to another.
         wall: width of a membrane, as a fraction of the diameter; at least a pixel.
         fill: light between a cell's membranes, as a fraction of theirs.
         nucleus: light of the nucleus, as a fraction of the cytoplasm's; cytoplasm style alone.
@@ -113,6 +120,7 @@ class CellSettings:
     density: float = 0.6
     clumping: float = 0.8
     hollow: float = 0.0
+    tube: float = 0.0
     gap: float = 0.35
     gap_width: float = 2.0
     protrusions: float = 0.15
@@ -122,6 +130,8 @@ class CellSettings:
     wobble: float = 0.3
     brightness_spread: float = 0.3
     texture: float = 0.4
+    grain: float = 0.0
+    patchy: float = 0.0
     wall: float = 0.05
     fill: float = 0.12
     nucleus: float = 0.2

@@ -9,11 +9,14 @@ import cc3d
 import numpy as np
 from scipy.spatial import cKDTree
 
+from cleft.io.synthetic_noise import along, smooth_noise
 from cleft.io.synthetic_settings import CellSettings
+from cleft.io.synthetic_tube import line_tube
 
-__all__ = ["make_labels", "smooth_noise"]
+__all__ = ["make_labels"]
 
 _REACH = 1.5  # a cell may grow to this multiple of its own radius where the density asks for it
+_LAYER = 1.45  # the same in a tube, whose outer side is wider than its middle
 _ARM_DEPTH = 0.5  # an arm pushes into its neighbours' outer half, never through them
 _MIN_PIXELS = 8
 _MIN_PART = 0.04  # of a mean cell; less than that is a sliver nobody would annotate
@@ -56,46 +59,14 @@ def make_labels(shape: tuple[int, ...], settings: CellSettings, rng: np.random.G
     """
     step = np.asarray(settings.spacing_of(len(shape)))
     step = step / step[-1]
-    bodies = _pack(np.asarray(shape) * step, settings, rng)
+    pack = _pack_tube if settings.tube > 0 else _pack
+    bodies = pack(np.asarray(shape) * step, settings, rng)
     owner, distance = _compete(shape, step, bodies, settings, rng)
-    inside = distance[0] < _limit(distance[0], settings.density)
+    inside = distance[0] < (_LAYER if settings.tube > 0 else _limit(distance[0], settings.density))
     labels = np.where(inside, owner[0], 0)
     labels[_gaps(owner, distance, bodies.radius, settings, rng) & inside] = 0
     mean_size = _ball(len(shape)) * (settings.diameter / 2) ** len(shape) / float(np.prod(step))
     return _tidy(labels, max(_MIN_PIXELS, round(_MIN_PART * mean_size)))
-
-
-def smooth_noise(shape: tuple[int, ...], scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Noise that varies over a length: white noise on a coarse grid, spread by quadratic B-splines.
-
-    Args:
-        shape: of the noise (*S).
-        scale: pixels between the coarse grid's points along each axis, (D,).
-        rng: where the numbers come from.
-
-    Returns:
-        (*S) float32 of mean about 0 and standard deviation about 1.
-
-    Example:
-        >>> noise = smooth_noise((64, 64), np.array([8.0, 8.0]), np.random.default_rng(0))
-        >>> noise.shape, bool(abs(np.diff(noise, axis=0)).max() < 1)
-        ((64, 64), True)
-    """
-    coarse = [int(np.ceil(n / s)) + 3 for n, s in zip(shape, scale)]
-    noise = rng.standard_normal(coarse, dtype=np.float32)
-    for axis, (n, s) in enumerate(zip(shape, scale)):
-        at = np.arange(n, dtype=np.float32) / np.float32(s) + rng.random(dtype=np.float32)
-        low = at.astype(np.intp)
-        f = (at - low.astype(np.float32)).reshape(_along(axis, len(shape)))
-        taps = (0.5 * (1 - f) ** 2, 0.5 + f * (1 - f), 0.5 * f**2)
-        noise = np.add.reduce([w * noise.take(low + k, axis=axis) for k, w in enumerate(taps)])
-    # A sum of squared weights along one axis averages 0.55: undo what the spreading took.
-    return noise * np.float32(0.55 ** (-len(shape) / 2))
-
-
-def _along(axis: int, ndim: int) -> tuple[int, ...]:
-    """The shape that lays a vector along one axis."""
-    return tuple(-1 if a == axis else 1 for a in range(ndim))
 
 
 def _waves(points: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
@@ -142,6 +113,19 @@ def _pack(field: np.ndarray, settings: CellSettings, rng: np.random.Generator) -
     without = int(wanted * settings.hollow / (1 - settings.hollow))
     keep = np.argsort(-score, kind="stable")[without : without + int(np.ceil(wanted))]
     return _Bodies(*(a[keep] for a in (centre, direction, half_length, radius, waist, *arms)))
+
+
+def _pack_tube(field: np.ndarray, settings: CellSettings, rng: np.random.Generator) -> _Bodies:
+    """Cells of about one size around a tube."""
+    ndim, stretch = len(field), settings.elongation
+    capsule = _ball(ndim) + 2 * (stretch - 1) * _ball(ndim - 1)
+    radius = settings.diameter / 2 * (_ball(ndim) / capsule) ** (1 / ndim)
+    hollow = settings.tube * settings.diameter / 2
+    centre, direction = line_tube(field, stretch * radius, radius, hollow, rng)
+    n = len(centre)
+    size = np.exp(rng.normal(0, settings.size_spread, n)) * radius
+    none = np.zeros(n)
+    return _Bodies(centre, direction, (stretch - 1) * size, size, none, np.zeros((n, ndim)), none + 1)
 
 
 def _waists(share: float, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -198,7 +182,7 @@ def _compete(
     """Nearest and second nearest cell of each pixel, (2, *S) int32, and their distances, (2, *S) float32."""
     bend = settings.wobble * settings.diameter * 0.15
     grid = [
-        (np.arange(n, dtype=np.float32) * np.float32(s)).reshape(_along(axis, len(shape)))
+        (np.arange(n, dtype=np.float32) * np.float32(s)).reshape(along(axis, len(shape)))
         + np.float32(bend) * smooth_noise(shape, settings.diameter * 0.45 / step, rng)
         for axis, (n, s) in enumerate(zip(shape, step))
     ]

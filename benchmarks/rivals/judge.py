@@ -65,7 +65,8 @@ def mean_of(scores: Sequence[Scores]) -> dict[str, float]:
 
 
 def table(results: Sequence[dict[str, Any]], kind: str = "pooled") -> str:
-    """A Markdown table, a line for each set and rival."""
+    """A Markdown table, a line for each set and rival, the best of a set first."""
+    results = sorted(results, key=lambda one: (one["set"], -one["scores"][kind][COLUMNS[0]]))
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     lines += ["| " + " | ".join(cells_of(result, kind)) + " |" for result in results]
     return "\n".join(lines)

@@ -30,7 +30,7 @@ from cleft.io import (
     write_labels,
 )
 from cleft.io.overlay import write_overlay
-from cleft.io.synthetic import make_cells, random_settings
+from cleft.io.synthetic import checked_shape, make_cells, random_settings
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.labels.markers import MarkerScores, score_markers
 from cleft.labels.scores import Scores, average, pool, score
@@ -253,7 +253,7 @@ def make_files(output: Path, count: int, shape: tuple[int, ...], seed: int, **fi
         **fixed: ``style`` for all of them, and ``diameter``, their mean in pixels, give or take a quarter;
             ``None`` leaves it to chance.
     """
-    make_one = partial(_make_file, output, shape, seed, fixed)
+    make_one = partial(_make_file, output, checked_shape(shape), seed, fixed)
     with ProcessPoolExecutor(max(1, min(count, os.cpu_count() or 1))) as pool:
         for _ in pool.map(make_one, range(count), chunksize=4):
             pass

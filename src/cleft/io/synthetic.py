@@ -11,7 +11,7 @@ from cleft.io.synthetic_random import random_settings
 from cleft.io.synthetic_settings import STYLES, CellSettings
 from cleft.io.synthetic_shapes import make_labels
 
-__all__ = ["STYLES", "CellSettings", "make_cells", "random_settings"]
+__all__ = ["STYLES", "CellSettings", "checked_shape", "make_cells", "random_settings"]
 
 _DEFAULTS = CellSettings()
 
@@ -45,12 +45,21 @@ def make_cells(
         >>> bool(0.4 < (labels > 0).mean() < 0.7)
         True
     """
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise DataError(
-            f"make_cells: shape is {shape}, expected (Y, X) or (Z, Y, X) of at least 1 pixel each"
-        )
-    shape = tuple(int(n) for n in shape)
+    shape = checked_shape(shape)
     shapes_rng, looks_rng = np.random.default_rng(seed).spawn(2)
     labels = make_labels(shape, settings, shapes_rng)
     data = render(labels, settings, looks_rng)
     return Image(data, "ZYX"[-len(shape) :], settings.spacing_of(len(shape)), "made cells"), labels
+
+
+def checked_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape, if cells can be made in it.
+
+    Raises:
+        DataError: it is not two or three positive lengths.
+    """
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise DataError(
+            f"make_cells: shape is {shape}, expected (Y, X) or (Z, Y, X) of at least 1 pixel each"
+        )
+    return tuple(int(n) for n in shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
 
     Args:
         rng: where the numbers come from.
-        ndim: number of axes the cells will have; with three, cells are smaller and the first axis is
+        ndim: number of axes the cells will have, 2 or 3; with three, cells are smaller and the first axis is
             often sampled more coarsely.
 
     Returns:
@@ -29,14 +29,15 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         >>> first == again
         True
     """
-    diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(_LARGEST[3 if ndim > 2 else 2]))))
-    styles, chances = zip(*_OFTEN[3 if ndim > 2 else 2].items())
+    habits = _HABITS[ndim]
+    diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(habits.largest))))
+    styles, chances = zip(*habits.styles.items())
     style = str(rng.choice(styles, p=chances))
-    kind = str(rng.choice(list(_KINDS), p=_kinds_of(style, ndim)))
+    kind = str(rng.choice(list(_KINDS), p=_kinds_of(style, habits.tubes)))
     margin = 0.0 if kind in ("tissue", "organ", "tube") else _LARGEST_MARGIN.get(style, 0.0)
     bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
-    if ndim > 2 and style in _NUCLEAR:
-        bodies["density"] *= _ROOM  # cytoplasm keeps nuclei apart
+    if style in _NUCLEAR:
+        bodies["density"] *= habits.room
     slender = bodies["elongation"] ** (1 / ndim)
     diameter = max(diameter, _NARROWEST * slender)
     settings = CellSettings(
@@ -53,25 +54,45 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         nucleus=float(np.exp(rng.uniform(np.log(0.1), np.log(4.0)))),
         lumen=_LUMEN[kind](rng) if kind in _LUMEN else 0.0,
         margin=margin * float(max(0.0, rng.uniform(-0.7, 1.0))),
-        behind=float(max(0.0, rng.uniform(-0.5, 0.5))) if ndim == 2 and style in _STAINS else 0.0,
+        behind=float(max(0.0, rng.uniform(-0.5, 0.5))) if habits.behind and style in _STAINS else 0.0,
         spacing=_random_spacing(rng, ndim),
     )
     flattened = settings.spacing_of(ndim)[0] / settings.spacing_of(ndim)[-1]
     return replace(settings, diameter=max(diameter, _FEWEST * flattened * slender))
 
 
-# how often each style is drawn in a plane and in a stack, which transmitted light doesn't give
-_OFTEN = {
-    2: {
+@dataclass(frozen=True)
+class _Habits:
+    """What images of so many axes are like.
+
+    Args:
+        styles: how often each is drawn.
+        largest: mean diameter.
+        room: that cytoplasm takes from the density of nuclei, which it keeps apart.
+        behind: whether cells out of focus shine through.
+        tubes: by style, how many images show a tube.
+    """
+
+    styles: dict[str, float]
+    largest: float
+    room: float
+    behind: bool
+    tubes: dict[str, float]
+
+
+_HABITS = {
+    2: _Habits({
         "nuclei": 0.22, "cytoplasm": 0.22, "membrane": 0.18, "phase": 0.12, "brightfield": 0.1, "dic": 0.1,
         "speckle": 0.06,
-    },
-    3: {"nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08},
+    }, largest=50.0, room=1.0, behind=True, tubes={"": 0.0}),
+    # transmitted light doesn't give stacks
+    3: _Habits({
+        "nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08,
+    }, largest=40.0, room=0.65, behind=False, tubes={"membrane": 0.4, "": 0.05}),
 }  # fmt: skip
 
 _STAINS = ("cytoplasm", "membrane", "nuclei", "speckle")
-_NUCLEAR, _ROOM = ("nuclei", "speckle"), 0.65
-_LARGEST = {2: 50.0, 3: 40.0}  # mean diameter, by the number of axes
+_NUCLEAR = ("nuclei", "speckle")
 _FEWEST = 6.0  # planes through a mean cell
 _NARROWEST = 7.0  # pixels across a mean cell: classes take two of them at either side
 # by style, how far inside its outline a cell may begin to show, as a fraction of its diameter
@@ -136,7 +157,6 @@ _KINDS: dict[str, Callable[[np.random.Generator], dict[str, Any]]] = {
 # how often each kind is drawn where a style has ways of its own, and otherwise: membranes are stained in
 # tissues, phase contrast is for bacteria
 _KINDS_OF = {"membrane": (0.3, 0.3, 0.05, 0.35), "phase": (0.45, 0.1, 0.35, 0.1), "": (0.6, 0.13, 0.13, 0.14)}
-_TUBES = {"membrane": 0.4, "": 0.05}  # how many of those in a stack are tubes instead
 # by kind, light of what the cells enclose, as a fraction of their membranes'
 _LUMEN: dict[str, Callable[[np.random.Generator], float]] = {
     "organ": lambda rng: float(max(0.0, rng.uniform(-2.0, 3.0))),
@@ -144,9 +164,9 @@ _LUMEN: dict[str, Callable[[np.random.Generator], float]] = {
 }
 
 
-def _kinds_of(style: str, ndim: int) -> list[float]:
-    """How often each of the kinds is drawn."""
-    tubes = _TUBES.get(style, _TUBES[""]) if ndim > 2 else 0.0
+def _kinds_of(style: str, tubes_of: dict[str, float]) -> list[float]:
+    """How often each of the kinds is drawn; tubes in place of others."""
+    tubes = tubes_of.get(style, tubes_of[""])
     return [*((1 - tubes) * chance for chance in _KINDS_OF.get(style, _KINDS_OF[""])), tubes]
 
 

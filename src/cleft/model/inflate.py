@@ -59,7 +59,7 @@ def _origin(name: str, levels: int, left_out: int) -> str:
 
 def _spread(old: Tensor, new: Tensor, repeated: bool) -> Tensor:
     """A kernel's values in its new shape; anything else as it is."""
-    if old.ndim == new.ndim:
+    if old.shape == new.shape:
         return old
     if repeated:
         return old.unsqueeze(2).expand_as(new)

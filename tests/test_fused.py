@@ -1,8 +1,12 @@
 """The fused kernels, numba's and Triton's, equal the plain definition in value and gradient."""
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -131,6 +135,18 @@ def test_statistics_are_those_of_one_hot(
         of_batch = class_statistics(logits, classes, 100)
         for each, whole in zip(found, of_batch, strict=True):
             assert_close(each.sum(0, keepdim=True), whole)
+
+
+def test_triton_compiles_the_kernels(tmp_path: Path) -> None:
+    """For a card that needn't be there; interpreted, a kernel may run that can't be compiled."""
+    pytest.importorskip("triton", reason="Triton comes for Linux only")
+    real = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    script = Path(__file__).with_name("compile_for_a_card.py")
+    ran = subprocess.run(
+        [sys.executable, script],
+        env={**real, "TRITON_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-2000:]
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])

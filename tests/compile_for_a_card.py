@@ -4,20 +4,27 @@ Run by test_fused in a process of its own, since tests interpret them.
 """
 
 from itertools import product
+from typing import Any
 
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-
-from cleft.losses import on_cuda
-
-CARD = GPUTarget("cuda", 90, 32)
 ALIGNED = [["tt.divisibility", 16]]  # what Triton is told of tensors as torch allocates them
 STRIDES = ("stride_n", "stride_k", "stride_p")
 
 
-def sources(k: int, logits: str, classes: str, weighted: bool) -> list[ASTSource]:
-    """Both kernels for contiguous planes."""
+def main() -> None:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    for kind, weighted in product((("*bf16", "*u8"), ("*fp32", "*i64")), (False, True)):
+        for k in (3, 20):
+            for asked in signatures(k, *kind, weighted):
+                triton.compile(ASTSource(**asked), target=GPUTarget("cuda", 90, 32))
+
+
+def signatures(k: int, logits: str, classes: str, weighted: bool) -> list[dict[str, Any]]:
+    """What both kernels are given, for contiguous planes."""
+    from cleft.losses import on_cuda
+
     weight = "*fp32" if weighted else classes
     whole = dict.fromkeys(("n_pixels", "ignore"), "i32")
     strides = dict.fromkeys(STRIDES, "i32")
@@ -27,18 +34,18 @@ def sources(k: int, logits: str, classes: str, weighted: bool) -> list[ASTSource
     slope = {**given, "table": "*fp32", "by_missed": "*fp32", "out": logits, **strides, **out, **whole}
     fixed = {**on_cuda._shape(k), "WEIGHTED": weighted, "stride_p": 1}
     return [
-        source(on_cuda._add, add, {**fixed, "COMPARE": k <= on_cuda.FEW}),
-        source(on_cuda._slope, slope, fixed),
+        signature(on_cuda._add, add, {**fixed, "COMPARE": k <= on_cuda.FEW}),
+        signature(on_cuda._slope, slope, fixed),
     ]
 
 
-def source(kernel: object, signature: dict[str, str], fixed: dict[str, object]) -> ASTSource:
-    signature = {**signature, **dict.fromkeys(fixed, "constexpr")}
-    aligned = [name.startswith("*") or name == "i32" for name in signature.values()]
+def signature(kernel: object, types: dict[str, str], fixed: dict[str, Any]) -> dict[str, Any]:
+    """As a call would give it: what is known beforehand, and which numbers are whole multiples of 16."""
+    types = {**types, **dict.fromkeys(fixed, "constexpr")}
+    aligned = [kind.startswith("*") or kind == "i32" for kind in types.values()]
     attrs = {(i,): ALIGNED for i, yes in enumerate(aligned) if yes}
-    return ASTSource(fn=kernel, signature=signature, constexprs=fixed, attrs=attrs)
+    return {"fn": kernel, "signature": types, "constexprs": fixed, "attrs": attrs}
 
 
-for kind, weighted in product((("*bf16", "*u8"), ("*fp32", "*i64")), (False, True)):
-    for kernel in (*sources(3, *kind, weighted), *sources(20, *kind, weighted)):
-        triton.compile(kernel, target=CARD)
+if __name__ == "__main__":
+    main()

@@ -255,7 +255,7 @@ def make_files(output: Path, count: int, shape: tuple[int, ...], seed: int, **fi
     """
     make_one = partial(_make_file, output, checked_shape(shape), seed, fixed)
     with ProcessPoolExecutor(max(1, min(count, os.cpu_count() or 1))) as pool:
-        for _ in pool.map(make_one, range(count), chunksize=4):
+        for _ in pool.map(make_one, range(count)):
             pass
 
 

@@ -1,52 +1,72 @@
-"""How well ``--diameter auto`` estimates: crops of train images at half, once and twice their size.
+"""What ``--diameter auto`` is worth: PQ on crops of train images at half, once and twice their size.
 
-    python benchmarks/diameter.py      some five minutes on one core
+    python benchmarks/diameter.py      some ten minutes on one core
 
-Prints the estimate of the shipped cells2d beside the median diameter of the masks. The images are looked
-for in ../shared/data, or where CLEFT_DATA says.
+Prints, for the shipped models, the median diameter of the masks, the one estimated, and PQ as the image is
+and with the estimate. The images are looked for in ../shared/data, or where CLEFT_DATA says.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from skimage.transform import resize
 
 from cleft.base.image import Image
-from cleft.infer.model import load_model
+from cleft.infer.model import Model, load_model
 from cleft.infer.size import diameter_in
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.labels.rule import cell_diameter
+from cleft.labels.scores import score
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
+# images of each set
 SETS = {
-    "nuclei-dsb": 4,
-    "bacteria-phase": 2,
-    "hela-fluo": 2,
-    "tcells": 1,
-    "nuclei-bbbc039": 1,
-}  # images of each
-CROP = (slice(512), slice(512))
+    "cells2d": {
+        "nuclei-dsb": 8, "bacteria-phase": 2, "hela-fluo": 2, "tcells": 3, "nuclei-bbbc039": 2,
+        "dic-hela-weak": 3,
+    },
+    "cells3d": {"embryo-nuclei-3d": 3},
+}  # fmt: skip
+ZOOMS = (0.5, 1.0, 2.0)
+CROP = 512
 
 
 def main() -> None:
-    model = load_model("cells2d", "cpu")
-    for name, count in SETS.items():
-        pairs = find_pairs(DATA / name / "train")
-        for pair in pairs[:: max(1, len(pairs) // count)][:count]:
-            image = read_image(pair.image).data[CROP].astype(np.float32)
-            true = cell_diameter([read_labels(pair.labels).data[CROP]])
-            for zoom in (0.5, 1, 2):
-                shape = [round(n * zoom) for n in image.shape]
-                shown = resize(image, shape, order=1, anti_aliasing=zoom < 1, preserve_range=True)
-                found = diameter_in(model, Image(shown, "YX").standard()) or 0.0
-                ratio = found / (zoom * true)
-                print(
-                    f"{name:16} x {zoom:<4} true {zoom * true:5.1f} estimated {found:5.1f} ratio {ratio:.2f}"
+    console = Console(soft_wrap=True)
+    for model, sets in SETS.items():
+        for name, count in sets.items():
+            rows = list(measured(load_model(model, "cpu"), name, count))
+            for zoom in ZOOMS:
+                of_zoom = [row[1:] for row in rows if row[0] == zoom]
+                true, found, plain, auto = np.nanmean(np.array(of_zoom, float), axis=0)
+                console.print(
+                    f"{name:17} x {zoom:<4} true {true:6.1f} estimated {found:6.1f}  "
+                    f"PQ as it is {plain:.3f}  auto {auto:.3f}"
                 )
+
+
+def measured(model: Model, name: str, count: int) -> Iterator[tuple[float | None, ...]]:
+    """Of each image at each zoom: the zoom, the true diameter, that estimated, PQ without and with it."""
+    axes = model.card.axes
+    pairs = find_pairs(DATA / name / "train")
+    for pair in pairs[:: max(1, len(pairs) // count)][:count]:
+        crop = (slice(CROP),) * len(axes)
+        image = read_image(pair.image, axes).data[crop].astype(np.float32)
+        truth = read_labels(pair.labels, axes).data[crop]
+        for zoom in ZOOMS:
+            shape = [round(n * zoom) for n in image.shape]
+            shown = resize(image, shape, order=1, anti_aliasing=zoom < 1, preserve_range=True)
+            labels = resize(truth, shape, order=0, anti_aliasing=False, preserve_range=True)
+            one = Image(shown, axes).standard()
+            found = diameter_in(model, one)
+            plain, auto = (score(labels, model.segment(one, diameter=d)).pq for d in (None, found))
+            yield zoom, cell_diameter([labels]), found, plain, auto
 
 
 if __name__ == "__main__":

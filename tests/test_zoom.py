@@ -18,7 +18,7 @@ from cleft.base.errors import DataError, ModelError
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
 from cleft.infer.planning import VolumeOptions, fits_in_memory, sized
-from cleft.infer.size import diameter_in, warn_of_size
+from cleft.infer.size import RATIOS, _agreement, _peak, diameter_in, warn_of_size
 from cleft.infer.volume import segment_volume
 from cleft.infer.zoom import LARGEST_ZOOM, enlarged_to, factors_for, pixels_across, resized, whole_factors
 from cleft.io import open_image, read_labels, write_image
@@ -173,6 +173,40 @@ def test_the_estimate(model: Model, nuclei: tuple[Image, np.ndarray], by: float)
     found = diameter_in(model, image.standard())
     assert found is not None
     assert found == pytest.approx(14 * by, rel=0.2)
+
+
+def test_enlarged_noise_is_not_taken_for_cells(model: Model) -> None:
+    """A few nuclei on black: at four times their size noise is as large as cells, and covers everything."""
+    made = CellSettings(diameter=14, density=0.04, clumping=0.0, size_spread=0.1, photons=60, black=0.1)
+    image, truth = make_cells((256, 256), 3, made)
+    found = diameter_in(model, image.standard())
+    assert found is not None
+    assert 10 < found < 30
+    assert score(truth, model.segment(image, diameter="auto")).pq > 0.6
+
+
+def test_many_cells_found_twice_tell_more_than_one() -> None:
+    """A clump shrunk to one blob stays the same best of all."""
+    blob, cells = np.ones((8, 8), np.int32), np.arange(1, 65, dtype=np.int32).reshape(8, 8).repeat(2, 0)
+    whole = (slice(0, 64), slice(0, 64))
+    assert _agreement((whole, blob), (whole, blob)) == 0.5
+    assert _agreement((whole, cells), (whole, cells)) == pytest.approx(64 / 65)
+    assert _agreement((whole, 0 * blob), (whole, blob)) == 0
+
+
+def test_a_part_is_compared_with_where_it_lies_in_the_larger_one() -> None:
+    """The inner quarter of an image in twice as many pixels per length, cells in rows."""
+    large = np.repeat(np.arange(1, 9, dtype=np.int32), 8)[:, None].repeat(64, 1)
+    inner = large[16:48, 16:48].repeat(2, 0).repeat(2, 1)
+    parts = (slice(16, 48),) * 2, (slice(0, 64),) * 2
+    assert _agreement((parts[0], inner), (parts[1], large)) == pytest.approx(4 / 5)
+    assert _agreement((parts[0], np.roll(inner, 8, 0)), (parts[1], large)) < 0.1
+
+
+@pytest.mark.parametrize("at", [0, 2, 4, 8])
+def test_the_peak_lies_between_the_pair_that_agrees_best(at: int) -> None:
+    agreed = np.exp(-((np.arange(len(RATIOS) - 1) - at) ** 2) / 4)
+    assert RATIOS[at] < _peak(agreed) < RATIOS[at + 1]
 
 
 def test_no_cell_at_any_scale(model: Model, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

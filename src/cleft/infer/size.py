@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,9 @@ from cleft.base.image import Image
 from cleft.base.intensity import Limits, Read, limits_of, rescale
 from cleft.infer.predict import predict, softmax
 from cleft.infer.zoom import factors_for, resized
-from cleft.labels.instances import at_border, classes_to_labels, decided, label_sizes
-from cleft.labels.rule import ball_diameter, cell_diameter
+from cleft.labels.instances import classes_to_labels, decided
+from cleft.labels.rule import cell_diameter
+from cleft.labels.scores import score
 
 if TYPE_CHECKING:
     from cleft.infer.model import Model
@@ -22,19 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["diameter_in", "estimate_diameter", "warn_of_size"]
 
 log = logging.getLogger("cleft")
-RATIOS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)  # of the diameter that the model learnt
+Part = tuple[slice, ...]
+RATIOS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0, 5.66)  # of the diameter that the model learnt
 LOOK = 1 << 18  # pixels of the network looked at for each
 FAR = 1.25  # times beyond the smallest or largest learnt is worth a warning
-LIKE = 1.5  # times larger or smaller than what was learnt still counts as found
+AGREED = 0.1  # less PQ from one scale to the next is noise
 
 
 def estimate_diameter(
     model: Model, read: Read, shape: tuple[int, ...], limits: Limits, spacing: tuple[float, ...] | None
 ) -> float | None:
-    """The median diameter of an image's cells, by the scale at which the model finds most.
+    """The diameter of an image's cells, by the scale at which the model agrees best with itself.
 
-    The middle of the image is shown at nine scales. At the right one cells have the size that the model
-    learnt, it is sure of them, and they cover more than at any other.
+    The middle of the image is shown at ten scales. Where cells have a size that the model knows, it finds the
+    same ones at the next scale up and down; enlarged noise and cells that shrank to specks come out
+    differently each time. PQ between the labels of neighbouring scales tells.
 
     Args:
         model: for the axes and channels of the image.
@@ -44,16 +47,16 @@ def estimate_diameter(
         spacing: micrometres per pixel along each axis, if known.
 
     Returns:
-        Pixels of a ball as large; ``None`` where no scale shows a cell.
+        Pixels, to give as a diameter: cells look to the model as if they were so large. ``None`` where it
+        finds no cell twice.
     """
-    card = model.card
-    best, found = 0.0, None
+    looks = []
     for ratio in RATIOS:
-        factors = factors_for(card, ratio * card.cell_diameter, spacing)
-        covered, diameter = _look(model, rescale(read(_middle(shape, factors)), limits), factors)
-        if covered > best:
-            best, found = covered, diameter * math.prod(factors) ** (1 / len(factors))
-    return found
+        factors = factors_for(model.card, ratio * model.card.cell_diameter, spacing)
+        part = _middle(shape, factors)
+        looks.append((part, _look(model, rescale(read(part), limits), factors)))
+    agreed = np.array([_agreement(small, large) for small, large in itertools.pairwise(looks)])
+    return None if agreed.max() < AGREED else _peak(agreed) * model.card.cell_diameter
 
 
 def diameter_in(model: Model, image: Image) -> float | None:
@@ -85,21 +88,37 @@ def warn_of_size(card: ModelCard, labels: np.ndarray, source: str) -> None:
         )  # fmt: skip
 
 
-def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> tuple[float, float]:
-    """The share of the field that cells of the right size surely cover, and their diameter, at a scale."""
-    card = model.card
-    found = predict(model.predictor(), card.net, resized(channels, factors), softmax)
-    labels = classes_to_labels(decided(found, "map"))
-    sizes = label_sizes(labels)[1:].astype(float)
-    edge = at_border(labels)[1:]
-    sure = np.bincount(labels.reshape(-1), found[1:3].sum(0).reshape(-1), len(sizes) + 1)[1:]
-    learnt = card.cell_diameter / math.prod(card.shrink) ** (1 / len(factors))
-    across = ball_diameter(sizes, len(factors))
-    like = (across > learnt / LIKE) & (across < learnt * LIKE) & ~edge
-    if not like.any():
-        return 0.0, 0.0
-    middle = np.clip(np.median(across[~edge]), learnt / LIKE, learnt * LIKE)  # specks may outnumber cells
-    return float((2 * sure[like] - sizes[like]).sum()) / labels.size, float(middle)
+def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> np.ndarray:
+    """Labels of what the model finds at a scale, in the network's pixels."""
+    found = predict(model.predictor(), model.card.net, resized(channels, factors), softmax)
+    return classes_to_labels(decided(found, "map"))
+
+
+def _agreement(small: tuple[Part, np.ndarray], large: tuple[Part, np.ndarray]) -> float:
+    """How alike the labels of a part of the image are to those of a larger part, which holds it.
+
+    PQ, as if one more cell had been found in each alone: many cells found twice tell more than one does.
+    """
+    (part, labels), (wider, others) = small, large
+    index = [_pixels(here, there, n, m) for here, there, n, m in zip(part, wider, labels.shape, others.shape)]
+    alike = score(labels, others[np.ix_(*index)])
+    return alike.iou_sum / ((alike.n_true + alike.n_pred) / 2 + 1)
+
+
+def _peak(agreed: np.ndarray) -> float:
+    """The ratio where the agreement of each pair of neighbours is highest, evened out and interpolated."""
+    middles = np.convolve(np.log(RATIOS), [0.5, 0.5], "valid")
+    even = np.convolve(np.pad(agreed, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
+    top = int(np.clip(even.argmax(), 1, len(even) - 2))
+    bend, slope, _ = np.polyfit([-1, 0, 1], even[top - 1 : top + 2], 2)
+    shift = np.clip(-slope / (2 * bend), -1, 1) if bend < 0 else 0.0
+    return float(np.exp(np.interp(top + shift, range(len(middles)), middles)))
+
+
+def _pixels(here: slice, there: slice, n: int, m: int) -> np.ndarray:
+    """Of m pixels over one stretch of the image, those that n pixels over another, within it, lie in."""
+    middles = here.start + (np.arange(n) + 0.5) * (here.stop - here.start) / n
+    return np.clip((middles - there.start) * m / (there.stop - there.start), 0, m - 1).astype(int)
 
 
 def _middle(shape: tuple[int, ...], factors: tuple[float, ...]) -> tuple[slice, ...]:

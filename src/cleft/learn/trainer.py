@@ -45,6 +45,8 @@ def make_loader(examples: Sequence[Example], plan: Plan, trainer: lightning.Trai
     return DataLoader(
         patches, plan.batch, sampler=sampler, num_workers=workers, persistent_workers=True,
         prefetch_factor=4, pin_memory=workers > 1,
+        # a process that talks to others has threads, whose locks a fork may copy while they are held
+        multiprocessing_context="forkserver" if trainer.world_size > 1 else None,
     )  # fmt: skip
 
 

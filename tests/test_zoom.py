@@ -189,8 +189,8 @@ def test_many_cells_found_twice_tell_more_than_one() -> None:
     """A clump shrunk to one blob stays the same best of all."""
     blob, cells = np.ones((8, 8), np.int32), np.arange(1, 65, dtype=np.int32).reshape(8, 8).repeat(2, 0)
     whole = (slice(0, 64), slice(0, 64))
-    assert _agreement((whole, blob), (whole, blob)) == 0.5
-    assert _agreement((whole, cells), (whole, cells)) == pytest.approx(64 / 65)
+    assert _agreement((whole, blob), (whole, blob)) == 0.25
+    assert _agreement((whole, cells), (whole, cells)) == pytest.approx(64 / 67)
     assert _agreement((whole, 0 * blob), (whole, blob)) == 0
 
 
@@ -199,7 +199,7 @@ def test_a_part_is_compared_with_where_it_lies_in_the_larger_one() -> None:
     large = np.repeat(np.arange(1, 9, dtype=np.int32), 8)[:, None].repeat(64, 1)
     inner = large[16:48, 16:48].repeat(2, 0).repeat(2, 1)
     parts = (slice(16, 48),) * 2, (slice(0, 64),) * 2
-    assert _agreement((parts[0], inner), (parts[1], large)) == pytest.approx(4 / 5)
+    assert _agreement((parts[0], inner), (parts[1], large)) == pytest.approx(4 / 7)
     assert _agreement((parts[0], np.roll(inner, 8, 0)), (parts[1], large)) < 0.1
 
 

@@ -27,6 +27,7 @@ Part = tuple[slice, ...]
 RATIOS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0, 5.66)  # of the diameter that the model learnt
 LOOK = 1 << 18  # pixels of the network looked at for each
 FAR = 1.25  # times beyond the smallest or largest learnt is worth a warning
+FEW = 3  # cells that are found twice by chance, such as a clump that shrank to one
 AGREED = 0.1  # less PQ from one scale to the next is noise
 
 
@@ -97,12 +98,12 @@ def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> np.
 def _agreement(small: tuple[Part, np.ndarray], large: tuple[Part, np.ndarray]) -> float:
     """How alike the labels of a part of the image are to those of a larger part, which holds it.
 
-    PQ, as if one more cell had been found in each alone: many cells found twice tell more than one does.
+    PQ, as if three more cells had been found in each alone: many cells found twice tell more than one does.
     """
     (part, labels), (wider, others) = small, large
     index = [_pixels(here, there, n, m) for here, there, n, m in zip(part, wider, labels.shape, others.shape)]
     alike = score(labels, others[np.ix_(*index)])
-    return alike.iou_sum / ((alike.n_true + alike.n_pred) / 2 + 1)
+    return alike.iou_sum / ((alike.n_true + alike.n_pred) / 2 + FEW)
 
 
 def _peak(agreed: np.ndarray) -> float:

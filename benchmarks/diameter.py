@@ -1,6 +1,6 @@
 """What ``--diameter auto`` is worth: PQ on crops of train images at half, once and twice their size.
 
-    python benchmarks/diameter.py      some ten minutes on one core
+    python benchmarks/diameter.py      some four minutes of one core
 
 Prints, for the shipped models, the median diameter of the masks, the one estimated, and PQ as the image is
 and with the estimate. The images are looked for in ../shared/data, or where CLEFT_DATA says.

@@ -365,6 +365,35 @@ def test_cells_line_a_tube_in_one_layer(ndim: int) -> None:
     assert hull[shining].mean() > 3 * hull[labels == 0].mean()
 
 
+def test_the_tauter_the_smoother_the_surface(ndim: int) -> None:
+    """The same cells, whose common outline is shorter; each bulges when it isn't."""
+    shape = (200, 200) if ndim == 2 else (64, 80, 80)
+    loose, taut = (
+        make_cells(shape, 1, CellSettings(diameter=16.0, tube=0.6, gap=0.0, wobble=0.0, taut=taut))[1]
+        for taut in (0.0, 1.0)
+    )
+    check_truth(taut)
+    assert abs((taut > 0).sum() / (loose > 0).sum() - 1) < 0.25
+    assert abs(int(taut.max()) / int(loose.max()) - 1) < 0.15
+    assert _bulging(taut) < (0.9 if ndim == 2 else 0.6) * _bulging(loose)  # the hollow counts too
+
+
+def _bulging(labels: np.ndarray) -> float:
+    """What all cells together lack of their closing, as a fraction of them."""
+    filled = np.pad(labels > 0, 12, mode="edge")
+    closed = ndimage.binary_closing(filled, iterations=6)[(slice(12, -12),) * labels.ndim]
+    return float((closed & (labels == 0)).sum() / (labels > 0).sum())
+
+
+def test_no_cell_is_too_dim_to_be_seen(ndim: int) -> None:
+    """Nobody would annotate it."""
+    made = {"light": 0.0, "background": 0.02, "texture": 0.0, "debris": 0.0, "gap": 0.0, "photons": 600.0}
+    image, labels = cells(ndim, density=0.5, brightness_spread=2.0, faintest=0.08, **made)
+    middles = ndimage.maximum(image.astype(float), labels, np.arange(1, labels.max() + 1))
+    dark = float(image[labels == 0].mean())
+    assert (middles > 1.3 * dark).all()
+
+
 def _spread_of_depths(labels: np.ndarray) -> float:
     """Of the cells' middles below the surface of all cells together, over their mean."""
     all_cells = np.pad(ndimage.binary_closing(np.pad(labels > 0, 12), iterations=8), 12, mode="edge")

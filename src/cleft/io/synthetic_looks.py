@@ -75,6 +75,7 @@ def _scene(labels: np.ndarray, step: np.ndarray, settings: CellSettings, rng: np
     deepest = np.ones(n + 1, np.float32)
     np.maximum.at(deepest, labels.reshape(-1), depth.reshape(-1))
     bright = np.exp(rng.normal(0, settings.brightness_spread, n + 1)).astype(np.float32)
+    bright = np.maximum(bright, np.float32(settings.faintest) * np.quantile(bright, 0.95))
     bright[0] = 0
     size = np.maximum(1, np.rint(1.5 * settings.diameter / step)).astype(int)
     outside = edt.edt(~inside, anisotropy=tuple(step), parallel=1)

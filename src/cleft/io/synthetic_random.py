@@ -19,7 +19,7 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
     Args:
         rng: where the numbers come from.
         ndim: number of axes the cells will have, 2 or 3; with three, cells are smaller and the first axis is
-            often sampled more coarsely.
+            often sampled more coarsely, at times more finely.
 
     Returns:
         Settings for `make_cells`.
@@ -34,7 +34,7 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
     styles, chances = zip(*habits.styles.items())
     style = str(rng.choice(styles, p=chances))
     kind = str(rng.choice(list(_KINDS), p=_kinds_of(style, habits.tubes)))
-    margin = 0.0 if kind in ("tissue", "organ", "tube") else _LARGEST_MARGIN.get(style, 0.0)
+    margin = 0.0 if kind in ("tissue", "organ", "tube") else habits.margins.get(style, 0.0)
     bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
     if style in _NUCLEAR:
         bodies["density"] *= habits.room
@@ -45,15 +45,16 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         diameter=diameter,
         **bodies,
         **_random_optics(rng, diameter),
-        brightness_spread=float(rng.uniform(0.05, 1.2)),
+        brightness_spread=float(rng.uniform(0.05, _UNLIKE.get(kind, 1.2))),
+        faintest=habits.faintest,
         texture=float(rng.uniform(0.1, 0.8)),
         grain=float(max(0.0, rng.uniform(-0.8, 0.8))) if style in _STAINS else 0.0,
-        patchy=float(max(0.0, rng.uniform(-0.8, 0.8))) if style in _STAINS else 0.0,
+        patchy=float(max(0.0, rng.uniform(-0.8, habits.patchiest))) if style in _STAINS else 0.0,
         wall=float(np.exp(rng.uniform(np.log(0.015), np.log(0.15)))),
         fill=float(np.exp(rng.uniform(np.log(0.01), np.log(0.6)))),
         nucleus=float(np.exp(rng.uniform(np.log(0.1), np.log(4.0)))),
         lumen=_LUMEN[kind](rng) if kind in _LUMEN else 0.0,
-        margin=margin * float(max(0.0, rng.uniform(-0.7, 1.0))),
+        margin=margin * float(max(0.0, rng.uniform(-habits.snug, 1.0))),
         behind=float(max(0.0, rng.uniform(-0.5, 0.5))) if habits.behind and style in _STAINS else 0.0,
         spacing=_random_spacing(rng, ndim),
     )
@@ -71,6 +72,10 @@ class _Habits:
         room: that cytoplasm takes from the density of nuclei, which it keeps apart.
         behind: whether cells out of focus shine through.
         tubes: by style, how many images show a tube.
+        margins: by style, how far inside its outline a cell may begin to show, as a fraction of its diameter.
+        snug: how many images have none of that margin, for each with some.
+        patchiest: how unevenly a stain may spread over a cell.
+        faintest: the dimmest cell beside the brightest ones.
     """
 
     styles: dict[str, float]
@@ -78,25 +83,31 @@ class _Habits:
     room: float
     behind: bool
     tubes: dict[str, float]
+    margins: dict[str, float]
+    snug: float
+    patchiest: float
+    faintest: float
 
 
 _HABITS = {
+    # as cells2d has learnt them: what is new in stacks was tried in planes, too (docs/models.md)
     2: _Habits({
         "nuclei": 0.22, "cytoplasm": 0.22, "membrane": 0.18, "phase": 0.12, "brightfield": 0.1, "dic": 0.1,
         "speckle": 0.06,
-    }, largest=50.0, room=1.0, behind=True, tubes={"": 0.0}),
+    }, largest=50.0, room=1.0, behind=True, tubes={"": 0.0}, snug=0.7, patchiest=0.8, faintest=0.0,
+        margins={"cytoplasm": 0.15, "membrane": 0.15, "speckle": 0.15, "nuclei": 0.05}),
     # transmitted light doesn't give stacks
     3: _Habits({
         "nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08,
-    }, largest=40.0, room=0.65, behind=False, tubes={"membrane": 0.4, "": 0.05}),
+    }, largest=40.0, room=0.65, behind=False, tubes={"membrane": 0.5, "": 0.05},
+        snug=0.4, patchiest=1.2, faintest=0.08,
+        margins={"cytoplasm": 0.2, "membrane": 0.2, "speckle": 0.2, "nuclei": 0.15}),
 }  # fmt: skip
 
 _STAINS = ("cytoplasm", "membrane", "nuclei", "speckle")
 _NUCLEAR = ("nuclei", "speckle")
 _FEWEST = 6.0  # planes through a mean cell
 _NARROWEST = 7.0  # pixels across a mean cell: classes take two of them at either side
-# by style, how far inside its outline a cell may begin to show, as a fraction of its diameter
-_LARGEST_MARGIN = {"cytoplasm": 0.15, "speckle": 0.15, "membrane": 0.15, "nuclei": 0.05}
 
 
 def _random_bodies(rng: np.random.Generator) -> dict[str, Any]:
@@ -143,7 +154,8 @@ def _random_organ(rng: np.random.Generator) -> dict[str, Any]:
 def _random_tube(rng: np.random.Generator) -> dict[str, Any]:
     """One layer of cells around a winding tube."""
     return {
-        "tube": float(rng.uniform(0.05, 0.8)), "gap": float(max(0.0, rng.uniform(-0.3, 0.1))),
+        "tube": float(rng.uniform(0.05, 0.8)), "taut": float(rng.uniform(0.2, 1.0)),
+        "gap": float(max(0.0, rng.uniform(-0.3, 0.1))),
         "size_spread": float(rng.uniform(0.0, 0.12)), "wobble": float(rng.uniform(0.0, 0.4)),
         "elongation": float(rng.uniform(1.1, 2.2)),
     }  # fmt: skip
@@ -157,6 +169,8 @@ _KINDS: dict[str, Callable[[np.random.Generator], dict[str, Any]]] = {
 # how often each kind is drawn where a style has ways of its own, and otherwise: membranes are stained in
 # tissues, phase contrast is for bacteria
 _KINDS_OF = {"membrane": (0.3, 0.3, 0.05, 0.35), "phase": (0.45, 0.1, 0.35, 0.1), "": (0.6, 0.13, 0.13, 0.14)}
+# by kind, how much the brightness of its cells may differ: those of one organ are stained alike
+_UNLIKE = {"tube": 0.4}
 # by kind, light of what the cells enclose, as a fraction of their membranes'
 _LUMEN: dict[str, Callable[[np.random.Generator], float]] = {
     "organ": lambda rng: float(max(0.0, rng.uniform(-2.0, 3.0))),
@@ -190,7 +204,7 @@ def _random_optics(rng: np.random.Generator, diameter: float) -> dict[str, Any]:
 
 
 def _random_spacing(rng: np.random.Generator, ndim: int) -> tuple[float, ...]:
-    """Micrometres per pixel; only axes before Y and X are sampled more coarsely."""
+    """Micrometres per pixel; only axes before Y and X are sampled otherwise, mostly more coarsely."""
     steps = np.ones(ndim)
-    steps[:-2] = rng.choice([1.0, 1.0, 2.0, 3.0]) * rng.uniform(0.8, 1.2)
+    steps[:-2] = rng.choice([0.5, 1.0, 1.0, 2.0, 3.0]) * rng.uniform(0.8, 1.2)
     return tuple(float(s) for s in np.round(rng.uniform(0.15, 1.0) * steps, 3))

@@ -20,6 +20,7 @@ _RANGES = {
     "clumping": (0.0, 1.0),
     "hollow": (0.0, 0.9),
     "tube": (0.0, _INFINITE),
+    "taut": (0.0, _INFINITE),
     "gap": (0.0, 1.0),
     "gap_width": (0.0, _INFINITE),
     "protrusions": (0.0, 1.0),
@@ -28,6 +29,7 @@ _RANGES = {
     "chain": (1, 100),
     "wobble": (0.0, 1.0),
     "brightness_spread": (0.0, 2.0),
+    "faintest": (0.0, 1.0),
     "texture": (0.0, 1.0),
     "grain": (0.0, 3.0),
     "patchy": (0.0, 3.0),
@@ -70,6 +72,8 @@ class CellSettings:
             glands and organoids; ``density`` counts what is left.
         tube: if not 0, the cells line a winding tube in one layer and leave this free in its middle, as a
             fraction of the diameter; what they cover follows from it, not from ``density``.
+        taut: how smooth a tube is outside: notches narrower than this, in diameters, are filled; 0 lets each
+            cell bulge.
         gap: fraction of the contacts that become thin gaps of background.
         gap_width: mean width of such a gap.
         protrusions: fraction of the cells with a slim arm.
@@ -78,6 +82,8 @@ class CellSettings:
         chain: cells in a row, one behind the other, as bacteria grow; 1 makes no rows.
         wobble: how irregular the outlines are.
         brightness_spread: standard deviation of the cells' log brightness.
+        faintest: the dimmest cell, as a fraction of the brightest twentieth: nobody annotates what can't be
+            seen.
         texture: contrast of the texture inside a cell.
         grain: standard deviation of the log light from one pixel to the next, as of a stain in specks.
         patchy: the same from one part of a cell to another.
@@ -121,6 +127,7 @@ class CellSettings:
     clumping: float = 0.8
     hollow: float = 0.0
     tube: float = 0.0
+    taut: float = 0.0
     gap: float = 0.35
     gap_width: float = 2.0
     protrusions: float = 0.15
@@ -129,6 +136,7 @@ class CellSettings:
     chain: int = 1
     wobble: float = 0.3
     brightness_spread: float = 0.3
+    faintest: float = 0.0
     texture: float = 0.4
     grain: float = 0.0
     patchy: float = 0.0

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from math import gamma, pi
 
 import cc3d
+import edt
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from cleft.io.synthetic_noise import along, smooth_noise
@@ -17,6 +19,7 @@ __all__ = ["make_labels"]
 
 _REACH = 1.5  # a cell may grow to this multiple of its own radius where the density asks for it
 _LAYER = 1.45  # the same in a tube, whose outer side is wider than its middle
+_NOTCH = 0.35  # of a diameter: the deepest that is filled between neighbours in a taut tube
 _ARM_DEPTH = 0.5  # an arm pushes into its neighbours' outer half, never through them
 _MIN_PIXELS = 8
 _MIN_PART = 0.04  # of a mean cell; less than that is a sliver nobody would annotate
@@ -64,7 +67,9 @@ def make_labels(shape: tuple[int, ...], settings: CellSettings, rng: np.random.G
     owner, distance = _compete(shape, step, bodies, settings, rng)
     inside = distance[0] < (_LAYER if settings.tube > 0 else _limit(distance[0], settings.density))
     labels = np.where(inside, owner[0], 0)
-    labels[_gaps(owner, distance, bodies.radius, settings, rng) & inside] = 0
+    if settings.taut > 0 and len(bodies.centre):
+        _tighten(labels, bodies, settings, step)
+    labels[_gaps(owner, distance, bodies.radius, settings, rng)] = 0
     mean_size = _ball(len(shape)) * (settings.diameter / 2) ** len(shape) / float(np.prod(step))
     return _tidy(labels, max(_MIN_PIXELS, round(_MIN_PART * mean_size)))
 
@@ -236,6 +241,18 @@ def _claim(owner: np.ndarray, distance: np.ndarray, here: np.ndarray, label: int
     np.copyto(distance[1], np.where(first, distance[0], here), where=second)
     np.copyto(owner[0], label, where=first)
     np.copyto(distance[0], here, where=first)
+
+
+def _tighten(labels: np.ndarray, bodies: _Bodies, settings: CellSettings, step: np.ndarray) -> None:
+    """Fill the notches between cells that a ball can't enter, on the side where they point to; in place."""
+    radius = settings.taut * settings.diameter
+    far, nearest = distance_transform_edt(labels == 0, sampling=step, return_indices=True)
+    closed = edt.edt(far <= radius, anisotropy=tuple(step), parallel=1) > radius
+    notch = np.nonzero(closed & (labels == 0) & (far <= _NOTCH * settings.diameter))
+    owner = labels[tuple(axis[notch] for axis in nearest)]
+    offset = np.stack(notch, axis=1) * step - bodies.centre[owner - 1]
+    outward = (offset * bodies.direction[owner - 1]).sum(axis=1) > 0
+    labels[tuple(axis[outward] for axis in notch)] = owner[outward]
 
 
 def _limit(distance: np.ndarray, density: float) -> float:

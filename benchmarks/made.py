@@ -1,6 +1,6 @@
 """What made cells buy: models of real images alone, of made ones alone, of both, on images of other kinds.
 
-    python benchmarks/made.py --work runs/made              six trainings of 15 to 20 minutes on one core each
+    python benchmarks/made.py --work runs/made              six trainings of some ten minutes on one core each
     python benchmarks/made.py --work runs/made --dims 2
     python benchmarks/made.py --gallery                     docs/images/made.png: a picture of each style
 
@@ -35,7 +35,7 @@ REPORT = ROOT / "docs" / "results" / "made.json"
 KEPT_ASIDE = "ec_5I"  # the bacteria that are tested on
 REAL = {2: ("nuclei-dsb", "bacteria-phase"), 3: ("ovule-nuclei-3d", "ovule-cells-3d")}
 MADE: dict[int, tuple[int, tuple[int, ...]]] = {2: (1000, (256, 256)), 3: (150, (48, 128, 128))}
-STEPS = {2: 4500, 3: 2000}
+STEPS, BATCH = {2: 2500, 3: 1000}, 2
 ACROSS = 6  # pictures in a row of the gallery
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "made", help="for images and models")
     parser.add_argument("--gallery", action="store_true", help="draw made cells, train nothing")
     parser.add_argument("--dims", type=int, nargs="*", choices=[2, 3], default=[2, 3])
-    parser.add_argument("--steps", type=int, help="instead of 4500 in planes and 2000 in volumes")
+    parser.add_argument("--steps", type=int, help="instead of 2500 in planes and 1000 in volumes")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.gallery:
@@ -64,7 +64,7 @@ def learn(path: Path, folders: list[Path], ndim: int, steps: int) -> Path:
     """A model of these folders; one that is there already is left as it is."""
     if not path.exists():
         settings = read_settings(ROOT / "models" / f"cells{ndim}d.yaml", steps=steps)
-        settings = settings.model_copy(update={"shares": None})
+        settings = settings.model_copy(update={"shares": None, "batch": BATCH})
         axes, resume = "ZYX"[-ndim:], last_checkpoint(path).exists()
         train_to(path, folders, settings, axes=axes, resume=resume)
     return path

@@ -7,12 +7,14 @@
 Each set as it is, which is what ``cleft segment`` does, with ``--tta``, with ``--diameter auto``, and
 with dark for bright. Writes docs/results/shipped-PART.json with the pooled and the mean scores, and the
 seconds on one core; of test images also the table of docs/models.md; with ``--pictures`` a picture each
-into docs/images/shipped/. The images are looked for in ../shared/data, or where CLEFT_DATA says.
+into docs/images/shipped/. What stands there of the same model file is not done again. The images are
+looked for in ../shared/data, or where CLEFT_DATA says.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import time
@@ -28,6 +30,7 @@ from cleft.infer.model import Model, load_model
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.io.overlay import write_overlay
 from cleft.labels.scores import RATIOS, average, pool, score
+from cleft.model.zoo import find_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
@@ -63,19 +66,26 @@ def main() -> None:
     torch.set_num_threads(1)
     given = dict(item.split("=", 1) for item in asked.model)
     names = given or {name: name for name in TEST}
-    found = []
-    for name, file in names.items():
-        for place, which in (TEST if asked.part == "test" else TRAIN)[name].items():
-            if asked.sets and place.split("/")[0] not in asked.sets:
-                continue
-            for way in asked.ways:
-                row = measure(file, place, which, way, asked.pictures and not way)
-                found.append({"model": name, **row})
-                print(line(found[-1]), flush=True)
     report = asked.report or ROOT / "docs" / "results" / f"shipped-{asked.part}.json"
-    report.write_text(json.dumps(found, indent=1) + "\n")
-    if asked.part == "test" and not (asked.report or asked.sets or asked.model):
-        insert(DOCS / "models.md", "shipped", table(found))
+    for name, file in names.items():
+        about = {"model": name, "sha256": hashlib.sha256(find_model(file).read_bytes()).hexdigest()}
+        for place, which in (TEST if asked.part == "test" else TRAIN)[name].items():
+            if not asked.sets or place.split("/")[0] in asked.sets:
+                for way in asked.ways:
+                    tell(report, about, file, (place, which, way), asked.pictures and not way)
+    if asked.part == "test" and not (asked.report or asked.model):
+        insert(DOCS / "models.md", "shipped", table(json.loads(report.read_text())))
+
+
+def tell(report: Path, about: dict[str, str], file: str, what: tuple[str, str, str], picture: bool) -> None:
+    """Measure one way on one set, unless the report has it; rows of the model's former files go."""
+    place, which, way = what
+    rows = json.loads(report.read_text()) if report.exists() else []
+    rows = [row for row in rows if row["model"] != about["model"] or row["sha256"] == about["sha256"]]
+    if not any({**about, "set": place, "way": way}.items() <= row.items() for row in rows):
+        rows.append({**about, **measure(file, place, which, way, picture)})
+        print(line(rows[-1]), flush=True)
+    report.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def measure(file: str, place: str, which: str, way: str, picture: bool) -> dict[str, Any]:
@@ -121,6 +131,7 @@ def line(row: dict[str, Any]) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """A row for each set, PQ of each way; as Markdown."""
+    rows = sorted(rows, key=lambda row: row["model"])
     ways = list(dict.fromkeys(row["way"] for row in rows))
     lines = [f"| model | images | {' | '.join(way or 'as it is' for way in ways)} | RQ | SQ | pooled PQ |"]
     lines.append("|---" * (5 + len(ways)) + "|")

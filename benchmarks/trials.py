@@ -39,6 +39,8 @@ TRIALS = {
     **{f"gap_decided={w}": {**CELLS, "gap_decided": w} for w in (0, 0.25, 1)},
     **{f"k={k}": {**CELLS, "k": k} for k in (1, 2, 3, 4)},
     **{f"lam={lam}": {**CELLS, "lam": lam} for lam in (0, 0.2, 0.5)},
+    **{f"gap_radius={r}": {**CELLS, "gap_radius": r} for r in (2, 4, 8)},
+    **{f"steps=3000 {loss}": {**CELLS, "steps": 3000, "loss": loss} for loss in ("jc", "dsc")},
     **{f"ovule shrink={s}": {**OVULE, "shrink": s} for s in ((1, 1, 1), (1, 2, 2))},
 }
 

@@ -337,10 +337,13 @@ def test_the_models_that_ship() -> None:
         assert find_model(name).stat().st_size <= 8e6
 
 
-def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own() -> None:
-    root, path = Path(__file__).resolve().parents[1], find_model("cells2d")
+@pytest.mark.parametrize(("name", "start"), [("cells2d", None), ("cells3d", "cells2d")])
+def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own(
+    name: str, start: str | None
+) -> None:
+    root, path = Path(__file__).resolve().parents[1], find_model(name)
     assert hashlib.sha256(path.read_bytes()).hexdigest() in (root / "docs" / "models.md").read_text()
-    recipe = read_settings(root / "models" / "cells2d.yaml")
+    recipe = read_settings(root / "models" / f"{name}.yaml", start=start)
     assert differences(recipe, read_card(path).training) == []
 
 

@@ -1,5 +1,7 @@
 """A network run by OpenVINO says what torch's says."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,27 @@ def test_both_runtimes_find_the_same_cells(tmp_path: Path, monkeypatch: pytest.M
     by_torch = in_blocks(model, tmp_path / "cells.tif", tmp_path / "b.zarr", (24, 48, 48))
     assert ((by_openvino > 0) != (by_torch > 0)).mean() < 0.005
     assert score(by_torch, by_openvino).pq > 0.9
+
+
+AFTERWARDS = """
+import gc, signal, subprocess
+from cleft.infer.model import load_model
+from cleft.infer.runtime import network_for
+
+model = load_model("cells2d", "cpu")
+for precision in ("float32", "bfloat16"):
+    network_for(model, precision, "openvino")
+model.compiled.clear()
+gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: print("handled"))
+subprocess.run(["true"])
+"""
+
+
+def test_signals_are_handled_once_the_network_is_gone() -> None:
+    """OpenVINO frees the stack that it made handlers run on; a child's end then killed the process."""
+    ran = subprocess.run([sys.executable, "-c", AFTERWARDS], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "handled\n"), ran.stderr
 
 
 def test_a_run_begun_with_openvino_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -79,8 +83,33 @@ class _OnOpenVINO(nn.Module):
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
         }  # fmt: skip
-        self._request = Core().compile_model(graph, "CPU", options).create_infer_request()
+        with _signal_stack_kept():
+            self._request = Core().compile_model(graph, "CPU", options).create_infer_request()
 
     def forward(self, x: Tensor) -> Tensor:
         (found,) = self._request.infer({0: x.float().contiguous().numpy()}).values()
         return torch.from_numpy(found)
+
+
+class _SignalStack(ctypes.Structure):
+    """What Linux calls stack_t: where a thread's signal handlers run."""
+
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Undo what OpenVINO does to this thread's signal stack.
+
+    It puts one of its own, and frees that with the compiled network: the next signal, a child that ends or
+    Ctrl-C, would then kill the process.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)

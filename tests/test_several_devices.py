@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from cleft.base.config import TrainSettings
 from cleft.io import write_image, write_labels
 from cleft.io.synthetic import make_cells
+from cleft.learn.trainer import _machines
 
 # Normalisation by the averages of the beginning from the first step on: a patch's own statistics would be
 # another thing for one patch than for two, on processors, where they can't be shared.
@@ -67,3 +70,13 @@ def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
     assert len(one) == 4
     assert one[0] != pytest.approx(one[-1], rel=1e-3)  # it learns, so the gradients have been at work
     np.testing.assert_allclose(two, one, rtol=5e-4)  # patches are rounded to bfloat16 on the way
+
+
+@pytest.mark.parametrize(
+    ("cards", "renorm", "expected"), [(1, False, False), (2, False, True), (2, True, False)]
+)
+def test_cards_share_what_normalisation_sees_unless_it_is_batch_renormalisation(
+    monkeypatch: pytest.MonkeyPatch, cards: int, renorm: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    assert _machines(TrainSettings(renorm=renorm))["sync_batchnorm"] is expected

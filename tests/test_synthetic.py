@@ -289,6 +289,26 @@ def test_cells_begin_to_show_inside_their_outline(ndim: int) -> None:
     assert drawn[deep].mean() > 0.5 * bare[deep].mean()
 
 
+def test_outlines_lie_outside_of_the_light_but_not_between_neighbours(ndim: int) -> None:
+    made = {"light": 0.0, "density": 0.6, "gap": 0.0, "blur": 0.3, "axial_blur": 0.3, "diameter": 20.0}
+    (bare, labels), (drawn, same) = (cells(ndim, outset=outset, **made) for outset in (0.0, 0.15))
+    assert np.array_equal(labels, same)
+    depth = ndimage.distance_transform_edt(labels > 0)
+    rim = (depth > 0) & (depth <= 2)
+    assert drawn[rim].mean() < 0.5 * bare[rim].mean()
+    border = (labels != ndimage.minimum_filter(labels, 3)) & (depth > 4)
+    assert border.sum() > 50
+    assert drawn[border].mean() > 0.8 * bare[border].mean()
+
+
+def test_light_is_lost_on_the_way_through_a_stack() -> None:
+    (clear, labels), (dim, same) = (cells(3, light=0.0, absorbed=absorbed) for absorbed in (0.0, 0.75))
+    assert np.array_equal(labels, same)
+    dark = 100.0  # counts without light
+    left = [(dim[z] - dark).mean() / (clear[z] - dark).mean() for z in (0, len(dim) // 2, -1)]
+    assert left == pytest.approx([1, 0.5, 0.25], rel=0.15)
+
+
 def test_stray_light_is_no_cell(ndim: int) -> None:
     clean, dirty = (cells(ndim, seed=1, bleed=bleed, light=0.0) for bleed in (0.0, 1.0))
     assert np.array_equal(clean[1], dirty[1])
@@ -462,7 +482,8 @@ def test_random_settings_are_various_and_repeatable(ndim: int) -> None:
     assert {d.style for d in drawn} == (set(STYLES) if ndim == 2 else set(STYLES) - lit_through)
     assert drawn[0] == random_settings(np.random.default_rng(0), ndim)
     assert len({d.diameter for d in drawn}) == len(drawn)
-    assert any(d.tube for d in drawn) == (ndim > 2)
+    assert any(d.tube for d in drawn) == any(d.absorbed for d in drawn) == (ndim > 2)
+    assert any(d.outset for d in drawn) == (ndim == 2)
     assert all(len(d.spacing_of(ndim)) == ndim for d in drawn)
     assert (len({d.spacing[0] / d.spacing[-1] for d in drawn}) > 1) == (ndim > 2)
 

@@ -172,7 +172,7 @@ def test_the_estimate(model: Model, nuclei: tuple[Image, np.ndarray], by: float)
     image, _ = enlarge_both(nuclei, by)
     found = diameter_in(model, image.standard())
     assert found is not None
-    assert found == pytest.approx(14 * by, rel=0.2)
+    assert found == pytest.approx(14 * by, rel=0.25)
 
 
 def test_enlarged_noise_is_not_taken_for_cells(model: Model) -> None:

@@ -68,6 +68,9 @@ def render(labels: np.ndarray, settings: CellSettings, rng: np.random.Generator)
 def _scene(labels: np.ndarray, step: np.ndarray, settings: CellSettings, rng: np.random.Generator) -> _Scene:
     """Depths, brightnesses and textures of the cells."""
     n = int(labels.max(initial=0))
+    if settings.outset > 0:
+        room = edt.edt(labels > 0, anisotropy=tuple(step), parallel=1)
+        labels = np.where(room > np.float32(settings.outset * settings.diameter), labels, 0)
     depth = edt.edt(labels.astype(np.uint32), anisotropy=tuple(step), parallel=1)
     if settings.margin > 0:
         depth = np.maximum(depth - np.float32(settings.margin * settings.diameter), 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from cleft.io.synthetic_noise import smooth_noise
+from cleft.io.synthetic_noise import along, smooth_noise
 from cleft.io.synthetic_settings import CellSettings
 
 __all__ = ["photograph"]
@@ -49,6 +49,9 @@ def photograph(
         signal = _defocused(signal, settings.defocus * settings.diameter / step, own)
     light = smooth_noise(signal.shape, np.maximum(np.array(signal.shape) / 2.5, 2), rng)
     signal *= np.clip(1 + np.float32(0.5 * settings.light) * light, 0.15, 2)
+    if settings.absorbed > 0:
+        left = (1 - settings.absorbed) ** np.linspace(0, 1, len(signal))
+        signal *= left.astype(np.float32).reshape(along(0, signal.ndim))
     photons = rng.poisson(np.maximum(signal, 0) * np.float32(settings.photons)).astype(np.float32)
     photons += np.float32(settings.read_noise) * rng.standard_normal(signal.shape, dtype=np.float32)
     return _counts(photons, settings)

@@ -33,8 +33,8 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
     diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(habits.largest))))
     styles, chances = zip(*habits.styles.items())
     style = str(rng.choice(styles, p=chances))
-    kind = str(rng.choice(list(_KINDS), p=_kinds_of(style, habits.tubes)))
-    margin = 0.0 if kind in ("tissue", "organ", "tube") else habits.margins.get(style, 0.0)
+    kind = str(rng.choice(list(_KINDS), p=_kinds_of(style, habits.rarer)))
+    margin = 0.0 if kind in _TO_THE_EDGE else habits.margins.get(style, 0.0)
     bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
     if style in _NUCLEAR:
         bodies["density"] *= habits.room
@@ -44,7 +44,7 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         style=style,
         diameter=diameter,
         **bodies,
-        **_random_optics(rng, diameter),
+        **_random_optics(rng, diameter, habits.fewest_photons),
         brightness_spread=float(rng.uniform(0.05, _UNLIKE.get(kind, 1.2))),
         faintest=habits.faintest,
         texture=float(rng.uniform(0.1, 0.8)),
@@ -56,8 +56,11 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         lumen=_LUMEN[kind](rng) if kind in _LUMEN else 0.0,
         margin=margin * float(max(0.0, rng.uniform(-habits.snug, 1.0))),
         behind=float(max(0.0, rng.uniform(-0.5, 0.5))) if habits.behind and style in _STAINS else 0.0,
+        absorbed=float(max(0.0, rng.uniform(-1.0, 1.0))) * habits.deepest,
         spacing=_random_spacing(rng, ndim),
     )
+    if kind in _LOOKS:
+        settings = replace(settings, **_LOOKS[kind](rng))
     flattened = settings.spacing_of(ndim)[0] / settings.spacing_of(ndim)[-1]
     return replace(settings, diameter=max(diameter, _FEWEST * flattened * slender))
 
@@ -71,22 +74,26 @@ class _Habits:
         largest: mean diameter.
         room: that cytoplasm takes from the density of nuclei, which it keeps apart.
         behind: whether cells out of focus shine through.
-        tubes: by style, how many images show a tube.
+        rarer: by kind and style, how many images show what not all stains and dimensions have.
         margins: by style, how far inside its outline a cell may begin to show, as a fraction of its diameter.
         snug: how many images have none of that margin, for each with some.
         patchiest: how unevenly a stain may spread over a cell.
         faintest: the dimmest cell beside the brightest ones.
+        fewest_photons: of the noisiest images.
+        deepest: how much of the light may be lost on the way through.
     """
 
     styles: dict[str, float]
     largest: float
     room: float
     behind: bool
-    tubes: dict[str, float]
+    rarer: dict[str, dict[str, float]]
     margins: dict[str, float]
     snug: float
     patchiest: float
     faintest: float
+    fewest_photons: float
+    deepest: float
 
 
 _HABITS = {
@@ -94,14 +101,15 @@ _HABITS = {
     2: _Habits({
         "nuclei": 0.22, "cytoplasm": 0.22, "membrane": 0.18, "phase": 0.12, "brightfield": 0.1, "dic": 0.1,
         "speckle": 0.06,
-    }, largest=50.0, room=1.0, behind=True, tubes={"": 0.0}, snug=0.7, patchiest=0.8, faintest=0.0,
+    }, largest=50.0, room=1.0, behind=True, snug=0.7, patchiest=0.8, faintest=0.0, fewest_photons=25.0,
+        deepest=0.0, rarer={"section": {"membrane": 0.5, "cytoplasm": 0.4, "speckle": 0.2}},
         margins={"cytoplasm": 0.15, "membrane": 0.15, "speckle": 0.15, "nuclei": 0.05}),
     # transmitted light doesn't give stacks
     3: _Habits({
         "nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08,
-    }, largest=40.0, room=0.65, behind=False, tubes={"membrane": 0.5, "": 0.05},
-        snug=0.4, patchiest=1.2, faintest=0.08,
-        margins={"cytoplasm": 0.2, "membrane": 0.2, "speckle": 0.2, "nuclei": 0.15}),
+    }, largest=40.0, room=0.65, behind=False, rarer={"tube": {"membrane": 0.5, "": 0.05}},
+        snug=0.35, patchiest=1.2, faintest=0.08, fewest_photons=5.0, deepest=0.8,
+        margins={"cytoplasm": 0.2, "membrane": 0.2, "speckle": 0.2, "nuclei": 0.16}),
 }  # fmt: skip
 
 _STAINS = ("cytoplasm", "membrane", "nuclei", "speckle")
@@ -161,14 +169,38 @@ def _random_tube(rng: np.random.Generator) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _random_section(rng: np.random.Generator) -> dict[str, Any]:
+    """Clusters of cells of unlike size and outline, as a thin section of tissue has them."""
+    return {
+        "density": float(rng.uniform(0.08, 0.6)), "clumping": float(rng.uniform(0.4, 1.0)),
+        "gap": float(rng.uniform(0.0, 0.4)), "gap_width": float(rng.uniform(1.0, 2.0)), "protrusions": 0.0,
+        "size_spread": float(rng.uniform(0.2, 0.45)), "wobble": float(rng.uniform(0.2, 0.8)),
+    }  # fmt: skip
+
+
+def _section_looks(rng: np.random.Generator) -> dict[str, Any]:
+    """Bright rims on what is shown as black, uneven stain, haze; outlines drawn around the light."""
+    background = float(rng.uniform(0.03, 0.12))
+    return {
+        "outset": float(rng.uniform(0.03, 0.2)), "margin": 0.0, "faintest": 0.25,
+        "wall": float(rng.uniform(0.05, 0.18)), "fill": float(rng.uniform(0.1, 0.7)),
+        "nucleus": float(rng.uniform(0.1, 0.8)), "texture": float(rng.uniform(0.1, 0.6)),
+        "patchy": float(rng.uniform(0.0, 0.8)), "behind": float(rng.uniform(0.0, 0.5)),
+        "background": background, "black": background * float(rng.uniform(0.5, 3.0)),
+    }  # fmt: skip
+
+
 # what a kind has of its own
 _KINDS: dict[str, Callable[[np.random.Generator], dict[str, Any]]] = {
     "loose": lambda rng: {}, "tissue": _random_tissue, "rods": _random_rods, "organ": _random_organ,
-    "tube": _random_tube,
+    "tube": _random_tube, "section": _random_section,
 }  # fmt: skip
 # how often each kind is drawn where a style has ways of its own, and otherwise: membranes are stained in
 # tissues, phase contrast is for bacteria
 _KINDS_OF = {"membrane": (0.3, 0.3, 0.05, 0.35), "phase": (0.45, 0.1, 0.35, 0.1), "": (0.6, 0.13, 0.13, 0.14)}
+# kinds that are drawn as far as their light reaches, or have a way of their own
+_TO_THE_EDGE = ("tissue", "organ", "tube", "section")
+_LOOKS = {"section": _section_looks}
 # by kind, how much the brightness of its cells may differ: those of one organ are stained alike
 _UNLIKE = {"tube": 0.4}
 # by kind, light of what the cells enclose, as a fraction of their membranes'
@@ -178,13 +210,15 @@ _LUMEN: dict[str, Callable[[np.random.Generator], float]] = {
 }
 
 
-def _kinds_of(style: str, tubes_of: dict[str, float]) -> list[float]:
-    """How often each of the kinds is drawn; tubes in place of others."""
-    tubes = tubes_of.get(style, tubes_of[""])
-    return [*((1 - tubes) * chance for chance in _KINDS_OF.get(style, _KINDS_OF[""])), tubes]
+def _kinds_of(style: str, rarer: dict[str, dict[str, float]]) -> list[float]:
+    """How often each of the kinds is drawn; the rarer ones in place of others."""
+    often = _KINDS_OF.get(style, _KINDS_OF[""])
+    found = [rarer.get(kind, {}) for kind in list(_KINDS)[len(often) :]]
+    seldom = [chances.get(style, chances.get("", 0.0)) for chances in found]
+    return [*((1 - sum(seldom)) * chance for chance in often), *seldom]
 
 
-def _random_optics(rng: np.random.Generator, diameter: float) -> dict[str, Any]:
+def _random_optics(rng: np.random.Generator, diameter: float, fewest_photons: float) -> dict[str, Any]:
     """Light, blur and noise; each of the rarer faults in some of the images."""
     background = float(np.exp(rng.uniform(np.log(0.02), np.log(0.3))))
     return {
@@ -195,7 +229,7 @@ def _random_optics(rng: np.random.Generator, diameter: float) -> dict[str, Any]:
         "blur": float(rng.uniform(0.4, min(1.8, 0.09 * diameter))),
         "axial_blur": float(rng.uniform(0.8, min(3.0, 0.18 * diameter))),
         "defocus": float(max(0.0, rng.uniform(-0.2, 0.12))),
-        "photons": float(np.exp(rng.uniform(np.log(25.0), np.log(600.0)))),
+        "photons": float(np.exp(rng.uniform(np.log(fewest_photons), np.log(600.0)))),
         "read_noise": float(rng.uniform(0.0, 5.0)),
         "saturated": float(max(0.0, rng.uniform(-0.1, 0.08))),
         "black": background * float(max(0.0, rng.uniform(-3.0, 2.0))),

@@ -38,11 +38,13 @@ _RANGES = {
     "nucleus": (0.0, _INFINITE),
     "lumen": (0.0, _INFINITE),
     "margin": (0.0, 0.5),
+    "outset": (0.0, 0.5),
     "background": (0.0, _INFINITE),
     "debris": (0.0, 10.0),
     "bleed": (0.0, _INFINITE),
     "behind": (0.0, _INFINITE),
     "light": (0.0, 1.0),
+    "absorbed": (0.0, 1.0),
     "blur": (0.0, _INFINITE),
     "axial_blur": (0.0, _INFINITE),
     "defocus": (0.0, 1.0),
@@ -93,11 +95,14 @@ class CellSettings:
         lumen: light of what cells enclose, as a fraction of their membranes'; membrane style alone.
         margin: how far inside its outline a cell begins to show, as a fraction of the diameter: annotators
             draw generously.
+        outset: how far outside of what shows its outline is drawn where a cell borders none, as a fraction of
+            the diameter.
         background: light where there is no cell, as a fraction of a cell's.
         debris: bright specks that are no cells, per room of a cell.
         bleed: light of fibres and haze that are no cells, as a fraction of a cell's.
         behind: light of other cells out of focus, behind these, as a fraction of theirs.
         light: unevenness of the light over the field, 0 even.
+        absorbed: fraction of the light that is lost from the first plane of a stack to its last.
         blur: standard deviation of the optics' Gaussian blur across the last two axes.
         axial_blur: the same along any axis before them.
         defocus: further blur here and there in the field, as a fraction of the diameter.
@@ -145,11 +150,13 @@ class CellSettings:
     nucleus: float = 0.2
     lumen: float = 0.0
     margin: float = 0.0
+    outset: float = 0.0
     background: float = 0.08
     debris: float = 0.05
     bleed: float = 0.0
     behind: float = 0.0
     light: float = 0.4
+    absorbed: float = 0.0
     blur: float = 0.9
     axial_blur: float = 1.6
     defocus: float = 0.0

@@ -92,10 +92,12 @@ def make_trainer(
 def _machines(settings: TrainSettings) -> dict[str, Any]:
     """Lightning's words for how many processes train; on cards they share what normalisation sees."""
     several = (settings.devices or 1) * settings.nodes > 1
+    cards = torch.cuda.device_count() > 1 or (several and torch.cuda.is_available())
     return {
         "devices": settings.devices or "auto", "num_nodes": settings.nodes,
         "strategy": "ddp" if several else "auto",
-        "sync_batchnorm": torch.cuda.device_count() > 1 or (several and torch.cuda.is_available()),
+        # torch would put its own layers in place of those of batch renormalisation, which need it less
+        "sync_batchnorm": cards and not settings.renorm,
     }  # fmt: skip
 
 

@@ -45,13 +45,14 @@ GOING_ON: dict[str, Any] = {"start": "cells2d", "steps": STEPS}
 # settings; "frozen": how many of the first levels don't learn; "settled": when normalisation's averages stay
 ARMS: dict[str, dict[str, Any]] = {
     "scratch": HERE,
+    "scratch, as wide": {**HERE, "width": 22},
     **{f"from, rate {rate:g}": {**GOING_ON, "learning_rate": rate} for rate in (3e-4, 1e-3, 3e-3)},
     "from, 750 steps": {**GOING_ON, "steps": 750},
     "from, 2 levels frozen": {**GOING_ON, "frozen": 2},
     "from, 4 levels frozen": {**GOING_ON, "frozen": 4},
     "from, averages kept": {**GOING_ON, "settled": 0.0},
 }
-FINAL = ("shipped", "scratch", "from, rate 0.001")
+FINAL = ("shipped", "scratch", "scratch, as wide", "from, rate 0.001")
 
 
 def main() -> None:

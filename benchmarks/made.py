@@ -36,6 +36,7 @@ KEPT_ASIDE = "ec_5I"  # the bacteria that are tested on
 REAL = {2: ("nuclei-dsb", "bacteria-phase"), 3: ("ovule-nuclei-3d", "ovule-cells-3d")}
 MADE: dict[int, tuple[int, tuple[int, ...]]] = {2: (1000, (256, 256)), 3: (150, (48, 128, 128))}
 STEPS, BATCH = {2: 2500, 3: 1000}, 2
+RECIPES = {2: "cells2d-small.yaml", 3: "cells3d.yaml"}
 ACROSS = 6  # pictures in a row of the gallery
 
 
@@ -63,7 +64,7 @@ def main() -> None:
 def learn(path: Path, folders: list[Path], ndim: int, steps: int) -> Path:
     """A model of these folders; one that is there already is left as it is."""
     if not path.exists():
-        settings = read_settings(ROOT / "models" / f"cells{ndim}d.yaml", steps=steps)
+        settings = read_settings(ROOT / "models" / RECIPES[ndim], steps=steps)
         settings = settings.model_copy(update={"shares": None, "batch": BATCH})
         axes, resume = "ZYX"[-ndim:], last_checkpoint(path).exists()
         train_to(path, folders, settings, axes=axes, resume=resume)

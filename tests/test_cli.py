@@ -573,7 +573,7 @@ def test_models_lists_those_that_ship_and_those_in_folders(
     said = cleft_says("models", mine.parent, other.parent)
     assert said.code == 0
     lines = {line.split("  ")[0].strip(): line for line in said.out.splitlines()}
-    assert list(lines) == ["cells2d", "cells3d", str(mine), str(other)]
+    assert list(lines) == ["cells2d", "cells2d-small", "cells3d", str(mine), str(other)]
     assert f"{'ZYX'[-ndim:]}, 1 channel, cells of about " in lines[str(mine)]
     assert "damaged or not a safetensors file" in lines[str(other)]
     missing = cleft_says("models", tmp_path / "none")
@@ -582,7 +582,7 @@ def test_models_lists_those_that_ship_and_those_in_folders(
 
 def test_info_without_a_model_lists_those_that_ship_and_the_losses(cleft_says: Says) -> None:
     models, losses = cleft_says("info").out.split("\n\n")
-    assert models == "cells2d\ncells3d"
+    assert models == "cells2d\ncells2d-small\ncells3d"
     heading, *lines = losses.splitlines()
     assert heading == "losses, for cleft train --loss:"
     assert [line.split(maxsplit=1) for line in lines] == [list(pair) for pair in LOSSES.items()]

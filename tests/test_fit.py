@@ -83,6 +83,16 @@ def test_the_loss_falls_and_a_model_is_written(ndim: int, tmp_path: Path) -> Non
     assert sorted(p.name for p in path.parent.iterdir()) == ["m.run", "m.safetensors"]
 
 
+def test_a_file_half_as_large_is_the_model_returned(ndim: int, tmp_path: Path) -> None:
+    model = train(made(ndim), tmp_path / "m.safetensors", **tiny(ndim, half=True))
+    net, _ = read_model(tmp_path / "m.safetensors")
+    assert same_weights(net, model.net.cpu())
+    whole = train(made(ndim), tmp_path / "w.safetensors", **tiny(ndim))
+    assert not same_weights(net, whole.net.cpu())
+    for rounded, exact in zip(net.parameters(), whole.net.cpu().parameters(), strict=True):
+        assert torch.allclose(rounded, exact, atol=1e-3, rtol=1e-3)
+
+
 def test_the_card_says_how_the_model_was_made(ndim: int, tmp_path: Path) -> None:
     data = made(ndim)
     labels, spacings = [g for _, g in data], [x.spacing for x, _ in data]

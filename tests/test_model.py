@@ -300,7 +300,9 @@ def test_loaded_by_path(hand_model: Maker, tmp_path: Path, ndim: int) -> None:
 
 @pytest.mark.parametrize("name", ["cells4d", "none/such.safetensors", ""])
 def test_no_such_model(name: str) -> None:
-    with pytest.raises(ModelError, match="no such model; expected a file or one of cells2d, cells3d"):
+    with pytest.raises(
+        ModelError, match="no such model; expected a file or one of cells2d, cells2d-small, cells3d"
+    ):
         load_model(name)
 
 
@@ -327,17 +329,21 @@ def test_every_error_is_one_users_can_catch() -> None:
 
 
 def test_the_models_that_ship() -> None:
-    assert shipped_models() == ["cells2d", "cells3d"]
-    for name, axes in (("cells2d", "YX"), ("cells3d", "ZYX")):
+    axes_of = {"cells2d": "YX", "cells2d-small": "YX", "cells3d": "ZYX"}
+    assert shipped_models() == list(axes_of)
+    for name, axes in axes_of.items():
         model = load_model(name, device="cpu")
         assert repr(model) == f"Model('{name}', axes='{axes}', classes=4)"
         assert model.card.axes == axes
         assert model.card.licence != "not stated"
         assert model.card.trained_on
         assert find_model(name).stat().st_size <= 8e6
+    assert sum(find_model(name).stat().st_size for name in axes_of) <= 20e6
 
 
-@pytest.mark.parametrize(("name", "start"), [("cells2d", None), ("cells3d", "cells2d")])
+@pytest.mark.parametrize(
+    ("name", "start"), [("cells2d", None), ("cells2d-small", None), ("cells3d", "cells2d-small")]
+)
 def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own(
     name: str, start: str | None
 ) -> None:

@@ -96,6 +96,22 @@ def test_there_and_back_bit_for_bit(settings: NetSettings, tmp_path: Path) -> No
         assert torch.equal(back(x), net(x))
 
 
+def test_half_as_large_and_as_good(settings: NetSettings, tmp_path: Path) -> None:
+    net = network(settings.model_copy(update={"width": 16}))
+    card = card_of(settings.model_copy(update={"width": 16}))
+    for half in (False, True):
+        write_model(tmp_path / str(half), net, card, half)
+    whole, less = ((tmp_path / name).stat().st_size for name in ("False", "True"))
+    assert less < 0.6 * whole
+    back, _ = read_model(tmp_path / "True")
+    for name, tensor in net.state_dict().items():
+        assert back.state_dict()[name].dtype == tensor.dtype
+        rounded = tensor.half().to(tensor.dtype) if tensor.ndim > 1 else tensor
+        assert torch.equal(back.state_dict()[name], rounded), name
+    write_model(tmp_path / "again", back, card, half=True)
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "True").read_bytes()
+
+
 def test_the_same_model_gives_the_same_file(settings: NetSettings, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_model(tmp_path / name, network(settings), card_of(settings))

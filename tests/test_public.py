@@ -98,7 +98,7 @@ def test_train_gives_a_model(ndim: int) -> None:
     assert model.segment(data[0][0]).shape == shape
 
 
-@pytest.mark.parametrize("name", ["cells2d", "cells3d"])
+@pytest.mark.parametrize("name", ["cells2d", "cells2d-small", "cells3d"])
 def test_the_shipped_names_load(name: str) -> None:
     model = cleft.load_model(name)
     image, _ = cleft.make_cells({"YX": (96, 96), "ZYX": (16, 64, 64)}[model.card.axes], seed=3)

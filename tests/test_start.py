@@ -95,7 +95,7 @@ def test_what_is_said_of_the_beginning(parents: Callable[[int], Path], capfd: py
 def test_settings_not_asked_for_are_gentle() -> None:
     mild = settled(TrainSettings(start="cells2d"))
     assert {name: getattr(mild, name) for name in GENTLY} == GENTLY
-    assert (mild.width, mild.classes, mild.levels) == (16, 4, 5)
+    assert (mild.width, mild.classes, mild.levels) == (22, 4, 5)
     assert settled(mild) == mild
     asked = settled(TrainSettings(start="cells2d", steps=7, learning_rate=0.5, classes=4))
     assert (asked.steps, asked.learning_rate) == (7, 0.5)
@@ -106,7 +106,7 @@ def test_settings_not_asked_for_are_gentle() -> None:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"width": 32}, "width is 32, but training is to begin with cells2d, where it is 16"),
+        ({"width": 32}, "width is 32, but training is to begin with cells2d, where it is 22"),
         ({"classes": 3}, "classes is 3, but training is to begin with cells2d, where it is 4"),
         ({"percentiles": (0, 100)}, "percentiles is .*where it is .1.0, 99.8"),
     ],

@@ -83,7 +83,9 @@ def demo(
 
 @app.command()
 def info(
-    model: Annotated[str | None, typer.Argument(help="cells2d, cells3d, or a model file.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="cells2d, cells2d-small, cells3d, or a model file.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole card of a model, as YAML.")] = False,
 ) -> None:
     """What a model is and how it was made; without one, the models that ship and the losses to train with."""
@@ -113,7 +115,7 @@ def models(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="cells2d, cells3d, or a model file.")],
+    model: Annotated[str, typer.Argument(help="cells2d, cells2d-small, cells3d, or a model file.")],
     to: Annotated[str, typer.Option(help="onnx, torchscript, or bioimageio, a package of the Model Zoo.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write; by default named after the model.")

@@ -30,8 +30,9 @@ def models_in(folders: Sequence[Path]) -> Iterator[str]:
     Example:
         >>> for line in models_in([]):
         ...     print(line.split(",")[0])
-        cells2d  YX
-        cells3d  ZYX
+        cells2d        YX
+        cells2d-small  YX
+        cells3d        ZYX
     """
     for folder in folders:
         if not folder.is_dir():

@@ -19,7 +19,9 @@ def segment(
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
     model: Annotated[
         list[str],
-        typer.Option("-m", "--model", help="cells2d, cells3d, or a model file; several are averaged."),
+        typer.Option(
+            "-m", "--model", help="cells2d, cells2d-small, cells3d, or a model file; several are averaged."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for label TIFFs, or NAME.ome.zarr for one image.")

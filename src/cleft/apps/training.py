@@ -20,7 +20,8 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")],
     val: Annotated[list[Path] | None, typer.Option(help="Folder to validate on.")] = None,
     start: Annotated[
-        str | None, typer.Option("--from", help="Begin with a model: cells2d, cells3d, or a model file.")
+        str | None,
+        typer.Option("--from", help="Begin with a model: cells2d, cells2d-small, cells3d, or a file."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     classes: Annotated[int | None, typer.Option(help="4 with the gap class (J4), 3 without (J3).")] = None,

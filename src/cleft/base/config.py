@@ -130,6 +130,7 @@ class TrainSettings(Settings):
         lt=1,
         description="decay of a moving average of the weights, which then is the model; 0 is none",
     )
+    half: bool = Field(False, description="kernels are kept as 16-bit floats: a file half as large")
     percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")
     unknown: Literal["anything", "cells"] = Field(
         "anything", description="what not annotated (-1) beside a cell is taken for; cells: then they touch"

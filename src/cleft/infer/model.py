@@ -263,8 +263,8 @@ def load_model(name: str | Path | Sequence[str | Path], device: str = "auto", tt
     """A model by the name it ships under or by its path; or several as one, their probabilities averaged.
 
     Args:
-        name: ``"cells2d"``, ``"cells3d"``, or the path of a model file; or a sequence of them, models that
-            differ in weights and width alone.
+        name: of one that ships, such as ``"cells2d"``, or the path of a model file; or a sequence of them,
+            models that differ in weights and width alone.
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         tta: whether to average over all mirror images and quarter turns of what is segmented, too
             (test-time augmentation): 8 times the work in a plane, 16 times in a stack.

@@ -81,13 +81,16 @@ def fit(
     done = _steps_done(last_checkpoint(path), learner.about) if resume else 0
     score, main = _run(learner, plan, run, (learn, check), done, console)
     net = learner.net.cpu().eval()
+    if settings.half:
+        for kernel in (weights for weights in net.parameters() if weights.ndim > 1):
+            kernel.data = kernel.data.half().float()  # so that what is returned is what the file holds
     if not all(torch.isfinite(weights).all() for weights in net.parameters()):
         raise CleftError(f"{path}: not written, training diverged to NaN; try a lower learning_rate")
     training = {**settings.model_dump(mode="json"), "minutes": round((time.perf_counter() - started) / 60, 1)}
     scores = {} if score is None else {"val_pq": score}
     card = plan.card.model_copy(update={"scores": scores, "training": training})
     if main:
-        write_model(path, net, card)
+        write_model(path, net, card, settings.half)
         console.print(f"{path}: trained in {training['minutes']:.1f} minutes")
     return net, card
 

@@ -91,10 +91,10 @@ def settled(settings: TrainSettings) -> TrainSettings:
 
     Example:
         >>> settled(TrainSettings(start="cells2d")).width
-        16
+        22
         >>> settled(TrainSettings(start="cells2d", width=32))
         Traceback (most recent call last):
-        cleft.base.errors.DataError: width is 32, but training is to begin with cells2d, where it is 16
+        cleft.base.errors.DataError: width is 32, but training is to begin with cells2d, where it is 22
     """
     start = start_of(settings)
     if start is None:

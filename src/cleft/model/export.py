@@ -30,7 +30,7 @@ def export(model: str | Path, to: Target, path: str | Path) -> None:
     all of the rest itself, and carries the card as JSON.
 
     Args:
-        model: ``cells2d``, ``cells3d``, or a file.
+        model: the name of one that ships, such as ``cells2d``, or a file.
         to: ``"onnx"``, ``"torchscript"``, or ``"bioimageio"``: a package of the BioImage Model Zoo with both,
             the percentiles, a test and how to make labels.
         path: of the file to write.

@@ -21,18 +21,22 @@ __all__ = ["read_card", "read_model", "write_model"]
 CARD = "cleft"
 
 
-def write_model(path: Path, net: nn.Module, card: ModelCard) -> None:
+def write_model(path: Path, net: nn.Module, card: ModelCard, half: bool = False) -> None:
     """Write a network and its card as one file, beside and then renamed.
 
     Args:
         path: where; by habit ending in ``.safetensors``.
         net: the network that ``card.net`` describes.
         card: what the file says of itself.
+        half: kernels are rounded to 16-bit floats; read again, they are 32-bit ones. What is one number
+            per channel stays as it is.
 
     Raises:
         CleftError: the place can't be written to.
     """
     weights = {name: t.detach().cpu().contiguous() for name, t in tensors_of(net).items()}
+    if half:
+        weights = {name: t.half() if t.ndim > 1 else t for name, t in weights.items()}
     with atomic_path(path) as beside:
         Path(beside).write_bytes(save(weights, {CARD: card.model_dump_json()}))
 

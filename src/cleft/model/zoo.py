@@ -16,7 +16,7 @@ def shipped_models() -> list[str]:
 
     Example:
         >>> shipped_models()
-        ['cells2d', 'cells3d']
+        ['cells2d', 'cells2d-small', 'cells3d']
     """
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 

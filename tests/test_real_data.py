@@ -109,7 +109,7 @@ def test_nuclei_of_a_stack_are_found(shared_data: Path) -> None:
     image, truth = read_image(pair.image), read_labels(pair.labels)
     found = cleft.score(truth.data, cleft.load_model("cells3d", device="cpu").segment(image))
     assert found.n_true == 32
-    assert found.pq > 0.4
+    assert found.pq > 0.3
 
 
 def test_labels_of_a_real_image_do_not_depend_on_tiles(shared_data: Path) -> None:

@@ -35,8 +35,8 @@ from cleft.model.zoo import find_model
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 PICTURES = ROOT / "docs" / "images" / "shipped"
-# by the model: sets, and which of their images nobody trained on; all of them where nothing is said
 _PLANES = {"nuclei-dsb/test": "", "hela-fluo/test": "", "tcells/test": "", "bacteria-phase/train": "ec_5I"}
+# by the model: sets, and which of their images nobody trained on; all of them where nothing is said
 TEST = {
     "cells2d": _PLANES,
     "cells2d-small": _PLANES,

@@ -182,7 +182,7 @@ def _section_looks(rng: np.random.Generator) -> dict[str, Any]:
     """Bright rims on what is shown as black, uneven stain, haze; outlines drawn around the light."""
     background = float(rng.uniform(0.03, 0.12))
     return {
-        "outset": float(rng.uniform(0.03, 0.2)), "margin": 0.0, "faintest": 0.25,
+        "outset": float(rng.uniform(0.03, 0.2)), "faintest": 0.25,
         "wall": float(rng.uniform(0.05, 0.18)), "fill": float(rng.uniform(0.1, 0.7)),
         "nucleus": float(rng.uniform(0.1, 0.8)), "texture": float(rng.uniform(0.1, 0.6)),
         "patchy": float(rng.uniform(0.0, 0.8)), "behind": float(rng.uniform(0.0, 0.5)),

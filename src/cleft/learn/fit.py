@@ -26,7 +26,7 @@ from cleft.learn.progress import ProgressBar
 from cleft.learn.start import Start, settled, start_of
 from cleft.learn.trainer import make_loader, make_trainer
 from cleft.losses.named import GapDecided, make_loss
-from cleft.model.file import write_model
+from cleft.model.file import halved, write_model
 from cleft.model.unet import make_unet
 
 __all__ = ["fit", "last_checkpoint"]
@@ -82,8 +82,7 @@ def fit(
     score, main = _run(learner, plan, run, (learn, check), done, console)
     net = learner.net.cpu().eval()
     if settings.half:
-        for kernel in (weights for weights in net.parameters() if weights.ndim > 1):
-            kernel.data = kernel.data.half().float()  # so that what is returned is what the file holds
+        net.load_state_dict(halved(net.state_dict()))  # so that what is returned is what the file holds
     if not all(torch.isfinite(weights).all() for weights in net.parameters()):
         raise CleftError(f"{path}: not written, training diverged to NaN; try a lower learning_rate")
     training = {**settings.model_dump(mode="json"), "minutes": round((time.perf_counter() - started) / 60, 1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from cleft.base.errors import ModelError
 from cleft.io.write import atomic_path
 from cleft.model.unet import make_unet, tensors_of
 
-__all__ = ["read_card", "read_model", "write_model"]
+__all__ = ["halved", "read_card", "read_model", "write_model"]
 
 CARD = "cleft"
 
@@ -36,9 +37,20 @@ def write_model(path: Path, net: nn.Module, card: ModelCard, half: bool = False)
     """
     weights = {name: t.detach().cpu().contiguous() for name, t in tensors_of(net).items()}
     if half:
-        weights = {name: t.half() if t.ndim > 1 else t for name, t in weights.items()}
+        weights = halved(weights)
     with atomic_path(path) as beside:
         Path(beside).write_bytes(save(weights, {CARD: card.model_dump_json()}))
+
+
+def halved(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same with kernels as 16-bit floats; what is one number per channel stays as it is.
+
+    Example:
+        >>> kept = halved({"kernel": torch.ones(2, 1, 3, 3), "bias": torch.ones(2)})
+        >>> kept["kernel"].dtype, kept["bias"].dtype
+        (torch.float16, torch.float32)
+    """
+    return {name: t.half() if t.ndim > 1 else t for name, t in weights.items()}
 
 
 def read_card(path: Path) -> ModelCard:

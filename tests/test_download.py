@@ -218,6 +218,7 @@ def test_sequences_are_taken_as_they_are_by_the_command(sets: Server, tmp_path: 
     name, labels = "PhC-C2DL-PSC", np.array([[0, 1], [2, 2]], np.uint16)
     files = {f"{name}/01/t000.tif": tiff(labels * 100), f"{name}/01_GT/SEG/man_seg000.tif": tiff(labels)}
     sets.files[f"/{name}/{name}.zip"] = zipped(files)
+    (tmp_path / "archives" / name / "half").mkdir(parents=True)  # of a command that was stopped
     for _ in range(2):  # the second time nothing is fetched
         done = CliRunner().invoke(app, ["data", "fetch", name, "-o", str(tmp_path)])
         assert done.exit_code == 0, done.output
@@ -225,10 +226,13 @@ def test_sequences_are_taken_as_they_are_by_the_command(sets: Server, tmp_path: 
     assert len(sets.asked) == 1
     (pair,) = find_pairs(tmp_path / name)
     np.testing.assert_array_equal(read_labels(pair.labels).data, labels)
+    pair.labels.write_bytes(b"corrected by hand")  # and the third time left as it is
+    assert fetch(name, tmp_path) == tmp_path / name
+    assert pair.labels.read_bytes() == b"corrected by hand"
 
 
 def test_what_is_no_set_or_no_archive_is_said(sets: Server, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match='found "mine", expected a set of bbbc038, bbbc039, DIC-C2DH-HeLa'):
+    with pytest.raises(DataError, match='found "mine", expected a set of bbbc038, bbbc039, BF-C2DL-HSC'):
         fetch("mine", tmp_path)
     sets.files["/bbbc038/stage1_train.zip"] = b"<html>moved</html>"
     with pytest.raises(DataError, match=r"stage1_train\.zip: isn't a zip file"):
@@ -240,5 +244,5 @@ def test_the_list_says_what_each_set_is() -> None:
     assert [line.split()[0] for line in done.output.splitlines() if "; " in line] == list(SETS)
     known = [sha for one in SETS.values() for sha in one.archives.values() if sha]
     assert all(len(sha) == 64 for sha in known)
-    assert len(known) == len(set(known)) == 8
+    assert len(known) == len(set(known)) == 20
     assert public_sets.BROAD.startswith("https://")

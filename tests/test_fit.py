@@ -113,6 +113,18 @@ def test_the_card_says_how_the_model_was_made(ndim: int, tmp_path: Path) -> None
     assert card.cleft == cleft.__version__
 
 
+def test_planes_too_few_to_tell_what_touches_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((image, labels),) = made(3, 1)
+    one = np.full(labels.shape, -1)
+    one[8] = labels[8]
+    for known, told in ((labels, False), (one, True)):
+        train([(image, known)], tmp_path / f"{told}.safetensors", **tiny(3, k=2.0))
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("annotate blocks rather than single planes" in said) is told
+
+
 def test_every_check_is_logged(ndim: int, tmp_path: Path) -> None:
     train(made(ndim), tmp_path / "m.safetensors", val=made(ndim, 1, 9), **tiny(ndim, steps=6, checks=3))
     log = tmp_path / "m.run" / "log"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import cleft
 from cleft.base.errors import DataError
 from cleft.io.synthetic import CellSettings, make_cells
-from cleft.labels.classes import ClassRule, classes_by_rule
+from cleft.labels.classes import IGNORE, ClassRule, classes_by_rule
 from cleft.labels.rule import (
     ENOUGH_CEILING,
     _smallest,
@@ -16,6 +16,7 @@ from cleft.labels.rule import (
     cell_diameter,
     cell_diameters,
     choose_rule,
+    share_known,
     smallest_cells,
     to_classes,
 )  # fmt: skip
@@ -223,6 +224,24 @@ def test_the_ceiling_ignores_what_is_not_annotated(ndim: int) -> None:
     labels[-1] = -1
     assert ceiling([labels], ClassRule(4, 2, 3), [None]).pq == 1
     assert ceiling([np.full((9,) * ndim, -1), squares(10, 2, ndim)], ClassRule(), [None] * 2).pq == 1
+
+
+def test_one_plane_of_a_stack_says_little_of_touching() -> None:
+    """As much as can be told without its surroundings: that a cell touches another in it."""
+    stack, rule = make_cells((24, 48, 48), seed=0)[1], ClassRule(4, 2, 2)
+    whole, shares = classes_by_rule(stack, rule), []
+    for planes in (1, 3, 5, 9):
+        labels = np.full(stack.shape, -1)
+        labels[8 : 8 + planes] = stack[8 : 8 + planes]
+        classes = classes_by_rule(labels, rule)[labels > 0]
+        known = classes != IGNORE
+        np.testing.assert_array_equal(classes[known], whole[labels > 0][known])
+        shares.append(share_known([labels], rule, [None]))
+        assert shares[-1] == known.mean()
+    assert shares == sorted(shares)
+    assert shares[0] < 0.3 < 0.5 < shares[-1]
+    assert share_known([stack, np.zeros((3, 3), int)], rule, [None, None]) == 1.0
+    assert share_known([], rule, []) == 1.0
 
 
 @settings(max_examples=20, deadline=None)

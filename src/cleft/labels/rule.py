@@ -19,6 +19,7 @@ __all__ = [
     "cell_diameter",
     "cell_diameters",
     "choose_rule",
+    "share_known",
     "smallest_cells",
     "to_classes",
 ]
@@ -129,6 +130,25 @@ def ceiling(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequence[Sp
             classes = np.where((classes == IGNORE) & (truth > 0), 1, classes)
         found.append(score(known, classes_to_labels(classes, spacing)))
     return pool(found)
+
+
+def share_known(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequence[Spacing]) -> float:
+    """Of the annotated cells' pixels, the share whose class is known; 1 without any.
+
+    A pixel's class depends on its surroundings: of a stack of which one plane is annotated, next to nothing
+    is known to be cell rather than touching.
+
+    Example:
+        >>> plane = np.pad(np.full((1, 6, 6), 1), ((3, 3), (0, 0), (0, 0)), constant_values=-1)
+        >>> share_known([plane], ClassRule(k=1), [None]), share_known([plane[3]], ClassRule(k=1), [None])
+        (0.0, 1.0)
+    """
+    known = total = 0
+    for truth, spacing in zip(labels, spacings, strict=True):
+        cells = truth > 0
+        known += int((classes_by_rule(truth, rule, spacing)[cells] != IGNORE).sum())
+        total += int(cells.sum())
+    return known / total if total else 1.0
 
 
 def cell_diameter(labels: Sequence[np.ndarray]) -> float:

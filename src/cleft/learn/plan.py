@@ -14,7 +14,14 @@ from cleft.base.config import ModelCard, NetSettings, TrainSettings
 from cleft.base.errors import DataError
 from cleft.base.scale import strides_for
 from cleft.labels.classes import ClassRule
-from cleft.labels.rule import ceiling, cell_diameter, cell_diameters, choose_rule, smallest_cells
+from cleft.labels.rule import (
+    ceiling,
+    cell_diameter,
+    cell_diameters,
+    choose_rule,
+    share_known,
+    smallest_cells,
+)
 from cleft.learn.dataset import Example
 from cleft.learn.start import Start
 from cleft.model.unet import net_stride
@@ -29,6 +36,7 @@ COMFORT = {2: 40, 3: 16}
 COARSEST = 6  # pixels a patch keeps along its longest axis at the coarsest level
 SMALLEST_EDGE = 16  # of a patch, in pixels
 ENOUGH_IMAGES = 16  # to choose the widths of the classes from
+ENOUGH_KNOWN = 0.5  # of the annotated cells' pixels; dic-hela-weak, cells annotated here and there, has .9
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Plan:
         patch: shape in pixels.
         batch: patches per step and device.
         per_epoch: steps between two checks.
+        known: of the annotated cells' pixels, the share whose class is known.
     """
 
     settings: TrainSettings
@@ -50,6 +59,7 @@ class Plan:
     patch: tuple[int, ...]
     batch: int
     per_epoch: int
+    known: float
 
     def lines(self, held_out: int) -> list[str]:
         """What to tell the user before it starts."""
@@ -66,6 +76,12 @@ class Plan:
             f"touching window k = {self.rule.k:g}, gap radius {self.rule.gap_radius:g} pixels: "
             f"ceiling (labels -> classes -> labels) PQ {card.ceiling_pq:.3f}"
         )
+        if self.known < ENOUGH_KNOWN:
+            said.append(
+                f"of the annotated cells' pixels only {self.known:.0%} have a class: whether a cell touches "
+                f"depends on {self.rule.k:g} pixels around, not annotated; "
+                "annotate blocks rather than single planes"
+            )
         said.append(
             f"U-Net of width {card.net.width} with {len(card.net.strides) + 1} levels; "
             f"{self.settings.steps} steps of {self.batch} patches of {_times(self.patch)} pixels; "
@@ -151,7 +167,10 @@ def make_plan(
     )
     edge, at_once = PATCH[ndim]
     batch = settings.batch or max(1, round(at_once * edge**ndim / math.prod(patch)))
-    return Plan(settings, card, rule, patch, batch, per_epoch=-(-settings.steps // settings.checks))
+    per_epoch = -(-settings.steps // settings.checks)
+    return Plan(
+        settings, card, rule, patch, batch, per_epoch, share_known(labels[some], rule, spacings[some])
+    )
 
 
 def _median_spacing(examples: Sequence[Example]) -> tuple[float, ...] | None:

@@ -66,9 +66,9 @@ def _coordinates(
     angle = rng.uniform(0, 2 * math.pi)
     turn = np.eye(d)
     turn[-2:, -2:] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    axes = [np.arange(n) - (n - 1) / 2 for n in patch]
-    where = np.tensordot(turn @ matrix, np.stack(np.meshgrid(*axes, indexing="ij")), 1)
-    where += _warp(patch, rng)
+    where = _warp(patch, rng)
+    for column, axis in zip((turn @ matrix).T, np.ogrid[tuple(slice(n) for n in patch)], strict=True):
+        where += column.reshape(-1, *(1,) * d) * (axis - (axis.size - 1) / 2)
     half = np.array([max(n - 1, 1) / 2 for n in shape]).reshape(-1, *(1,) * d)
     return (where / half).astype(np.float32)
 
@@ -78,9 +78,12 @@ def _warp(patch: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     coarse = [max(2, round(n / WARP_EVERY) + 1) for n in patch]
     displacement = rng.normal(0, rng.uniform(0, WARP_BY), (len(patch), *coarse))
     for axis, (n, c) in enumerate(zip(patch, coarse, strict=True), start=1):
-        # linear interpolation along one axis, as a matrix: far faster than an interpolation of all at once
+        # linear interpolation along one axis, as a matrix: far faster than an interpolation of all at once;
+        # not by BLAS, whose threads would compete with the training's
         weights = np.array([np.interp(np.linspace(0, c - 1, n), np.arange(c), row) for row in np.eye(c)])
-        displacement = np.moveaxis(np.tensordot(displacement, weights, (axis, 0)), -1, axis)
+        before, after = displacement.shape[:axis], displacement.shape[axis + 1 :]
+        lines = np.einsum("cn,bca->bna", weights, displacement.reshape(math.prod(before), c, -1))
+        displacement = lines.reshape(*before, n, *after)
     return displacement
 
 

@@ -1,9 +1,10 @@
-"""One image, a quarter of it annotated: as shipped, from nothing, and going on from the shipped model.
+"""One image, a part of it annotated: as shipped, from nothing, and going on from the shipped model.
 
     python benchmarks/finetune.py                  trials on train images, the chosen one on the test image
     python benchmarks/finetune.py --only scratch "from"
 
-Of tcells one train image is learnt from, the upper left quarter of its mask alone, the rest marked -1.
+Of tcells one train image is learnt from, the upper left quarter of its mask alone (620 cells), the rest
+marked -1; of some trainings less than that: a sixteenth (91 cells), or a sixty-fourth (8).
 Trials are scored on the train image of another field (Position9); the arms of ``FINAL`` on the test image
 too. A training takes some ten minutes of one core. Writes docs/results/finetune.json; what stands there is
 not done again. The images are looked for in ../shared/data, or where CLEFT_DATA says.
@@ -42,7 +43,10 @@ LEARN, CHECK = "Position8_CD3", "Position9"  # parts of names: of one field, and
 STEPS = 3000
 HERE: dict[str, Any] = {"width": 16, "steps": STEPS}
 GOING_ON: dict[str, Any] = {"start": "cells2d", "steps": STEPS}
-# settings; "frozen": how many of the first levels don't learn; "settled": when normalisation's averages stay
+SMALL: dict[str, Any] = {"start": "cells2d-small", "steps": STEPS}  # as wide, and as costly, as from nothing
+LESS = {"a sixteenth": 4, "a sixty-fourth": 8}
+# settings; "corner": the part annotated, one of so many along each axis; "frozen": how many of the first
+# levels don't learn; "settled": when normalisation's averages stay
 ARMS: dict[str, dict[str, Any]] = {
     "scratch": HERE,
     "scratch, as wide": {**HERE, "width": 22},
@@ -51,8 +55,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "from, 2 levels frozen": {**GOING_ON, "frozen": 2},
     "from, 4 levels frozen": {**GOING_ON, "frozen": 4},
     "from, averages kept": {**GOING_ON, "settled": 0.0},
+    "from cells2d-small": SMALL,
+    **{f"scratch, {part}": {**HERE, "corner": n} for part, n in LESS.items()},
+    **{f"from cells2d-small, {part}": {**SMALL, "corner": n} for part, n in LESS.items()},
 }
-FINAL = ("shipped", "scratch", "scratch, as wide", "from, rate 0.001")
+FINAL = ("shipped", "scratch", "scratch, as wide", "from, rate 0.001", *list(ARMS)[-5:])
 
 
 def main() -> None:
@@ -101,8 +108,9 @@ def measure(name: str, seed: int) -> dict[str, Any]:
 
 
 def learn(arm: dict[str, Any], seed: int) -> Model:
-    """A model trained on a quarter of one image."""
+    """A model trained on a corner of one image."""
     arm = dict(arm)
+    known = annotated(arm.pop("corner", 2))
     frozen, settled = arm.pop("frozen", 0), arm.pop("settled", module.SETTLED)
     begin = Start.network
 
@@ -117,16 +125,16 @@ def learn(arm: dict[str, Any], seed: int) -> Model:
         mock.patch.object(Start, "network", network),
         mock.patch.object(module, "SETTLED", settled),
     ):
-        return train([quarter()], Path(folder) / "m.safetensors", seed=seed, **arm)
+        return train([known], Path(folder) / "m.safetensors", seed=seed, **arm)
 
 
-def quarter() -> tuple[Image, Image]:
-    """The image, and its labels with -1 in all but the upper left quarter."""
+def annotated(corner: int) -> tuple[Image, Image]:
+    """The image, and its labels with -1 in all but its upper left corner, one of so many along each axis."""
     (path,) = [p for p in sorted((DATA / "train" / "images").iterdir()) if LEARN in p.name]
     labels = read_labels(DATA / "train" / "masks" / path.name)
     known = labels.data.astype(np.int32)
     height, width = known.shape
-    known[height // 2 :], known[:, width // 2 :] = -1, -1
+    known[height // corner :], known[:, width // corner :] = -1, -1
     return read_image(path), replace(labels, data=known)
 
 

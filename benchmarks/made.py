@@ -35,7 +35,7 @@ REPORT = ROOT / "docs" / "results" / "made.json"
 KEPT_ASIDE = "ec_5I"  # the bacteria that are tested on
 REAL = {2: ("nuclei-dsb", "bacteria-phase"), 3: ("ovule-nuclei-3d", "ovule-cells-3d")}
 MADE: dict[int, tuple[int, tuple[int, ...]]] = {2: (1000, (256, 256)), 3: (150, (48, 128, 128))}
-STEPS, BATCH = {2: 2500, 3: 1000}, 2
+STEPS, BATCH = {2: 2500, 3: 750}, 2
 RECIPES = {2: "cells2d-small.yaml", 3: "cells3d.yaml"}
 ACROSS = 6  # pictures in a row of the gallery
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "made", help="for images and models")
     parser.add_argument("--gallery", action="store_true", help="draw made cells, train nothing")
     parser.add_argument("--dims", type=int, nargs="*", choices=[2, 3], default=[2, 3])
-    parser.add_argument("--steps", type=int, help="instead of 2500 in planes and 1000 in volumes")
+    parser.add_argument("--steps", type=int, help="instead of 2500 in planes and 750 in volumes")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.gallery:

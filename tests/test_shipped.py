@@ -98,11 +98,12 @@ def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path
         "frozen": {**small, "start": "cells2d", "frozen": 2, "settled": 0.0},
     }
     finetune = script("finetune", DATA=tmp_path, ARMS=arms, FINAL=("shipped", "scratch"))
-    image, labels = finetune.quarter()
-    assert (labels.data[40:] == -1).all()
-    assert (labels.data[:, 48:] == -1).all()
-    assert (labels.data[:40, :48] >= 0).all()
-    assert image.data.shape == labels.data.shape
+    for corner in (2, 4):
+        image, labels = finetune.annotated(corner)
+        assert (labels.data[80 // corner :] == -1).all()
+        assert (labels.data[:, 96 // corner :] == -1).all()
+        assert (labels.data[: 80 // corner, : 96 // corner] >= 0).all()
+        assert image.data.shape == labels.data.shape
     finetune.ARMS = arms
     sys.argv[1:] = ["--only", *arms, "shipped"]
     finetune.main()

@@ -488,6 +488,14 @@ def test_random_settings_are_various_and_repeatable(ndim: int) -> None:
     assert (len({d.spacing[0] / d.spacing[-1] for d in drawn}) > 1) == (ndim > 2)
 
 
+def test_half_of_the_stacks_are_clean() -> None:
+    drawn = [random_settings(np.random.default_rng(seed), 3) for seed in range(200)]
+    clean = [d for d in drawn if d.photons >= 40 and not (d.absorbed or d.margin or d.bleed or d.defocus)]
+    assert 80 <= len(clean) <= 130
+    assert min(d.photons for d in drawn) < 10
+    assert max(d.absorbed for d in drawn) > 0.6
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [

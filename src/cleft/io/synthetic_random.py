@@ -61,6 +61,8 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
     )
     if kind in _LOOKS:
         settings = replace(settings, **_LOOKS[kind](rng))
+    if habits.clean and rng.random() < habits.clean:
+        settings = replace(settings, **_clean_looks(rng))
     flattened = settings.spacing_of(ndim)[0] / settings.spacing_of(ndim)[-1]
     return replace(settings, diameter=max(diameter, _FEWEST * flattened * slender))
 
@@ -81,6 +83,7 @@ class _Habits:
         faintest: the dimmest cell beside the brightest ones.
         fewest_photons: of the noisiest images.
         deepest: how much of the light may be lost on the way through.
+        clean: how many images have nothing of all that makes cells hard to see.
     """
 
     styles: dict[str, float]
@@ -94,6 +97,7 @@ class _Habits:
     faintest: float
     fewest_photons: float
     deepest: float
+    clean: float
 
 
 _HABITS = {
@@ -102,13 +106,13 @@ _HABITS = {
         "nuclei": 0.22, "cytoplasm": 0.22, "membrane": 0.18, "phase": 0.12, "brightfield": 0.1, "dic": 0.1,
         "speckle": 0.06,
     }, largest=50.0, room=1.0, behind=True, snug=0.7, patchiest=0.8, faintest=0.0, fewest_photons=25.0,
-        deepest=0.0, rarer={"section": {"membrane": 0.5, "cytoplasm": 0.4, "speckle": 0.2}},
+        deepest=0.0, clean=0.0, rarer={"section": {"membrane": 0.5, "cytoplasm": 0.4, "speckle": 0.2}},
         margins={"cytoplasm": 0.15, "membrane": 0.15, "speckle": 0.15, "nuclei": 0.05}),
     # transmitted light doesn't give stacks
     3: _Habits({
         "nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08,
     }, largest=40.0, room=0.65, behind=False, rarer={"tube": {"membrane": 0.5, "": 0.05}},
-        snug=0.35, patchiest=1.2, faintest=0.08, fewest_photons=5.0, deepest=0.8,
+        snug=0.35, patchiest=1.2, faintest=0.08, fewest_photons=5.0, deepest=0.8, clean=0.5,
         margins={"cytoplasm": 0.2, "membrane": 0.2, "speckle": 0.2, "nuclei": 0.16}),
 }  # fmt: skip
 
@@ -187,6 +191,16 @@ def _section_looks(rng: np.random.Generator) -> dict[str, Any]:
         "nucleus": float(rng.uniform(0.1, 0.8)), "texture": float(rng.uniform(0.1, 0.6)),
         "patchy": float(rng.uniform(0.0, 0.8)), "behind": float(rng.uniform(0.0, 0.5)),
         "background": background, "black": background * float(rng.uniform(0.5, 3.0)),
+    }  # fmt: skip
+
+
+def _clean_looks(rng: np.random.Generator) -> dict[str, Any]:
+    """Much light, little noise, nothing else in the way; cells that show as far as their outlines."""
+    return {
+        "photons": float(np.exp(rng.uniform(np.log(40.0), np.log(600.0)))),
+        "read_noise": float(rng.uniform(0.0, 2.0)), "light": float(rng.uniform(0.0, 0.4)),
+        "fill": float(np.exp(rng.uniform(np.log(0.01), np.log(0.3)))),
+        "absorbed": 0.0, "margin": 0.0, "bleed": 0.0, "defocus": 0.0, "patchy": 0.0,
     }  # fmt: skip
 
 

@@ -58,8 +58,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "from cells2d-small": SMALL,
     **{f"scratch, {part}": {**HERE, "corner": n} for part, n in LESS.items()},
     **{f"from cells2d-small, {part}": {**SMALL, "corner": n} for part, n in LESS.items()},
+    **{
+        f"from cells2d-small, {part}, 300 steps": {**SMALL, "corner": n, "steps": 300}
+        for part, n in LESS.items()
+    },
 }
-FINAL = ("shipped", "scratch", "scratch, as wide", "from, rate 0.001", *list(ARMS)[-5:])
+FINAL = ("shipped", "scratch", "scratch, as wide", "from, rate 0.001", *list(ARMS)[-7:])
 
 
 def main() -> None:

@@ -63,7 +63,10 @@ ARMS: dict[str, dict[str, Any]] = {
         for part, n in LESS.items()
     },
 }
-FINAL = ("shipped", "scratch", "scratch, as wide", "from, rate 0.001", *list(ARMS)[-7:])
+FINAL = (
+    "shipped", "scratch", "scratch, as wide", "from, rate 0.001",
+    *(name for name in ARMS if "small" in name or name.endswith(tuple(LESS))),
+)  # fmt: skip
 
 
 def main() -> None:

@@ -68,8 +68,8 @@ def fetch(name: str, folder: Path, progress: Progress = lambda done, of: None) -
     if out.is_dir():
         return out
     unpacked, whole = folder / ARCHIVES / name, folder / ARCHIVES / f"{name}.whole"
-    for part in (unpacked, whole):
-        shutil.rmtree(part, ignore_errors=True)  # of a command that was stopped
+    for part in filter(Path.exists, (unpacked, whole)):
+        shutil.rmtree(part)  # of a command that was stopped
     for url, sha256 in found.archives.items():
         path = folder / ARCHIVES / f"{name}-{url.rsplit('/', 1)[1]}"
         download(url, path, sha256, progress)
@@ -125,7 +125,7 @@ def _write_pair(folder: Path, name: str, image: Image, labels: np.ndarray) -> No
     write_labels(folder / "masks" / f"{name}.tif", labels, "YX", None)
 
 
-# of the Cell Tracking Challenge, what has masks of whole frames: what each shows, size, SHA-256
+# of the Cell Tracking Challenge, what should have masks of whole frames: what each shows, size, SHA-256
 _TRACKED = {
     "BF-C2DL-HSC": (
         "blood stem cells in wells, brightfield, 1.6 GB",

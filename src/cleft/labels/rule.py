@@ -146,8 +146,9 @@ def share_known(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequenc
     known = total = 0
     for truth, spacing in zip(labels, spacings, strict=True):
         cells = truth > 0
-        known += int((classes_by_rule(truth, rule, spacing)[cells] != IGNORE).sum())
-        total += int(cells.sum())
+        total += (count := int(cells.sum()))
+        whole = truth.min(initial=0) >= 0
+        known += count if whole else int((classes_by_rule(truth, rule, spacing)[cells] != IGNORE).sum())
     return known / total if total else 1.0
 
 

@@ -301,6 +301,19 @@ def test_outlines_lie_outside_of_the_light_but_not_between_neighbours(ndim: int)
     assert drawn[border].mean() > 0.8 * bare[border].mean()
 
 
+def test_slim_cells_show_for_the_most_part() -> None:
+    """However far outside the outlines are: half the light is there where one rod in two had vanished."""
+    made = {"light": 0.0, "density": 0.3, "gap": 0.0, "clumping": 0.0, "elongation": 5.0, "wobble": 0.0}
+    (bare, labels), (drawn, same) = (cells(2, seed=2, outset=outset, **made) for outset in (0.0, 0.5))
+    assert np.array_equal(labels, same)
+    every = range(1, int(labels.max()) + 1)
+    dark = np.median(bare[labels == 0])
+    left = (ndimage.sum(drawn - dark, labels, every)) / (ndimage.sum(bare - dark, labels, every))
+    assert len(left) > 10
+    assert 0.4 < np.median(left) < 0.9
+    assert left.min() > 0.15
+
+
 def test_light_is_lost_on_the_way_through_a_stack() -> None:
     (clear, labels), (dim, same) = (cells(3, light=0.0, absorbed=absorbed) for absorbed in (0.0, 0.75))
     assert np.array_equal(labels, same)
@@ -324,6 +337,32 @@ def test_cells_behind_are_blurred_and_not_annotated() -> None:
     apart = ~ndimage.binary_dilation((labels > 0) | (np.flip(labels) > 0), iterations=8)
     assert crowded[other].mean() > 1.5 * bare[other].mean()
     assert crowded[apart].mean() < 1.1 * bare[apart].mean()
+
+
+def test_cells_behind_are_the_sharper_the_nearer() -> None:
+    made = {
+        "density": 0.2,
+        "clumping": 1.0,
+        "light": 0.0,
+        "photons": 5000.0,
+        "read_noise": 0.0,
+        "debris": 0.0,
+    }
+    bare = cells(2, seed=1, **made)[0].astype(float)
+    behind = [cells(2, seed=1, behind=0.5, beyond=b, **made)[0] - bare for b in (0.02, 0.1, 0.4)]
+    edges = [np.abs(np.diff(image)).sum() for image in behind]
+    assert edges[0] > 1.2 * edges[1] > 1.4 * edges[2]
+    assert behind[0].mean() == pytest.approx(behind[1].mean(), rel=0.1)
+
+
+def test_noise_of_a_smoothed_picture_comes_in_blots(ndim: int) -> None:
+    def likeness(smoothed: float) -> float:
+        noise = cells(ndim, density=0.0, light=0.0, debris=0.0, smoothed=smoothed)[0].astype(float)
+        noise -= noise.mean()
+        return float((noise[..., 1:] * noise[..., :-1]).mean() / noise.var())
+
+    assert abs(likeness(0.0)) < 0.05
+    assert likeness(0.8) > 0.5
 
 
 def test_defocus_blurs_here_and_there(ndim: int) -> None:
@@ -483,7 +522,7 @@ def test_random_settings_are_various_and_repeatable(ndim: int) -> None:
     assert drawn[0] == random_settings(np.random.default_rng(0), ndim)
     assert len({d.diameter for d in drawn}) == len(drawn)
     assert any(d.tube for d in drawn) == any(d.absorbed for d in drawn) == (ndim > 2)
-    assert any(d.outset for d in drawn) == (ndim == 2)
+    assert any(d.outset for d in drawn) == any(d.smoothed for d in drawn) == (ndim == 2)
     assert all(len(d.spacing_of(ndim)) == ndim for d in drawn)
     assert (len({d.spacing[0] / d.spacing[-1] for d in drawn}) > 1) == (ndim > 2)
 

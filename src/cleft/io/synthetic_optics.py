@@ -12,7 +12,6 @@ __all__ = ["photograph"]
 
 _COUNTS_PER_PHOTON = 10
 _DARK_COUNTS = 100
-_FAR = 0.2  # blur of cells behind, as a fraction of the diameter
 
 
 def photograph(
@@ -38,7 +37,7 @@ def photograph(
     across = np.arange(signal.ndim) >= signal.ndim - 2
     sigma = np.where(across, settings.blur, settings.axial_blur) / step
     if settings.behind > 0:
-        far = gaussian_filter(np.flip(signal), _FAR * settings.diameter / step, truncate=2.5)
+        far = gaussian_filter(np.flip(signal), settings.beyond * settings.diameter / step, truncate=2.5)
         signal += np.float32(settings.behind) * far
     signal += np.float32(settings.background)
     if settings.bleed > 0:
@@ -54,6 +53,8 @@ def photograph(
         signal *= left.astype(np.float32).reshape(along(0, signal.ndim))
     photons = rng.poisson(np.maximum(signal, 0) * np.float32(settings.photons)).astype(np.float32)
     photons += np.float32(settings.read_noise) * rng.standard_normal(signal.shape, dtype=np.float32)
+    if settings.smoothed > 0:
+        photons = gaussian_filter(photons, settings.smoothed, truncate=3.0)
     return _counts(photons, settings)
 
 

@@ -34,6 +34,8 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
     styles, chances = zip(*habits.styles.items())
     style = str(rng.choice(styles, p=chances))
     kind = str(rng.choice(list(_KINDS), p=_kinds_of(style, habits.rarer)))
+    if kind in _SIZES:
+        diameter = float(np.exp(np.interp(diameter, (10.0, habits.largest), np.log(_SIZES[kind]))))
     margin = 0.0 if kind in _TO_THE_EDGE else habits.margins.get(style, 0.0)
     bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
     if style in _NUCLEAR:
@@ -63,6 +65,8 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         settings = replace(settings, **_LOOKS[kind](rng))
     if habits.clean and rng.random() < habits.clean:
         settings = replace(settings, **_clean_looks(rng))
+    if habits.smoothest:
+        settings = replace(settings, smoothed=habits.smoothest * float(max(0.0, rng.uniform(-1.0, 1.0))))
     flattened = settings.spacing_of(ndim)[0] / settings.spacing_of(ndim)[-1]
     return replace(settings, diameter=max(diameter, _FEWEST * flattened * slender))
 
@@ -84,6 +88,7 @@ class _Habits:
         fewest_photons: of the noisiest images.
         deepest: how much of the light may be lost on the way through.
         clean: how many images have nothing of all that makes cells hard to see.
+        smoothest: how far published images may have been smoothed.
     """
 
     styles: dict[str, float]
@@ -98,6 +103,7 @@ class _Habits:
     fewest_photons: float
     deepest: float
     clean: float
+    smoothest: float
 
 
 _HABITS = {
@@ -106,13 +112,14 @@ _HABITS = {
         "nuclei": 0.22, "cytoplasm": 0.22, "membrane": 0.18, "phase": 0.12, "brightfield": 0.1, "dic": 0.1,
         "speckle": 0.06,
     }, largest=50.0, room=1.0, behind=True, snug=0.7, patchiest=0.8, faintest=0.0, fewest_photons=25.0,
-        deepest=0.0, clean=0.0, rarer={"section": {"membrane": 0.5, "cytoplasm": 0.4, "speckle": 0.2}},
+        deepest=0.0, clean=0.0, smoothest=1.0,
+        rarer={"section": {"membrane": 0.65, "cytoplasm": 0.6, "speckle": 0.35}},
         margins={"cytoplasm": 0.15, "membrane": 0.15, "speckle": 0.15, "nuclei": 0.05}),
     # transmitted light doesn't give stacks
     3: _Habits({
         "nuclei": 0.45, "membrane": 0.35, "cytoplasm": 0.12, "speckle": 0.08,
     }, largest=40.0, room=0.65, behind=False, rarer={"tube": {"membrane": 0.5, "": 0.05}},
-        snug=0.35, patchiest=1.2, faintest=0.08, fewest_photons=5.0, deepest=0.8, clean=0.5,
+        snug=0.35, patchiest=1.2, faintest=0.08, fewest_photons=5.0, deepest=0.8, clean=0.5, smoothest=0.0,
         margins={"cytoplasm": 0.2, "membrane": 0.2, "speckle": 0.2, "nuclei": 0.16}),
 }  # fmt: skip
 
@@ -178,18 +185,24 @@ def _random_section(rng: np.random.Generator) -> dict[str, Any]:
     return {
         "density": float(rng.uniform(0.08, 0.6)), "clumping": float(rng.uniform(0.4, 1.0)),
         "gap": float(rng.uniform(0.0, 0.4)), "gap_width": float(rng.uniform(1.0, 2.0)), "protrusions": 0.0,
-        "size_spread": float(rng.uniform(0.2, 0.45)), "wobble": float(rng.uniform(0.2, 0.8)),
+        "size_spread": float(rng.uniform(0.15, 0.4)), "wobble": float(rng.uniform(0.1, 0.7)),
+        "elongation": float(rng.uniform(1.0, 2.0)),
     }  # fmt: skip
 
 
 def _section_looks(rng: np.random.Generator) -> dict[str, Any]:
-    """Bright rims on what is shown as black, uneven stain, haze; outlines drawn around the light."""
+    """Bright rims on what is shown as black, uneven stain; outlines drawn around the light.
+
+    Cells above and below the section are haze where they are far; near by they are too dim to be outlined.
+    """
     background = float(rng.uniform(0.03, 0.12))
+    beyond = float(np.exp(rng.uniform(np.log(0.03), np.log(0.3))))
     return {
-        "outset": float(rng.uniform(0.03, 0.2)), "faintest": 0.25,
-        "wall": float(rng.uniform(0.05, 0.18)), "fill": float(rng.uniform(0.1, 0.7)),
-        "nucleus": float(rng.uniform(0.1, 0.8)), "texture": float(rng.uniform(0.1, 0.6)),
-        "patchy": float(rng.uniform(0.0, 0.8)), "behind": float(rng.uniform(0.0, 0.5)),
+        "outset": float(rng.uniform(0.05, 0.28)), "faintest": float(rng.uniform(0.15, 0.35)),
+        "beyond": beyond, "behind": float(rng.uniform(0.0, 0.12 + 1.2 * beyond)),
+        "wall": float(rng.uniform(0.05, 0.18)), "fill": float(rng.uniform(0.1, 0.8)),
+        "nucleus": float(rng.uniform(0.1, 0.95)), "texture": float(rng.uniform(0.1, 0.6)),
+        "patchy": float(rng.uniform(0.0, 0.8)),
         "background": background, "black": background * float(rng.uniform(0.5, 3.0)),
     }  # fmt: skip
 
@@ -217,6 +230,8 @@ _TO_THE_EDGE = ("tissue", "organ", "tube", "section")
 _LOOKS = {"section": _section_looks}
 # by kind, how much the brightness of its cells may differ: those of one organ are stained alike
 _UNLIKE = {"tube": 0.4}
+# by kind, mean diameters: a stained rim can't be told in smaller cells
+_SIZES = {"section": (14.0, 36.0)}
 # by kind, light of what the cells enclose, as a fraction of their membranes'
 _LUMEN: dict[str, Callable[[np.random.Generator], float]] = {
     "organ": lambda rng: float(max(0.0, rng.uniform(-2.0, 3.0))),

@@ -43,6 +43,7 @@ _RANGES = {
     "debris": (0.0, 10.0),
     "bleed": (0.0, _INFINITE),
     "behind": (0.0, _INFINITE),
+    "beyond": (0.0, 1.0),
     "light": (0.0, 1.0),
     "absorbed": (0.0, 1.0),
     "blur": (0.0, _INFINITE),
@@ -52,6 +53,7 @@ _RANGES = {
     "read_noise": (0.0, _INFINITE),
     "saturated": (0.0, 0.5),
     "black": (0.0, 1.0),
+    "smoothed": (0.0, _INFINITE),
     "bits": (1, 16),
 }
 
@@ -96,11 +98,12 @@ class CellSettings:
         margin: how far inside its outline a cell begins to show, as a fraction of the diameter: annotators
             draw generously.
         outset: how far outside of what shows its outline is drawn where a cell borders none, as a fraction of
-            the diameter.
+            the diameter; of a slim cell less, so that most of it shows.
         background: light where there is no cell, as a fraction of a cell's.
         debris: bright specks that are no cells, per room of a cell.
         bleed: light of fibres and haze that are no cells, as a fraction of a cell's.
         behind: light of other cells out of focus, behind these, as a fraction of theirs.
+        beyond: how far out of focus those are: their blur as a fraction of the diameter.
         light: unevenness of the light over the field, 0 even.
         absorbed: fraction of the light that is lost from the first plane of a stack to its last.
         blur: standard deviation of the optics' Gaussian blur across the last two axes.
@@ -110,6 +113,8 @@ class CellSettings:
         read_noise: standard deviation of the camera's noise, in photons.
         saturated: fraction of the pixels brighter than the camera can tell.
         black: light that is shown as none, as a fraction of a cell's: published images are often cut so.
+        smoothed: standard deviation of the blur of the picture itself, as by resizing or compression: its
+            noise comes in blots.
         bits: of the camera: 8 leaves 256 different values.
         spacing: micrometres per pixel, one number for all axes or one for each. A first axis with a
             larger one flattens the cells along it.
@@ -155,6 +160,7 @@ class CellSettings:
     debris: float = 0.05
     bleed: float = 0.0
     behind: float = 0.0
+    beyond: float = 0.2
     light: float = 0.4
     absorbed: float = 0.0
     blur: float = 0.9
@@ -164,6 +170,7 @@ class CellSettings:
     read_noise: float = 2.0
     saturated: float = 0.0
     black: float = 0.0
+    smoothed: float = 0.0
     bits: int = 16
     spacing: float | tuple[float, ...] = 0.5
 

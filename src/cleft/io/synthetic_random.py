@@ -88,7 +88,7 @@ class _Habits:
         fewest_photons: of the noisiest images.
         deepest: how much of the light may be lost on the way through.
         clean: how many images have nothing of all that makes cells hard to see.
-        smoothest: how far published images may have been smoothed.
+        smoothest: pixels by which published images may have been smoothed.
     """
 
     styles: dict[str, float]

@@ -16,7 +16,7 @@ from cleft.base.config import NetSettings, TrainSettings
 from cleft.base.errors import DataError, ModelError
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
-from cleft.io.synthetic import make_cells
+from cleft.io.synthetic import CellSettings, make_cells
 from cleft.labels.scores import score
 from cleft.learn.dataset import Example
 from cleft.learn.fit import fit
@@ -221,8 +221,8 @@ def test_a_label_that_means_not_annotated(ndim: int) -> None:
 
 @pytest.fixture(scope="module")
 def strange() -> Pair:
-    """Cells that cells2d sees badly: dark on bright, where it learnt bright on dark."""
-    image, labels = make_cells((128, 256), seed=3)
+    """Cells that cells2d can't see: dark on bright, and so few photons as it never met."""
+    image, labels = make_cells((128, 256), seed=3, settings=CellSettings(photons=4.0))
     return Image(image.data.max() - image.data, "YX"), labels
 
 

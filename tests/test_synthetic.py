@@ -302,7 +302,7 @@ def test_outlines_lie_outside_of_the_light_but_not_between_neighbours(ndim: int)
 
 
 def test_slim_cells_show_for_the_most_part() -> None:
-    """However far outside the outlines are: half the light is there where one rod in two had vanished."""
+    """However far outside their outlines are drawn, about half of their light is left."""
     made = {"light": 0.0, "density": 0.3, "gap": 0.0, "clumping": 0.0, "elongation": 5.0, "wobble": 0.0}
     (bare, labels), (drawn, same) = (cells(2, seed=2, outset=outset, **made) for outset in (0.0, 0.5))
     assert np.array_equal(labels, same)

@@ -30,12 +30,12 @@ def random_settings(rng: np.random.Generator, ndim: int = 2) -> CellSettings:
         True
     """
     habits = _HABITS[ndim]
-    diameter = float(np.exp(rng.uniform(np.log(10.0), np.log(habits.largest))))
+    diameter = float(np.exp(rng.uniform(np.log(_SMALLEST), np.log(habits.largest))))
     styles, chances = zip(*habits.styles.items())
     style = str(rng.choice(styles, p=chances))
     kind = str(rng.choice(list(_KINDS), p=_kinds_of(style, habits.rarer)))
     if kind in _SIZES:
-        diameter = float(np.exp(np.interp(diameter, (10.0, habits.largest), np.log(_SIZES[kind]))))
+        diameter = float(np.exp(np.interp(diameter, (_SMALLEST, habits.largest), np.log(_SIZES[kind]))))
     margin = 0.0 if kind in _TO_THE_EDGE else habits.margins.get(style, 0.0)
     bodies = {**_random_bodies(rng), **_KINDS[kind](rng)}
     if style in _NUCLEAR:
@@ -125,6 +125,7 @@ _HABITS = {
 
 _STAINS = ("cytoplasm", "membrane", "nuclei", "speckle")
 _NUCLEAR = ("nuclei", "speckle")
+_SMALLEST = 10.0  # mean diameter
 _FEWEST = 6.0  # planes through a mean cell
 _NARROWEST = 7.0  # pixels across a mean cell: classes take two of them at either side
 

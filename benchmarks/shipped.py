@@ -135,7 +135,7 @@ def line(row: dict[str, Any]) -> str:
 def table(rows: list[dict[str, Any]]) -> str:
     """A row for each set, PQ of each way; as Markdown."""
     rows = sorted(rows, key=lambda row: row["model"])
-    ways = list(dict.fromkeys(row["way"] for row in rows))
+    ways = [way for way in WAYS if way in {row["way"] for row in rows}]
     lines = [f"| model | images | {' | '.join(way or 'as it is' for way in ways)} | RQ | SQ | pooled PQ |"]
     lines.append("|---" * (5 + len(ways)) + "|")
     for model, place in dict.fromkeys((row["model"], row["set"]) for row in rows):

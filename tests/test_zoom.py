@@ -18,7 +18,7 @@ from cleft.base.errors import DataError, ModelError
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
 from cleft.infer.planning import VolumeOptions, fits_in_memory, sized
-from cleft.infer.size import RATIOS, _agreement, _peak, diameter_in, warn_of_size
+from cleft.infer.size import LOOK, RATIOS, _agreement, _peak, diameter_in, estimate_diameter, warn_of_size
 from cleft.infer.volume import segment_volume
 from cleft.infer.zoom import LARGEST_ZOOM, enlarged_to, factors_for, pixels_across, resized, whole_factors
 from cleft.io import open_image, read_labels, write_image
@@ -207,6 +207,19 @@ def test_a_part_is_compared_with_where_it_lies_in_the_larger_one() -> None:
 def test_the_peak_lies_between_the_pair_that_agrees_best(at: int) -> None:
     agreed = np.exp(-((np.arange(len(RATIOS) - 1) - at) ** 2) / 4)
     assert RATIOS[at] < _peak(agreed) < RATIOS[at + 1]
+
+
+def test_the_estimate_is_a_quick_look(model: Model) -> None:
+    """Of an image of a gigapixel, boxes alone are read, each as large as the network is shown."""
+    asked = []
+
+    def read(part: tuple[slice, ...]) -> np.ndarray:
+        asked.append([s.stop - s.start for s in part])
+        return np.random.default_rng(0).random((1, *asked[-1]), np.float32)
+
+    estimate_diameter(model, read, (32768, 32768), ((0.0, 1.0),), None)
+    edge = LOOK[2] ** 0.5
+    assert np.array(asked) == pytest.approx(np.outer(RATIOS, [edge, edge]), abs=1)
 
 
 def test_no_cell_at_any_scale(model: Model, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ __all__ = ["diameter_in", "estimate_diameter", "warn_of_size"]
 log = logging.getLogger("cleft")
 Part = tuple[slice, ...]
 RATIOS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0, 5.66)  # of the diameter that the model learnt
-LOOK = 1 << 18  # pixels of the network looked at for each
+LOOK = {2: 1 << 17, 3: 1 << 18}  # pixels of the network looked at for each, by the number of axes
 FAR = 1.25  # times beyond the smallest or largest learnt is worth a warning
 FEW = 3  # cells that are found twice by chance, such as a clump that shrank to one
 AGREED = 0.1  # less PQ from one scale to the next is noise
@@ -124,6 +124,6 @@ def _pixels(here: slice, there: slice, n: int, m: int) -> np.ndarray:
 
 def _middle(shape: tuple[int, ...], factors: tuple[float, ...]) -> tuple[slice, ...]:
     """The middle of an image, as many pixels of the network as are looked at."""
-    edge = LOOK ** (1 / len(shape))
+    edge = LOOK[len(shape)] ** (1 / len(shape))
     wanted = [min(n, round(edge * f)) for n, f in zip(shape, factors, strict=True)]
     return tuple(slice((n - w) // 2, (n - w) // 2 + w) for n, w in zip(shape, wanted, strict=True))

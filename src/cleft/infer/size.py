@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +25,9 @@ __all__ = ["diameter_in", "estimate_diameter", "warn_of_size"]
 
 log = logging.getLogger("cleft")
 Part = tuple[slice, ...]
-RATIOS = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0, 5.66)  # of the diameter that the model learnt
+RATIOS = tuple(2 ** (n / 2) for n in range(-4, 10))  # of the diameter that the model learnt
 LOOK = {2: 1 << 17, 3: 1 << 18}  # pixels of the network looked at for each, by the number of axes
+WIDEST = 6.0  # ratio from which on no more of the image is read: larger cells are few enough there
 FAR = 1.25  # times beyond the smallest or largest learnt is worth a warning
 FEW = 3  # cells that are found twice by chance, such as a clump that shrank to one
 AGREED = 0.1  # less PQ from one scale to the next is noise
@@ -36,9 +38,10 @@ def estimate_diameter(
 ) -> float | None:
     """The diameter of an image's cells, by the scale at which the model agrees best with itself.
 
-    The middle of the image is shown at ten scales. Where cells have a size that the model knows, it finds the
-    same ones at the next scale up and down; enlarged noise and cells that shrank to specks come out
-    differently each time. PQ between the labels of neighbouring scales tells.
+    The middle of the image is shown at fourteen scales, for cells a quarter to 23 times as large as those
+    learnt. Where they have a size that the model knows, it finds the same ones at the next scale up and down;
+    enlarged noise and cells that shrank to specks come out differently each time. PQ between the labels of
+    neighbouring scales tells.
 
     Args:
         model: for the axes and channels of the image.
@@ -54,7 +57,7 @@ def estimate_diameter(
     looks = []
     for ratio in RATIOS:
         factors = factors_for(model.card, ratio * model.card.cell_diameter, spacing)
-        part = _middle(shape, factors)
+        part = _middle(shape, [f * min(1.0, WIDEST / ratio) for f in factors])
         looks.append((part, _look(model, rescale(read(part), limits), factors)))
     agreed = np.array([_agreement(small, large) for small, large in itertools.pairwise(looks)])
     return None if agreed.max() < AGREED else _peak(agreed) * model.card.cell_diameter
@@ -122,7 +125,7 @@ def _pixels(here: slice, there: slice, n: int, m: int) -> np.ndarray:
     return np.clip((middles - there.start) * m / (there.stop - there.start), 0, m - 1).astype(int)
 
 
-def _middle(shape: tuple[int, ...], factors: tuple[float, ...]) -> tuple[slice, ...]:
+def _middle(shape: tuple[int, ...], factors: Sequence[float]) -> tuple[slice, ...]:
     """The middle of an image, as many pixels of the network as are looked at."""
     edge = LOOK[len(shape)] ** (1 / len(shape))
     wanted = [min(n, round(edge * f)) for n, f in zip(shape, factors, strict=True)]

@@ -18,7 +18,7 @@ __all__ = ["Diameter", "enlarged_to", "factors_for", "pixels_across", "resized",
 
 Diameter = float | str | None
 SMALLEST = 2.0  # pixels across a cell: less is no cell but noise
-LARGEST_ZOOM = 8.0  # further from what was learnt is most likely a mistake in the number
+ZOOMS = (1 / 8, 32.0)  # further from what was learnt is most likely a mistake in the number
 UNITS = {"px": 0.0, "nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
 
 
@@ -64,7 +64,7 @@ def factors_for(card: ModelCard, diameter: float, spacing: Sequence[float] | Non
             that they had in training.
 
     Raises:
-        ModelError: the cells are more than eight times as large or small as those learnt from.
+        ModelError: the cells are less than an eighth or more than 32 times as large as those learnt from.
 
     Example:
         >>> from cleft.model.file import read_card
@@ -74,10 +74,11 @@ def factors_for(card: ModelCard, diameter: float, spacing: Sequence[float] | Non
         (2.0, 2.0)
     """
     ratio, learnt = diameter / card.cell_diameter, np.array(card.shrink, float)
-    if not 1 / LARGEST_ZOOM <= ratio <= LARGEST_ZOOM:
+    if not ZOOMS[0] <= ratio <= ZOOMS[1]:
+        smallest, largest = (zoom * card.cell_diameter for zoom in ZOOMS)
         raise ModelError(
-            f"diameter is {diameter:.0f} pixels, but the model learnt cells of {card.cell_diameter:.0f}: "
-            f"expected within {LARGEST_ZOOM:g} times of that"
+            f"diameter is {diameter:.1f} pixels, but the model learnt cells of {card.cell_diameter:.0f}: "
+            f"expected {smallest:.1f} to {largest:.0f}"
         )
     if spacing is not None and card.spacing_um is not None:
         shape = np.array(card.spacing_um) / np.array(spacing)

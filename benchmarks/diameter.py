@@ -21,7 +21,7 @@ from skimage.transform import resize
 
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
-from cleft.infer.size import diameter_in
+from cleft.infer.size import as_learnt, diameter_in
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
@@ -71,7 +71,8 @@ def measured(model: Model, name: str, count: int) -> Iterator[tuple[float | None
             started = time.process_time()
             found = diameter_in(model, one)
             seconds = time.process_time() - started
-            plain, auto = (score(labels, model.segment(one, diameter=d)).pq for d in (None, found))
+            asked = None if found is None or as_learnt(model.card, found) else found
+            plain, auto = (score(labels, model.segment(one, diameter=d)).pq for d in (None, asked))
             yield zoom, cell_diameter([labels]), found, plain, auto, seconds
 
 

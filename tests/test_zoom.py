@@ -326,6 +326,28 @@ def test_cells_far_from_those_learnt(
     assert not caplog.text
 
 
+def test_small_images_are_looked_at_too(model: Model) -> None:
+    """Fewer cells fit across than have a size learnt: scales up to that are enough for an estimate, or none."""
+    image, _ = make_cells((24, 24), 1, CellSettings(diameter=12, size_spread=0.1, photons=300))
+    found = diameter_in(model, image.standard())
+    assert found is None or found < 24
+
+
+def test_the_first_image_is_looked_at(
+    nuclei: tuple[Image, np.ndarray], tmp_path: Path, cleft_says: Callable[..., Any]
+) -> None:
+    """Cells eight times as large as learnt leave nothing for the model to find; the command says so, once."""
+    for name in ("a", "b"):
+        write_image(tmp_path / "large" / f"{name}.tif", enlarge_both(nuclei, 8)[0])
+        write_image(tmp_path / "learnt" / f"{name}.tif", nuclei[0])
+    told = "a.tif: cells look about 1"
+    for folder, times in (("large", 1), ("learnt", 0)):
+        asked = ["segment", tmp_path / folder, "-m", "cells2d", "-o", tmp_path / "out", "--device", "cpu"]
+        assert cleft_says(*asked).err.count("cells look about") == times
+    assert told in cleft_says("segment", tmp_path / "large", *asked[2:]).err
+    assert "cells look" not in cleft_says("segment", tmp_path / "large", *asked[2:], "--diameter", 112).err
+
+
 # block by block
 
 

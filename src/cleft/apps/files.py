@@ -56,6 +56,7 @@ class SegmentOptions:
     overlays: bool = False
     volume: Any = None  # VolumeOptions
     where: Any = None  # apps.volumes.Where
+    check_size: bool = False  # whether cells look as large as the model learnt them
 
 
 def segment_files(
@@ -86,10 +87,11 @@ def segment_files(
     )  # fmt: skip
     with telling(console), engine_for(options.where) as engine, bar:
         task = bar.add_task("", total=len(paths))
-        for path, target in zip(paths, targets, strict=True):
+        for i, (path, target) in enumerate(zip(paths, targets, strict=True)):
             bar.update(task, description=base_name(path))
+            asked = replace(options, check_size=i == 0 and options.diameter is None)
             try:
-                n = _segment_one(model, path, target, options, engine, console)
+                n = _segment_one(model, path, target, asked, engine, console)
             except CleftError as error:
                 failed.append((path, error))
                 console.print(f"{path.name}: failed")
@@ -152,6 +154,8 @@ def _only_whole(options: SegmentOptions) -> dict[str, bool]:
 
 def _segment_whole(model: Any, path: Path, target: Path, options: SegmentOptions) -> int:
     image = read_image(path, options.axes, options.spacing)
+    if options.check_size:
+        model.check_size(image)
     labels = model.segment(
         image, method=options.method, tile=options.tile, smallest=options.smallest, diameter=options.diameter
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,15 +21,19 @@ from cleft.labels.scores import score
 if TYPE_CHECKING:
     from cleft.infer.model import Model
 
-__all__ = ["diameter_in", "estimate_diameter", "warn_of_size"]
+__all__ = ["as_learnt", "diameter_in", "estimate_diameter", "warn_of_another_size", "warn_of_size"]
 
 log = logging.getLogger("cleft")
 Part = tuple[slice, ...]
 RATIOS = tuple(2 ** (n / 2) for n in range(-4, 10))  # of the diameter that the model learnt
 LOOK = {2: 1 << 17, 3: 1 << 18}  # pixels of the network looked at for each, by the number of axes
 WIDEST = 6.0  # ratio from which on no more of the image is read: larger cells are few enough there
+ACROSS = 2  # cells that must have room across an image: the whole of it is not one
+FEWEST = 6  # ratios looked at in any image, up to 1.4
+NEAR = 1.3  # times the learnt diameter: too near for the estimate to tell, and resampling costs something
 FAR = 1.25  # times beyond the smallest or largest learnt is worth a warning
 FEW = 3  # cells that are found twice by chance, such as a clump that shrank to one
+SURE = 0.8  # of the best agreement at the scale of the image: it may well be as the model learnt
 AGREED = 0.1  # less PQ from one scale to the next is noise
 
 
@@ -38,10 +42,10 @@ def estimate_diameter(
 ) -> float | None:
     """The diameter of an image's cells, by the scale at which the model agrees best with itself.
 
-    The middle of the image is shown at fourteen scales, for cells a quarter to 23 times as large as those
-    learnt. Where they have a size that the model knows, it finds the same ones at the next scale up and down;
-    enlarged noise and cells that shrank to specks come out differently each time. PQ between the labels of
-    neighbouring scales tells.
+    The middle of the image is shown at up to fourteen scales, for cells a quarter to 23 times as large as
+    those learnt and at most half as wide as the image. Where they have a size that the model knows, it finds
+    the same ones at the next scale up and down; enlarged noise and cells that shrank to specks come out
+    differently each time. PQ between the labels of neighbouring scales tells.
 
     Args:
         model: for the axes and channels of the image.
@@ -54,23 +58,45 @@ def estimate_diameter(
         Pixels, to give as a diameter: cells look to the model as if they were so large. ``None`` where it
         finds no cell twice.
     """
-    looks = []
-    for ratio in RATIOS:
-        factors = factors_for(model.card, ratio * model.card.cell_diameter, spacing)
-        part = _middle(shape, [f * min(1.0, WIDEST / ratio) for f in factors])
-        looks.append((part, _look(model, rescale(read(part), limits), factors)))
-    agreed = np.array([_agreement(small, large) for small, large in itertools.pairwise(looks)])
+    agreed = _agreements(model, read, shape, limits, spacing)
     return None if agreed.max() < AGREED else _peak(agreed) * model.card.cell_diameter
+
+
+def as_learnt(card: ModelCard, diameter: float) -> bool:
+    """Whether an estimated diameter is so near to the learnt one that the image is best left as it is.
+
+    Example:
+        >>> from cleft.model.file import read_card
+        >>> from cleft.model.zoo import find_model
+        >>> card = read_card(find_model("cells2d"))
+        >>> as_learnt(card, 1.1 * card.cell_diameter), as_learnt(card, 2 * card.cell_diameter)
+        (True, False)
+    """
+    return 1 / NEAR <= diameter / card.cell_diameter <= NEAR
 
 
 def diameter_in(model: Model, image: Image) -> float | None:
     """``estimate_diameter`` of an image in memory and in standard order."""
+    return estimate_diameter(model, *_in_memory(model, image))
 
-    def read(part: tuple[slice, ...]) -> np.ndarray:
-        return image.data[(slice(None), *part)]
 
-    limits = limits_of(read, image.spatial_shape, model.card.percentiles)
-    return estimate_diameter(model, read, image.spatial_shape, limits, image.spacing)
+def warn_of_another_size(model: Model, image: Image) -> None:
+    """Log a warning where a model agrees with itself far better at another scale than at that of the image.
+
+    Args:
+        model: for the axes and channels of the image.
+        image: in memory and in standard order.
+    """
+    card, agreed = model.card, _agreements(model, *_in_memory(model, image))
+    here = RATIOS.index(1.0)
+    found = _peak(agreed) * card.cell_diameter
+    sure = _even(agreed)[here - 1 : here + 1].max() >= SURE * _even(agreed).max()
+    if agreed.max() >= AGREED and not sure and not as_learnt(card, found):
+        log.warning(
+            "%s: cells look about %.0f pixels across, the model learnt %.0f; "
+            "try diameter auto, or the one you know",
+            image.source, found, card.cell_diameter,
+        )  # fmt: skip
 
 
 def warn_of_size(card: ModelCard, labels: np.ndarray, source: str) -> None:
@@ -98,6 +124,29 @@ def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> np.
     return classes_to_labels(decided(found, "map"))
 
 
+def _in_memory(model: Model, image: Image) -> Any:
+    """What ``estimate_diameter`` is to be told of an image in memory."""
+
+    def read(part: tuple[slice, ...]) -> np.ndarray:
+        return image.data[(slice(None), *part)]
+
+    limits = limits_of(read, image.spatial_shape, model.card.percentiles)
+    return read, image.spatial_shape, limits, image.spacing
+
+
+def _agreements(
+    model: Model, read: Read, shape: tuple[int, ...], limits: Limits, spacing: tuple[float, ...] | None
+) -> np.ndarray:
+    """How well the labels at each scale agree with those at the next."""
+    looks = []
+    largest = max(shape) / ACROSS / model.card.cell_diameter
+    for ratio in [r for n, r in enumerate(RATIOS) if n < FEWEST or r <= largest]:
+        factors = factors_for(model.card, ratio * model.card.cell_diameter, spacing)
+        part = _middle(shape, [f * min(1.0, WIDEST / ratio) for f in factors])
+        looks.append((part, _look(model, rescale(read(part), limits), factors)))
+    return np.array([_agreement(small, large) for small, large in itertools.pairwise(looks)])
+
+
 def _agreement(small: tuple[Part, np.ndarray], large: tuple[Part, np.ndarray]) -> float:
     """How alike the labels of a part of the image are to those of a larger part, which holds it.
 
@@ -110,13 +159,18 @@ def _agreement(small: tuple[Part, np.ndarray], large: tuple[Part, np.ndarray]) -
 
 
 def _peak(agreed: np.ndarray) -> float:
-    """The ratio where the agreement of each pair of neighbours is highest, evened out and interpolated."""
-    middles = np.convolve(np.log(RATIOS), [0.5, 0.5], "valid")
-    even = np.convolve(np.pad(agreed, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
+    """The ratio at which neighbours agree best, evened out and interpolated."""
+    middles = np.convolve(np.log(RATIOS[: len(agreed) + 1]), [0.5, 0.5], "valid")
+    even = _even(agreed)
     top = int(np.clip(even.argmax(), 1, len(even) - 2))
     bend, slope, _ = np.polyfit([-1, 0, 1], even[top - 1 : top + 2], 2)
     shift = np.clip(-slope / (2 * bend), -1, 1) if bend < 0 else 0.0
     return float(np.exp(np.interp(top + shift, range(len(middles)), middles)))
+
+
+def _even(agreed: np.ndarray) -> np.ndarray:
+    """Each agreement with half of its neighbours'."""
+    return np.convolve(np.pad(agreed, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
 
 
 def _pixels(here: slice, there: slice, n: int, m: int) -> np.ndarray:

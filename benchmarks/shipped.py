@@ -35,7 +35,10 @@ from cleft.model.zoo import find_model
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 PICTURES = ROOT / "docs" / "images" / "shipped"
-_PLANES = {"nuclei-dsb/test": "", "hela-fluo/test": "", "tcells/test": "", "bacteria-phase/train": "ec_5I"}
+_PLANES = {
+    "nuclei-dsb/test": "", "hela-fluo/test": "", "tcells/test": "", "bacteria-phase/train": "ec_5I",
+    "dic-hela-weak/test": "",
+}  # fmt: skip
 # by the model: sets, and which of their images nobody trained on; all of them where nothing is said
 TEST = {
     "cells2d": _PLANES,
@@ -43,8 +46,8 @@ TEST = {
     "cells3d": {"embryo-nuclei-3d/test": "", "gland-3d/test": "", "ovule-nuclei-3d/test": ""},
 }
 TRAIN = {
-    "cells2d": {"hela-fluo/train": "", "tcells/train": ""},
-    "cells2d-small": {"hela-fluo/train": "", "tcells/train": ""},
+    "cells2d": {"hela-fluo/train": "", "tcells/train": "", "dic-hela-weak/train": ""},
+    "cells2d-small": {"hela-fluo/train": "", "tcells/train": "", "dic-hela-weak/train": ""},
     "cells3d": {"embryo-nuclei-3d/train": "", "gland-3d/train": ""},
 }
 WAYS: dict[str, dict[str, Any]] = {

@@ -32,7 +32,7 @@ ACROSS = 2  # cells that must have room across an image: the whole of it is not 
 FEWEST = 6  # ratios looked at in any image, up to 1.4
 NEAR = 1.3  # times the learnt diameter: too near for the estimate to tell, and resampling costs something
 FAR = 1.25  # times beyond the smallest or largest learnt is worth a warning
-FEW = 3  # cells that are found twice by chance, such as a clump that shrank to one
+FEW = 6  # cells that are found twice by chance, such as a gland that shrank to one
 SURE = 0.8  # of the best agreement at the scale of the image: it may well be as the model learnt
 AGREED = 0.1  # less PQ from one scale to the next is noise
 
@@ -150,7 +150,7 @@ def _agreements(
 def _agreement(small: tuple[Part, np.ndarray], large: tuple[Part, np.ndarray]) -> float:
     """How alike the labels of a part of the image are to those of a larger part, which holds it.
 
-    PQ, as if three more cells had been found in each alone: many cells found twice tell more than one does.
+    PQ, as if six more cells had been found in each alone: many cells found twice tell more than one does.
     """
     (part, labels), (wider, others) = small, large
     index = [_pixels(here, there, n, m) for here, there, n, m in zip(part, wider, labels.shape, others.shape)]

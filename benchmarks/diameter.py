@@ -21,8 +21,8 @@ from skimage.transform import resize
 
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
-from cleft.infer.size import as_learnt, diameter_in
-from cleft.io import find_pairs, read_image, read_labels
+from cleft.infer.size import as_learnt, estimate_diameter
+from cleft.io import LazyImage, find_pairs, read_image, read_labels
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
 
@@ -69,7 +69,7 @@ def measured(model: Model, name: str, count: int) -> Iterator[tuple[float | None
             labels = resize(truth, shape, order=0, anti_aliasing=False, preserve_range=True)
             one = Image(shown, axes).standard()
             started = time.process_time()
-            found = diameter_in(model, one)
+            found = estimate_diameter(model, LazyImage.of(one))
             seconds = time.process_time() - started
             asked = None if found is None or as_learnt(model.card, found) else found
             plain, auto = (score(labels, model.segment(one, diameter=d)).pq for d in (None, asked))

@@ -316,7 +316,8 @@ def test_more_than_65535_cells(cleft_says: Says, hand_file: Files, tmp_path: Pat
     image[::2, ::2] = 200
     write_image(tmp_path / "many.tif", Image(image, "YX"))
     said = cleft_says("segment", tmp_path / "many.tif", "-m", hand_file(2), "-o", tmp_path / "out")
-    assert (said.code, said.err) == (0, "many.tif: 70225 cells\n")
+    assert said.code == 0
+    assert said.err.endswith("many.tif: 70225 cells\n")
     stored = tifffile.imread(tmp_path / "out" / "many.tif")
     assert (stored.dtype, stored.max()) == (np.uint32, 70_225)
     np.testing.assert_array_equal(stored > 0, image > 0)

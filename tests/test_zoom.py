@@ -24,13 +24,12 @@ from cleft.infer.size import (
     WIDEST,
     _agreement,
     _peak,
-    diameter_in,
     estimate_diameter,
     warn_of_size,
 )
 from cleft.infer.volume import segment_volume
 from cleft.infer.zoom import ZOOMS, enlarged_to, factors_for, pixels_across, resized, whole_factors
-from cleft.io import open_image, read_labels, write_image
+from cleft.io import LazyImage, open_image, read_labels, write_image
 from cleft.io.synthetic import CellSettings, make_cells
 from cleft.labels.scores import score
 from cleft.model.file import read_card
@@ -179,7 +178,7 @@ def test_large_cells_are_found_at_their_diameter(model: Model, nuclei: tuple[Ima
 @pytest.mark.parametrize("by", [0.6, 1.0, 2.5, 15.0])
 def test_the_estimate(model: Model, nuclei: tuple[Image, np.ndarray], by: float) -> None:
     image, _ = enlarge_both(nuclei, by)
-    found = diameter_in(model, image.standard())
+    found = estimate_diameter(model, LazyImage.of(image))
     assert found is not None
     assert found == pytest.approx(14 * by, rel=0.25)
 
@@ -188,7 +187,7 @@ def test_enlarged_noise_is_not_taken_for_cells(model: Model) -> None:
     """A few nuclei on black: at four times their size noise is as large as cells, and covers everything."""
     made = CellSettings(diameter=14, density=0.04, clumping=0.0, size_spread=0.1, photons=60, black=0.1)
     image, truth = make_cells((256, 256), 3, made)
-    found = diameter_in(model, image.standard())
+    found = estimate_diameter(model, LazyImage.of(image))
     assert found is not None
     assert 10 < found < 30
     assert score(truth, model.segment(image, diameter="auto")).pq > 0.6
@@ -218,17 +217,26 @@ def test_the_peak_lies_between_the_pair_that_agrees_best(at: int) -> None:
     assert RATIOS[at] < _peak(agreed) < RATIOS[at + 1]
 
 
+class Gigapixel:
+    """Noise of 32768 x 32768 pixels, and how much of it was read."""
+
+    shape, dtype, ndim = (32768, 32768), np.dtype(np.float32), 2
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        self.asked.append([s.stop - s.start for s in region])
+        return np.random.default_rng(0).random(self.asked[-1], np.float32)
+
+
 def test_the_estimate_is_a_quick_look(model: Model) -> None:
-    """Of an image of a gigapixel, boxes alone are read, each as large as the network is shown, or smaller."""
-    asked = []
-
-    def read(part: tuple[slice, ...]) -> np.ndarray:
-        asked.append([s.stop - s.start for s in part])
-        return np.random.default_rng(0).random((1, *asked[-1]), np.float32)
-
-    estimate_diameter(model, read, (32768, 32768), ((0.0, 1.0),), None)
-    edge = LOOK[2] ** 0.5
-    assert np.array(asked) == pytest.approx(np.outer(np.minimum(RATIOS, WIDEST), [edge, edge]), abs=1)
+    """Beside a sample of intensities boxes are read, each as large as the network is shown, or smaller."""
+    pixels = Gigapixel()
+    estimate_diameter(model, LazyImage(pixels, "YX", None, "large", 1))
+    looks, edge = pixels.asked[-len(RATIOS) :], LOOK[2] ** 0.5
+    assert np.array(looks) == pytest.approx(np.outer(np.minimum(RATIOS, WIDEST), [edge, edge]), abs=1)
+    assert np.prod(pixels.asked, axis=1).sum() < np.prod(pixels.shape) / 30
 
 
 def test_no_cell_at_any_scale(model: Model, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
@@ -241,7 +249,7 @@ def test_no_cell_at_any_scale(model: Model, caplog: pytest.LogCaptureFixture, tm
     blank.net.bias.data = torch.tensor([5.0, 0, 0, 0])
     blank._predictors = {torch.float32: blank.net.eval()}
     image = Image(flat, "YX", source="blank.tif")
-    assert diameter_in(blank, image.standard()) is None
+    assert estimate_diameter(blank, LazyImage.of(image)) is None
     assert not blank.segment(image, diameter="auto").any()
     assert "blank.tif: found no cell at any scale" in caplog.text
     write_image(tmp_path / "blank.tif", image)
@@ -258,7 +266,7 @@ def test_specks_do_not_make_the_estimate_one_that_is_refused(hand_model: Callabl
     image[::6, ::6] = 255
     image[40:88, 40:88] = 255
     model = hand_model(cell_diameter=40.0)
-    found = diameter_in(model, Image(image, "YX").standard())
+    found = estimate_diameter(model, LazyImage.of(Image(image, "YX")))
     assert found is not None
     assert ZOOMS[0] <= found / model.card.cell_diameter <= ZOOMS[1]
     assert model.segment(image, diameter="auto").shape == image.shape
@@ -329,7 +337,7 @@ def test_cells_far_from_those_learnt(
 def test_small_images_are_looked_at_too(model: Model) -> None:
     """However few cells fit across, an estimate comes of some scales, or none."""
     image, _ = make_cells((24, 24), 1, CellSettings(diameter=12, size_spread=0.1, photons=300))
-    found = diameter_in(model, image.standard())
+    found = estimate_diameter(model, LazyImage.of(image))
     assert found is None or found < 24
 
 

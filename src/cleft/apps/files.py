@@ -20,6 +20,7 @@ from rich.table import Table
 from cleft.base.errors import CleftError, DataError
 from cleft.base.image import Image
 from cleft.io import (
+    LazyImage,
     atomic_path,
     base_name,
     by_name,
@@ -153,12 +154,14 @@ def _only_whole(options: SegmentOptions) -> dict[str, bool]:
 
 
 def _segment_whole(model: Any, path: Path, target: Path, options: SegmentOptions) -> int:
+    from cleft.infer.size import warn_of_another_size
+
     image = read_image(path, options.axes, options.spacing)
-    if options.check_size:
-        model.check_size(image)
     labels = model.segment(
         image, method=options.method, tile=options.tile, smallest=options.smallest, diameter=options.diameter
     )
+    if options.check_size:
+        warn_of_another_size(model, LazyImage.of(image))
     if target.suffix == ".zarr":
         standard = Image(labels, image.spatial_axes, image.spacing).standard()
         write_zarr_labels(target, standard.data[0], standard.spacing, options.volume.overwrite)

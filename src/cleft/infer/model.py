@@ -21,8 +21,9 @@ from cleft.base.scale import shrink
 from cleft.infer.enlarge import enlarge, enlarged_classes
 from cleft.infer.given import device_of, suiting
 from cleft.infer.predict import Finish, likeliest, predict, softmax
-from cleft.infer.size import as_learnt, diameter_in, warn_of_another_size, warn_of_size
+from cleft.infer.size import as_learnt, estimate_diameter, warn_of_size
 from cleft.infer.zoom import Diameter, enlarged_to, factors_for, pixels_across, resized
+from cleft.io.lazy import LazyImage
 from cleft.labels.instances import METHODS, Method, classes_to_labels, decided, drop_small, to_labels
 from cleft.model.ensemble import Ensemble, check_alike, turns_for
 from cleft.model.file import read_model
@@ -155,7 +156,7 @@ class Model:
         if diameter is None:
             return self.card.shrink
         if diameter == "auto":
-            found = diameter_in(self, image)
+            found = estimate_diameter(self, LazyImage.of(image))
             if found is None:
                 log.warning("%s: found no cell at any scale, left at that of the model", image.source)
                 return self.card.shrink
@@ -165,10 +166,6 @@ class Model:
         else:
             found = pixels_across(diameter, image.spacing)
         return factors_for(self.card, found, image.spacing)
-
-    def check_size(self, image: Image) -> None:
-        """Log a warning where cells of an image seem to have another size than those learnt; a quick look."""
-        warn_of_another_size(self, self._suiting(image, None, None).standard())
 
     def at(self, shrink: tuple[int, ...]) -> Model:
         """The same model for cells as much larger as these factors are than the card's.

@@ -104,8 +104,7 @@ def sized(model: Model, image: LazyImage, diameter: Diameter) -> Model:
         return model
     _check_suits(model, image)
     if diameter == "auto":
-        limits = limits_of(image.read, image.shape, model.card.percentiles)
-        across = estimate_diameter(model, image.read, image.shape, limits, image.spacing)
+        across = estimate_diameter(model, image)
         if across is None:
             raise DataError(f"{image.source}: found no cell at any scale; expected a diameter")
     else:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cleft.base.config import ModelCard
-from cleft.base.image import Image
-from cleft.base.intensity import Limits, Read, limits_of, rescale
+from cleft.base.intensity import limits_of, rescale
 from cleft.infer.predict import predict, softmax
 from cleft.infer.zoom import factors_for, resized
+from cleft.io.lazy import LazyImage
 from cleft.labels.instances import classes_to_labels, decided
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
@@ -21,7 +21,7 @@ from cleft.labels.scores import score
 if TYPE_CHECKING:
     from cleft.infer.model import Model
 
-__all__ = ["as_learnt", "diameter_in", "estimate_diameter", "warn_of_another_size", "warn_of_size"]
+__all__ = ["as_learnt", "estimate_diameter", "warn_of_another_size", "warn_of_size"]
 
 log = logging.getLogger("cleft")
 Part = tuple[slice, ...]
@@ -37,9 +37,7 @@ SURE = 0.8  # of the best agreement at the scale of the image: it may well be as
 AGREED = 0.1  # less PQ from one scale to the next is noise
 
 
-def estimate_diameter(
-    model: Model, read: Read, shape: tuple[int, ...], limits: Limits, spacing: tuple[float, ...] | None
-) -> float | None:
+def estimate_diameter(model: Model, image: LazyImage) -> float | None:
     """The diameter of an image's cells, by the scale at which the model agrees best with itself.
 
     The middle of the image is shown at up to fourteen scales, for cells a quarter to 23 times as large as
@@ -49,16 +47,13 @@ def estimate_diameter(
 
     Args:
         model: for the axes and channels of the image.
-        read: from slices along its axes to those pixels, (C, *slices), in standard order.
-        shape: of its axes.
-        limits: the intensities that become 0 and 1, see ``limits_of``.
-        spacing: micrometres per pixel along each axis, if known.
+        image: on disk or in memory (``LazyImage.of``).
 
     Returns:
         Pixels, to give as a diameter: cells look to the model as if they were so large. ``None`` where it
         finds no cell twice.
     """
-    agreed = _agreements(model, read, shape, limits, spacing)
+    agreed = _agreements(model, image)
     return None if agreed.max() < AGREED else _peak(agreed) * model.card.cell_diameter
 
 
@@ -75,19 +70,16 @@ def as_learnt(card: ModelCard, diameter: float) -> bool:
     return 1 / NEAR <= diameter / card.cell_diameter <= NEAR
 
 
-def diameter_in(model: Model, image: Image) -> float | None:
-    """``estimate_diameter`` of an image in memory and in standard order."""
-    return estimate_diameter(model, *_in_memory(model, image))
-
-
-def warn_of_another_size(model: Model, image: Image) -> None:
+def warn_of_another_size(model: Model, image: LazyImage) -> None:
     """Log a warning where a model agrees with itself far better at another scale than at that of the image.
 
     Args:
-        model: for the axes and channels of the image.
-        image: in memory and in standard order.
+        model, image: as for ``estimate_diameter``; of an image that doesn't suit the model nothing is said.
     """
-    card, agreed = model.card, _agreements(model, *_in_memory(model, image))
+    card = model.card
+    if (image.axes, image.channels) != (card.axes, card.net.channels):
+        return
+    agreed = _agreements(model, image)
     here = RATIOS.index(1.0)
     found = _peak(agreed) * card.cell_diameter
     sure = _even(agreed)[here - 1 : here + 1].max() >= SURE * _even(agreed).max()
@@ -124,26 +116,15 @@ def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> np.
     return classes_to_labels(decided(found, "map"))
 
 
-def _in_memory(model: Model, image: Image) -> Any:
-    """What ``estimate_diameter`` is to be told of an image in memory."""
-
-    def read(part: tuple[slice, ...]) -> np.ndarray:
-        return image.data[(slice(None), *part)]
-
-    limits = limits_of(read, image.spatial_shape, model.card.percentiles)
-    return read, image.spatial_shape, limits, image.spacing
-
-
-def _agreements(
-    model: Model, read: Read, shape: tuple[int, ...], limits: Limits, spacing: tuple[float, ...] | None
-) -> np.ndarray:
+def _agreements(model: Model, image: LazyImage) -> np.ndarray:
     """How well the labels at each scale agree with those at the next."""
     looks = []
-    largest = max(shape) / ACROSS / model.card.cell_diameter
+    limits = limits_of(image.read, image.shape, model.card.percentiles)
+    largest = max(image.shape) / ACROSS / model.card.cell_diameter
     for ratio in [r for n, r in enumerate(RATIOS) if n < FEWEST or r <= largest]:
-        factors = factors_for(model.card, ratio * model.card.cell_diameter, spacing)
-        part = _middle(shape, [f * min(1.0, WIDEST / ratio) for f in factors])
-        looks.append((part, _look(model, rescale(read(part), limits), factors)))
+        factors = factors_for(model.card, ratio * model.card.cell_diameter, image.spacing)
+        part = _middle(image.shape, [f * min(1.0, WIDEST / ratio) for f in factors])
+        looks.append((part, _look(model, rescale(image.read(part), limits), factors)))
     return np.array([_agreement(small, large) for small, large in itertools.pairwise(looks)])
 
 

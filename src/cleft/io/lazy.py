@@ -47,6 +47,18 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     damage: tuple[type[Exception], ...] = ()
     open_files: ExitStack = field(default_factory=ExitStack)
 
+    @classmethod
+    def of(cls, image: Image) -> LazyImage:
+        """An image in memory, to read as one on disk.
+
+        Example:
+            >>> LazyImage.of(Image(np.zeros((4, 6)), "YX")).read((slice(1, 3), slice(0, 6))).shape
+            (1, 2, 6)
+        """
+        spacing = None if image.spacing is None else dict(zip(image.spatial_axes, image.spacing))
+        channels = image.data.shape[image.axes.index("C")] if "C" in image.axes else 1
+        return cls(image.data, image.axes, spacing, image.source, channels)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

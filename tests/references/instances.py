@@ -46,7 +46,9 @@ def labels(classes: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     while True:
         joined = {}
         for p in free - set(grown):
-            choices = [grown[q] for q in neighbours(p) if q in grown]
+            # of equally near pixels of a component, the one that the nearest neighbour came from
+            nearest_first = sorted(neighbours(p), key=lambda q: _squared(p, q, spacing))
+            choices = [grown[q] for q in nearest_first if q in grown]
             if choices:
                 joined[p] = min(
                     choices, key=lambda c: (_squared(p, c[1], spacing), -len(parts[c[0] - 1]), c[0])

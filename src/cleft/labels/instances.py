@@ -238,8 +238,7 @@ def grow(
     """Let labels grow over free pixels, in place, one step in every direction a round.
 
     A free pixel takes the label that reaches it in the fewest steps; among several, the one whose nearest
-    pixel (of those labelled at the start) is closest, then the larger, then the lower label. The pixel is
-    handed on from neighbour to neighbour; of equally near ones of a label the nearest neighbour's.
+    first pixel (of equals, the nearest neighbour's) is closest, then the larger, then the lower label.
 
     Args:
         labels: (*S) unsigned integer, 0 where there is none.

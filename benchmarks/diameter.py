@@ -21,7 +21,7 @@ from skimage.transform import resize
 
 from cleft.base.image import Image
 from cleft.infer.model import Model, load_model
-from cleft.infer.size import as_learnt, estimate_diameter
+from cleft.infer.size import estimate_diameter
 from cleft.io import LazyImage, find_pairs, read_image, read_labels
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
@@ -71,8 +71,7 @@ def measured(model: Model, name: str, count: int) -> Iterator[tuple[float | None
             started = time.process_time()
             found = estimate_diameter(model, LazyImage.of(one))
             seconds = time.process_time() - started
-            asked = None if found is None or as_learnt(model.card, found) else found
-            plain, auto = (score(labels, model.segment(one, diameter=d)).pq for d in (None, asked))
+            plain, auto = (score(labels, model.segment(one, diameter=d)).pq for d in (None, "auto"))
             yield zoom, cell_diameter([labels]), found, plain, auto, seconds
 
 

@@ -160,8 +160,6 @@ def _segment_whole(model: Any, path: Path, target: Path, options: SegmentOptions
     labels = model.segment(
         image, method=options.method, tile=options.tile, smallest=options.smallest, diameter=options.diameter
     )
-    if options.check_size:
-        warn_of_another_size(model, LazyImage.of(image))
     if target.suffix == ".zarr":
         standard = Image(labels, image.spatial_axes, image.spacing).standard()
         write_zarr_labels(target, standard.data[0], standard.spacing, options.volume.overwrite)
@@ -177,6 +175,8 @@ def _segment_whole(model: Any, path: Path, target: Path, options: SegmentOptions
         )
     if options.overlays:
         write_overlay(beside / "overlays" / f"{name}.png", image, labels)
+    if options.check_size:
+        warn_of_another_size(model, LazyImage.of(image))
     return int(labels.max(initial=0))
 
 

@@ -41,9 +41,9 @@ def estimate_diameter(model: Model, image: LazyImage) -> float | None:
     """The diameter of an image's cells, by the scale at which the model agrees best with itself.
 
     The middle of the image is shown at up to fourteen scales, for cells a quarter to 23 times as large as
-    those learnt and at most half as wide as the image. Where they have a size that the model knows, it finds
-    the same ones at the next scale up and down; enlarged noise and cells that shrank to specks come out
-    differently each time. PQ between the labels of neighbouring scales tells.
+    those learnt and, beyond 1.4 times, at most half as wide as the image. Where they have a size that the
+    model knows, it finds the same ones at the next scale up and down; enlarged noise and cells that shrank to
+    specks come out differently each time. PQ between the labels of neighbouring scales tells.
 
     Args:
         model: for the axes and channels of the image.
@@ -74,12 +74,9 @@ def warn_of_another_size(model: Model, image: LazyImage) -> None:
     """Log a warning where a model agrees with itself far better at another scale than at that of the image.
 
     Args:
-        model, image: as for ``estimate_diameter``; of an image that doesn't suit the model nothing is said.
+        model, image: as for ``estimate_diameter``.
     """
-    card = model.card
-    if (image.axes, image.channels) != (card.axes, card.net.channels):
-        return
-    agreed = _agreements(model, image)
+    card, agreed = model.card, _agreements(model, image)
     here = RATIOS.index(1.0)
     found = _peak(agreed) * card.cell_diameter
     sure = _even(agreed)[here - 1 : here + 1].max() >= SURE * _even(agreed).max()

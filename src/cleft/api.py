@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ from cleft.learn.dataset import Example
 from cleft.learn.fingerprint import digest, fingerprint, fingerprints
 from cleft.learn.fit import fit
 from cleft.learn.prepare import Annotated, hold_out, load_examples
-from cleft.learn.run_folder import check_place, last_checkpoint
+from cleft.learn.run_folder import check_place, last_checkpoint, unfinished
 from cleft.learn.start import settled
 
 __all__ = ["train"]
@@ -88,7 +89,7 @@ def train_to(
     overwrite: bool = False,
 ) -> Model:
     """``train`` with its settings made."""
-    settings = settled(settings)
+    settings, console = settled(settings), Console(stderr=True, soft_wrap=True)
     _check_places(path, settings.rounds, resume, overwrite)
     if settings.shares is not None and (
         len(settings.shares) != len(_parts(data)) or not sum(settings.shares)
@@ -97,18 +98,39 @@ def train_to(
             f"shares are {settings.shares}, expected a number for each of {len(_parts(data))} folders, "
             "not all of them 0"
         )
-    examples = _examples(data, settings, axes, spacing)
-    checks = [] if val is None else _examples(val, settings, axes, spacing)
-    console = Console(stderr=True, soft_wrap=True)
-    if settings.rounds > 1 and not checks:
-        examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
-    for n in range(1, settings.rounds):
-        console.print(f"round {n} of {settings.rounds}", highlight=False)
-        model = _first(_of_round(path, n), (examples, checks), settings, resume, overwrite)
-        examples = [_completed(example, model) for example in examples]
-    again = resume and (settings.rounds == 1 or last_checkpoint(path).exists())
-    net, card = fit(examples, settings, path, checks, again, console, overwrite)
+    with _told_if_stopped(path, settings.rounds, console):
+        examples = _examples(data, settings, axes, spacing)
+        checks = [] if val is None else _examples(val, settings, axes, spacing)
+        if settings.rounds > 1 and not checks:
+            examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
+        for n in range(1, settings.rounds):
+            console.print(f"round {n} of {settings.rounds}", highlight=False)
+            model = _first(_of_round(path, n), (examples, checks), settings, resume, overwrite)
+            examples = [_completed(example, model) for example in examples]
+        again = resume and (settings.rounds == 1 or last_checkpoint(path).exists())
+        net, card = fit(examples, settings, path, checks, again, console, overwrite)
     return Model(net, card, name=path.name)
+
+
+@contextmanager
+def _told_if_stopped(path: Path, rounds: int, console: Console) -> Iterator[None]:
+    """Say how to go on where Ctrl-C comes before, between or after trainings; ``fit`` says it itself."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if error.args or rank_zero_only.rank > 0:
+            raise
+        places = [*(_of_round(path, n) for n in range(1, rounds)), path]
+        kept = [last_checkpoint(place) for place in places if unfinished(place)] or _rounds_done(path, rounds)
+        told = f"the same command with --resume goes on from {kept[-1]}" if kept else "nothing is kept yet"
+        console.print(f"stopped; {told}", highlight=False)
+        raise KeyboardInterrupt(f"stopped; {told}") from error
+
+
+def _rounds_done(path: Path, rounds: int) -> list[Path]:
+    """Models of earlier rounds, where the last has written none."""
+    done = [_of_round(path, n) for n in range(1, rounds)]
+    return [] if path.exists() else [place for place in done if place.exists()]
 
 
 def _check_places(path: Path, rounds: int, resume: bool, overwrite: bool) -> None:
@@ -117,10 +139,9 @@ def _check_places(path: Path, rounds: int, resume: bool, overwrite: bool) -> Non
         return  # of several processes the main one has looked
     for place in [*(_of_round(path, n) for n in range(1, rounds)), path]:
         check_place(place, resume, overwrite)
-    first = _of_round(path, 1)
-    if rounds > 1 and first.exists() and not (path.exists() or resume or overwrite):
+    if (done := _rounds_done(path, rounds)) and not (resume or overwrite):
         raise DataError(
-            f"{first}: is the first of {rounds} rounds of an unfinished training; "
+            f"{done[-1]}: is one of {rounds} rounds of an unfinished training; "
             "--resume goes on, --overwrite begins anew"
         )
 

@@ -17,7 +17,7 @@ from cleft.io.write import atomic_path
 from cleft.learn.checkpoint import SafeCheckpoints
 from cleft.learn.fingerprint import changes
 
-__all__ = ["RunFolder", "check_place", "last_checkpoint", "run_folder"]
+__all__ = ["RunFolder", "check_place", "last_checkpoint", "run_folder", "unfinished"]
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 MARK = "cleft.json"  # says that the folder is a training's, of which settings, and whether it has ended
@@ -100,7 +100,7 @@ def run_folder(path: Path, main: bool, resume: bool, overwrite: bool) -> Iterato
     except OSError as error:
         raise DataError(f"{run}: can't be made ({error.strerror})") from error
     with held(run / LOCK, str(path)):
-        if not (resume or overwrite) and (told := _unfinished(run)):
+        if not (resume or overwrite) and (told := unfinished(path)):
             raise DataError(told)
         yield RunFolder(run, main)
 
@@ -119,9 +119,30 @@ def check_place(path: Path, resume: bool, overwrite: bool) -> None:
     """
     _check_names(path, overwrite)
     run = path.with_suffix(".run")
-    if not (resume or overwrite) and (told := _unfinished(run)):
+    if not (resume or overwrite) and (told := unfinished(path)):
         with held(run / LOCK, str(path)):  # unfinished, because another process is at it
             raise DataError(told)
+
+
+def unfinished(path: Path) -> str | None:
+    """What to say of a training, kept beside a model file, that has not ended; ``None`` if there is none.
+
+    Example:
+        >>> unfinished(Path("nowhere.safetensors")) is None
+        True
+    """
+    run = path.with_suffix(".run")
+    mark = _read_mark(run)
+    if not (run / LAST).exists() or (mark is not None and mark.get("finished") is True):
+        return None
+    last = _read_last(run)
+    if last is None:
+        return f"{run}: holds an unfinished training whose {LAST} is damaged; --overwrite begins anew"
+    done, steps = last
+    if mark is None and done >= steps:
+        return None
+    kept = f"{run}: holds an unfinished training, {done} of {steps} steps"
+    return f"{kept}; --resume goes on, --overwrite begins anew"
 
 
 def last_checkpoint(path: Path) -> Path:
@@ -152,21 +173,6 @@ def _check_names(path: Path, overwrite: bool) -> None:
             f"{run}: holds {names}, but no {MARK} of a training, expected a training's folder or none; "
             "--overwrite uses it nevertheless"
         )
-
-
-def _unfinished(run: Path) -> str | None:
-    """What to say of a training that the folder keeps and that has not ended."""
-    mark = _read_mark(run)
-    if not (run / LAST).exists() or (mark is not None and mark.get("finished") is True):
-        return None
-    last = _read_last(run)
-    if last is None:
-        return f"{run}: holds an unfinished training whose {LAST} is damaged; --overwrite begins anew"
-    done, steps = last
-    if mark is None and done >= steps:
-        return None
-    kept = f"{run}: holds an unfinished training, {done} of {steps} steps"
-    return f"{kept}; --resume goes on, --overwrite begins anew"
 
 
 def _read_mark(run: Path) -> dict[str, Any] | None:

@@ -493,9 +493,7 @@ def test_one_training_at_a_time(half_done: Path) -> None:
     for more in ({}, {"resume": True}, {"overwrite": True}):
         with (
             held(run / "lock", "other"),
-            pytest.raises(
-                DataError, match=rf"m\.safetensors: is being worked on by process {os.getpid()} on"
-            ),
+            pytest.raises(DataError, match=rf"m\.safetensors: is being .* by process {os.getpid()} on"),
         ):
             train(made(2), half_done, **more, **tiny(2))
     train(made(2), half_done, resume=True, **tiny(2))

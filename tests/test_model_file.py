@@ -1,6 +1,7 @@
 """A model file comes back bit for bit, and whatever else is given is refused by name and reason."""
 
 import contextlib
+import copy
 import json
 import os
 import pickle
@@ -645,7 +646,7 @@ def altered(tree: dict, draw: random.Random) -> dict:
     elif action == 2 and type(holder[last]) in (int, float):
         holder[last] = draw.choice([-holder[last], holder[last] + 1, holder[last] - 1, holder[last] * 1000])
     else:
-        holder[last] = draw.choice(ODD)
+        holder[last] = copy.deepcopy(draw.choice(ODD))
     return tree
 
 

@@ -8,12 +8,16 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-__all__ = ["Factor", "Free", "LongText", "Pixels", "Share", "ShortText", "Spacing", "shown"]
+__all__ = [
+    "LARGEST", "Factor", "Free", "LongText", "Percentiles", "Pixels", "Share", "ShortText", "Spacing",
+    "Stride", "Times", "Width", "shown",
+]  # fmt: skip
 
 DEEPEST = 100  # dicts and lists in each other; a model begun with a model adds two
 MOST_ITEMS = 50_000
 MOST_LETTERS = 1_000_000
 LARGEST = 1 << 63
+LONGEST_SHOWN = 200  # letters of a value in a message
 
 
 def _kept(tree: Any) -> Any:
@@ -44,13 +48,23 @@ def _kept(tree: Any) -> Any:
     return tree
 
 
+def _rising(percentiles: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise ValueError("expected two rising numbers from 0 to 100")
+    return percentiles
+
+
+Factor = Annotated[int, Field(le=256)]  # a block of so many pixels along three axes takes 64 MB
 Free = Annotated[dict[str, Any], AfterValidator(_kept)]  # what nobody computes with
-ShortText = Annotated[str, Field(max_length=2_000)]
 LongText = Annotated[str, Field(max_length=100_000)]
+Percentiles = Annotated[tuple[float, float], AfterValidator(_rising)]
 Pixels = Annotated[float, Field(ge=0, le=1e15)]
 Share = Annotated[float, Field(ge=0, le=1)]
+ShortText = Annotated[str, Field(max_length=2_000)]
 Spacing = Annotated[float, Field(ge=1e-9, le=1e9)]  # micrometres: products of three are numbers still
-Factor = Annotated[int, Field(le=256)]  # a block of so many pixels along three axes takes 64 MB
+Stride = Annotated[int, Field(ge=1, le=4)]
+Times = Annotated[Factor, Field(ge=1)]
+Width = Annotated[float, Field(le=1e4)]  # of a class, in pixels
 
 
 class _Short(reprlib.Repr):
@@ -74,4 +88,5 @@ def shown(value: Any) -> str:
         >>> shown([2, "x"]), shown(10**5000)
         ("[2, 'x']", 'a whole number of about 5001 digits')
     """
-    return _Short().repr(value).replace("\n", " ")
+    text = _Short().repr(value).replace("\n", " ")
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from cleft.base.bounds import Factor, Free, LongText, Pixels, Share, ShortText, Spacing, shown
+from cleft.base import bounds
 from cleft.base.errors import CleftError, DataError
 
 __all__ = [
@@ -27,10 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 Auto = Literal["auto"]
-Count = Annotated[int, Field(ge=1)]
-Times = Annotated[Factor, Field(ge=1)]
-Stride = Annotated[int, Field(ge=1, le=4)]
-Wide = Annotated[float, Field(le=1e4)]
+Count = Annotated[int, Field(ge=1, lt=bounds.LARGEST)]
 Weight = Annotated[float, Field(ge=0)]
 Weights = Weight | tuple[Weight, ...] | tuple[tuple[Weight, ...], ...]
 Length = Annotated[str, Field(pattern=r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(um|µm|nm|mm)\s*$")]
@@ -63,15 +59,6 @@ MOST_SAID, LONGEST_NAME = 5, 60  # mistakes in a message, letters of a setting's
 LARGEST_STRIDE = 64  # images are padded to multiples of it
 
 
-def _rising(percentiles: tuple[float, float]) -> tuple[float, float]:
-    if not 0 <= percentiles[0] < percentiles[1] <= 100:
-        raise ValueError("expected two rising numbers from 0 to 100")
-    return percentiles
-
-
-Percentiles = Annotated[tuple[float, float], AfterValidator(_rising)]
-
-
 class Settings(BaseModel):
     """Settings can't change after they are made; an unknown name is an error, and so is NaN or infinity."""
 
@@ -88,7 +75,7 @@ class NetSettings(Settings):
     channels: int = Field(1, ge=1, le=4096)
     n_classes: Literal[3, 4] = 4
     width: int = Field(32, ge=1, le=256)
-    strides: tuple[tuple[Stride, ...], ...] = Field(min_length=2, max_length=6)
+    strides: tuple[tuple[bounds.Stride, ...], ...] = Field(min_length=2, max_length=6)
 
     @field_validator("strides")
     @classmethod
@@ -129,9 +116,9 @@ class TrainSettings(Settings):
     )  # fmt: skip
     width: int = Field(32, ge=4, le=128, description="features of the first level")
     levels: int = Field(5, ge=3, le=6, description="resolution levels of the U-Net")
-    k: Wide | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
-    gap_radius: Wide | Auto | Length = Field("auto", description='gap ball: pixels, "1.5um", or auto')
-    shrink: tuple[Factor, ...] | None = Field(
+    k: bounds.Width | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
+    gap_radius: bounds.Width | Auto | Length = Field("auto", description='gap ball: pixels, "1.5um", or auto')
+    shrink: tuple[bounds.Factor, ...] | None = Field(
         None, description="average blocks of so many pixels along each axis; auto if not given"
     )
     patch: tuple[Count, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
@@ -159,7 +146,7 @@ class TrainSettings(Settings):
         description="decay of a moving average of the weights, which then is the model; 0 is none",
     )
     half: bool = Field(False, description="kernels are kept as 16-bit floats: a file half as large")
-    percentiles: Percentiles = Field((1.0, 99.8), description="intensities that become 0 and 1")
+    percentiles: bounds.Percentiles = Field((1.0, 99.8), description="intensities that become 0 and 1")
     unknown: Literal["anything", "cells"] = Field(
         "anything", description="what not annotated (-1) beside a cell is taken for; cells: then they touch"
     )
@@ -169,10 +156,12 @@ class TrainSettings(Settings):
     held_out: float = Field(0.1, ge=0, le=0.5, description="share of images held out if no --val is given")
     checks: int = Field(20, ge=1, description="how often to validate and save")
     patience: int = Field(0, ge=0, description="checks without a better PQ before stopping; 0 never stops")
-    licence: ShortText = Field(
+    licence: bounds.ShortText = Field(
         "not stated", description="under which the model may be used; kept in its file"
     )
-    notes: LongText = Field("", description="what the model is for and where it fails; kept in its file")
+    notes: bounds.LongText = Field(
+        "", description="what the model is for and where it fails; kept in its file"
+    )
     tensorboard: bool = Field(False, description="log for TensorBoard too (pip install cleft[log])")
     seed: int = Field(0, ge=0, description="fixes weights, patches and augmentation")
     devices: int | None = Field(
@@ -180,33 +169,41 @@ class TrainSettings(Settings):
     )
     nodes: int = Field(1, ge=1, description="machines; Slurm or torchrun tells each of them its place")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, found: Any) -> Any:
+        """Numbers that the model's card, which keeps them, can hold."""
+        if isinstance(found, int) and abs(found) >= bounds.LARGEST:
+            raise ValueError("expected a whole number of at most 64 bits")
+        return found
+
 
 class ModelCard(Settings):
     """What a model file says of itself."""
 
     format: Literal[1] = 1
-    cleft: ShortText
+    cleft: bounds.ShortText
     net: NetSettings
     axes: str
-    spacing_um: tuple[Spacing, ...] | None = None
-    shrink: tuple[Times, ...] = Field(description="pixels averaged along each axis before the network")
-    k: float = Field(ge=1, le=1e4, description="touching window, in pixels after shrinking")
-    gap_radius: float = Field(ge=1, le=1e4, description="gap ball, in pixels after shrinking")
-    percentiles: Percentiles
+    spacing_um: tuple[bounds.Spacing, ...] | None = None
+    shrink: tuple[bounds.Times, ...] = Field(description="pixels averaged along each axis before the network")
+    k: bounds.Width = Field(ge=1, description="touching window, in pixels after shrinking")
+    gap_radius: bounds.Width = Field(ge=1, description="gap ball, in pixels after shrinking")
+    percentiles: bounds.Percentiles
     cell_diameter: float = Field(
         gt=0, le=1e6, description="median diameter of the training cells, in pixels of the image"
     )
-    diameters: tuple[Pixels, Pixels] | None = Field(
+    diameters: tuple[bounds.Pixels, bounds.Pixels] | None = Field(
         None, description="the same of one in twenty smaller, and one in twenty larger"
     )
-    smallest_cell: Pixels = Field(0.0, description="pixels of the image; smaller finds are dropped")
-    smallest_cut: Pixels = Field(0.0, description="the same of cells at the border of an image")
-    ceiling_pq: Share = Field(description="PQ of labels -> classes -> labels on the training labels")
-    trained_on: Free = Field(default_factory=dict)
-    training: Free = Field(default_factory=dict)
-    scores: dict[ShortText, float] = Field(default_factory=dict, max_length=1000)
-    licence: ShortText = "not stated"
-    notes: LongText = ""
+    smallest_cell: bounds.Pixels = Field(0.0, description="pixels of the image; smaller finds are dropped")
+    smallest_cut: bounds.Pixels = Field(0.0, description="the same of cells at the border of an image")
+    ceiling_pq: bounds.Share = Field(description="PQ of labels -> classes -> labels on the training labels")
+    trained_on: bounds.Free = Field(default_factory=dict)
+    training: bounds.Free = Field(default_factory=dict)
+    scores: dict[bounds.ShortText, float] = Field(default_factory=dict, max_length=1000)
+    licence: bounds.ShortText = "not stated"
+    notes: bounds.LongText = ""
 
     @field_validator("axes")
     @classmethod
@@ -265,8 +262,8 @@ def explain(error: ValidationError) -> str:
     parts = []
     for e in error.errors():
         name = " ".join(map(str, e["loc"][:1])) or "it"
-        name = name if name.isprintable() and len(name) <= LONGEST_NAME else shown(name)
-        parts.append(f"{name} is {shown(e['input'])}: {e['msg'][:1].lower()}{e['msg'][1:]}")
+        name = name if name.isprintable() and len(name) <= LONGEST_NAME else bounds.shown(name)
+        parts.append(f"{name} is {bounds.shown(e['input'])}: {e['msg'][:1].lower()}{e['msg'][1:]}")
     said, more = list(dict.fromkeys(parts)), len(set(parts)) - MOST_SAID
     return "; ".join([*said[:MOST_SAID], *([f"and {more} more"] if more > 0 else [])])
 

@@ -387,6 +387,8 @@ def test_a_large_network_takes_no_memory_before_it_is_compared(path: Path) -> No
         ("spacing_um", [0.1], "spacing_um is [0.1]: value error, expected one for each"),
         ("spacing_um", [0.1, 0], "spacing_um is 0: input should be greater than or equal to"),
         ("spacing_um", [0.1, float("inf")], "spacing_um is inf: input should be "),
+        ("spacing_um", [1e-5, 1], "spacing_um is [1e-05, 1]: value error, expected no pixel more than"),
+        ("spacing_um", [], "spacing_um is []: value error, expected one for each"),
         ("k", float("nan"), "k is nan: input should be a finite number"),
         ("k", 0, "k is 0: input should be greater than or equal to 1"),
         ("k", 1e300, "k is 1e+300: input should be less than or equal to 10000"),

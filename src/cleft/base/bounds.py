@@ -17,6 +17,7 @@ DEEPEST = 100  # dicts and lists in each other; a model begun with a model adds 
 MOST_ITEMS = 50_000
 MOST_LETTERS = 1_000_000
 LARGEST = 1 << 63
+MOST_LONGER = 10_000
 LONGEST_SHOWN = 200  # letters of a value in a message
 
 
@@ -54,14 +55,22 @@ def _rising(percentiles: tuple[float, float]) -> tuple[float, float]:
     return percentiles
 
 
+def _of_one_order(spacing: tuple[float, ...]) -> tuple[float, ...]:
+    """Images are resampled to pixels of this shape."""
+    if max(spacing, default=1) > MOST_LONGER * min(spacing, default=1):
+        raise ValueError(f"expected no pixel more than {MOST_LONGER:,} times as long as wide")
+    return spacing
+
+
 Factor = Annotated[int, Field(le=256)]  # a block of so many pixels along three axes takes 64 MB
 Free = Annotated[dict[str, Any], AfterValidator(_kept)]  # what nobody computes with
 LongText = Annotated[str, Field(max_length=100_000)]
+Micrometres = Annotated[float, Field(ge=1e-9, le=1e9)]  # products of three are numbers still
 Percentiles = Annotated[tuple[float, float], AfterValidator(_rising)]
 Pixels = Annotated[float, Field(ge=0, le=1e15)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShortText = Annotated[str, Field(max_length=2_000)]
-Spacing = Annotated[float, Field(ge=1e-9, le=1e9)]  # micrometres: products of three are numbers still
+Spacing = Annotated[tuple[Micrometres, ...], AfterValidator(_of_one_order)]
 Stride = Annotated[int, Field(ge=1, le=4)]
 Times = Annotated[Factor, Field(ge=1)]
 Width = Annotated[float, Field(le=1e4)]  # of a class, in pixels

@@ -185,7 +185,7 @@ class ModelCard(Settings):
     cleft: bounds.ShortText
     net: NetSettings
     axes: str
-    spacing_um: tuple[bounds.Spacing, ...] | None = None
+    spacing_um: bounds.Spacing | None = None
     shrink: tuple[bounds.Times, ...] = Field(description="pixels averaged along each axis before the network")
     k: bounds.Width = Field(ge=1, description="touching window, in pixels after shrinking")
     gap_radius: bounds.Width = Field(ge=1, description="gap ball, in pixels after shrinking")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cleft.base.errors import ModelError
 from cleft.model.header import check_is_file
 
 __all__ = ["find_model", "shipped_models"]
@@ -33,5 +34,8 @@ def find_model(name: str | Path) -> Path:
     """
     if str(name) in shipped_models():
         return SHIPPED / f"{name}.safetensors"
-    check_is_file(Path(name), "model", f"; expected a file or one of {', '.join(shipped_models())}")
+    instead = f"; expected a file or one of {', '.join(shipped_models())}"
+    if not str(name):  # which a path would take for this folder
+        raise ModelError(f"{name}: no such model{instead}")
+    check_is_file(Path(name), "model", instead)
     return Path(name)

@@ -15,7 +15,10 @@ from rich.console import Console
 from cleft.base.config import TrainSettings, differences, read_settings
 from cleft.base.errors import DataError
 from cleft.base.image import Image
+from cleft.base.text import tell
 from cleft.infer.model import Model, load_model
+from cleft.io.outputs import check_outputs
+from cleft.io.pairs import find_pairs
 from cleft.labels.adopt import adopt
 from cleft.learn.dataset import Example
 from cleft.learn.fingerprint import digest, fingerprint, fingerprints
@@ -23,6 +26,7 @@ from cleft.learn.fit import fit
 from cleft.learn.prepare import Annotated, hold_out, load_examples
 from cleft.learn.run_folder import check_place, last_checkpoint, unfinished
 from cleft.learn.start import settled
+from cleft.model.zoo import find_model
 
 __all__ = ["train"]
 
@@ -51,7 +55,8 @@ def train(
         axes: of every image that doesn't say its own, such as ``"ZYX"``.
         spacing: micrometres per pixel along each spatial axis, where not read.
         resume: go on from the last checkpoint beside ``path``.
-        overwrite: begin anew where an unfinished training is kept beside ``path``; otherwise it is refused.
+        overwrite: replace a file at ``path`` that cleft didn't write, and begin anew where an unfinished
+            training is kept beside it; otherwise both are refused.
         **settings: any of ``cleft.base.config.TrainSettings``: steps, seed, classes, loss, lam, width, ...
 
     Returns:
@@ -87,10 +92,11 @@ def train_to(
     spacing: Sequence[float] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    reads: Sequence[Path] = (),
 ) -> Model:
-    """``train`` with its settings made."""
+    """``train`` with its settings made; ``reads`` are files beside the data that stay as they are."""
     settings, console = settled(settings), Console(stderr=True, soft_wrap=True)
-    _check_places(path, settings.rounds, resume, overwrite)
+    _check_places(path, [*_inputs(data, val, settings), *reads], settings.rounds, resume, overwrite)
     if settings.shares is not None and (
         len(settings.shares) != len(_parts(data)) or not sum(settings.shares)
     ):
@@ -104,7 +110,7 @@ def train_to(
         if settings.rounds > 1 and not checks:
             examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
         for n in range(1, settings.rounds):
-            console.print(f"round {n} of {settings.rounds}", highlight=False)
+            tell(console, f"round {n} of {settings.rounds}")
             model = _first(_of_round(path, n), (examples, checks), settings, resume, overwrite)
             examples = [_completed(example, model) for example in examples]
         again = resume and (settings.rounds == 1 or last_checkpoint(path).exists())
@@ -123,7 +129,7 @@ def _told_if_stopped(path: Path, rounds: int, console: Console) -> Iterator[None
         places = [*(_of_round(path, n) for n in range(1, rounds)), path]
         kept = [last_checkpoint(place) for place in places if unfinished(place)] or _rounds_done(path, rounds)
         told = f"the same command with --resume goes on from {kept[-1]}" if kept else "nothing is kept yet"
-        console.print(f"stopped; {told}", highlight=False)
+        tell(console, f"stopped; {told}")
         raise KeyboardInterrupt(f"stopped; {told}") from error
 
 
@@ -133,11 +139,22 @@ def _rounds_done(path: Path, rounds: int) -> list[Path]:
     return [] if path.exists() else [place for place in done if place.exists()]
 
 
-def _check_places(path: Path, rounds: int, resume: bool, overwrite: bool) -> None:
-    """Find before the work that a training, or a round of it, would be lost."""
+def _inputs(data: Data, val: Data | None, settings: TrainSettings) -> list[Path]:
+    """Every file that a training reads."""
+    folders = [part for part in [*_parts(data), *_parts(val or [])] if isinstance(part, (str, Path))]
+    pairs = [pair for folder in folders for pair in find_pairs(folder)]
+    read = [path for pair in pairs for path in (pair.image, pair.labels)]
+    return read if settings.start is None else [*read, find_model(settings.start)]
+
+
+def _check_places(path: Path, read: list[Path], rounds: int, resume: bool, overwrite: bool) -> None:
+    """Find before the work that a training would be lost, or something that isn't a training's."""
     if rank_zero_only.rank > 0:
         return  # of several processes the main one has looked
-    for place in [*(_of_round(path, n) for n in range(1, rounds)), path]:
+    places = [*(_of_round(path, n) for n in range(1, rounds)), path]
+    if not path.is_dir():  # which has a message of its own
+        check_outputs(places, read, overwrite)
+    for place in places:
         check_place(place, resume, overwrite)
     if (done := _rounds_done(path, rounds)) and not (resume or overwrite):
         raise DataError(

@@ -89,34 +89,33 @@ def segment_files(
             or something that cleft didn't write.
     """
     paths = find_images(inputs)
-    jobs, failed = plan_jobs(model, paths, options)
-    for path, _ in failed:
-        tell(console, f"{path.name}: failed")
+    jobs = plan_jobs(model, paths, options)
+    failed: list[tuple[Path, CleftError]] = []
     bar = Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal or len(paths) == 1, transient=True,
     )  # fmt: skip
     with telling(console), engine_for(options.where) as engine, bar:
         task = bar.add_task("", total=len(jobs))
-        for i, job in enumerate(jobs):
-            bar.update(task, description=printable(base_name(job.image)))
+        for i, (path, job) in enumerate(zip(paths, jobs, strict=True)):
+            bar.update(task, description=printable(base_name(path)))
             try:
+                if isinstance(job, CleftError):
+                    raise job
                 if job.blocks is not None:
-                    n = segment_large(model, job.image, job.labels, job.blocks, engine, console)
+                    n = segment_large(model, path, job.labels, job.blocks, engine, console)
                 else:
                     n = _segment_whole(model, job, options, check_size=i == 0 and options.diameter is None)
             except CleftError as error:
-                failed.append((job.image, error))
-                tell(console, f"{job.image.name}: failed")
+                failed.append((path, error))
+                tell(console, f"{path.name}: failed")
             else:
-                tell(console, f"{job.image.name}: {n} cells")
+                tell(console, f"{path.name}: {n} cells")
             bar.advance(task)
     return failed
 
 
-def plan_jobs(
-    model: Model, paths: Sequence[Path], options: SegmentOptions
-) -> tuple[list[Job], list[tuple[Path, CleftError]]]:
+def plan_jobs(model: Model, paths: Sequence[Path], options: SegmentOptions) -> list[Job | CleftError]:
     """Where everything goes that a run writes, decided and checked before any of it is done.
 
     Args:
@@ -125,7 +124,7 @@ def plan_jobs(
         options: where to and how.
 
     Returns:
-        A job for each image, and the images that can't be opened with the reason.
+        A job for each image, or the reason why it can't be done.
 
     Raises:
         DataError: as ``segment_files``.
@@ -134,19 +133,19 @@ def plan_jobs(
         raise DataError(
             f"{options.output}: names the labels of one image, found {len(paths)}; expected a folder"
         )
-    names = _names(paths)
-    jobs, failed = [], []
-    for path, name in zip(paths, names, strict=True):
+    jobs: list[Job | CleftError] = []
+    for path, name in zip(paths, _names(paths), strict=True):
         try:
             jobs.append(_job(model, path, name, options))
         except CleftError as error:
-            failed.append((path, error))
+            jobs.append(error)
+    good = [job for job in jobs if isinstance(job, Job)]
     models = [find_model(name) for name in model.origin.names]
-    check_outputs((place for job in jobs for place in job.writes), [*paths, *models], options.overwrite)
-    for job in jobs:
+    check_outputs((place for job in good for place in job.writes), [*paths, *models], options.overwrite)
+    for job in good:
         if job.blocks is not None or job.labels.suffix == ".zarr":
             check_work_folder(job.labels)
-    return jobs, failed
+    return jobs
 
 
 def _names(paths: Iterable[Path]) -> list[str]:

@@ -62,5 +62,8 @@ def train(
         width=width, seed=seed, k=width_of(k), gap_radius=width_of(gap_radius), unknown=unknown,
         ignore=ignore, devices=devices, nodes=nodes,
     )  # fmt: skip
-    train_to(output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume)
+    train_to(
+        output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume,
+        overwrite=overwrite, reads=[] if config is None else [config],
+    )  # fmt: skip
     tell(out, f"next: cleft segment IMAGES -m {output} -o labels/")

@@ -99,7 +99,7 @@ def _check_apart(target: Path, place: str, read: dict[str, Path]) -> None:
     """Refuse a target that is an input, lies within one, or holds one."""
     if place in read:
         raise DataError(
-            f"{read[place]}: would be overwritten by {target}; expected another place to write to"
+            f"{target}: would overwrite {read[place]}, which is read; expected another place to write to"
         )
     above = [str(parent) for parent in Path(place).parents]
     around = next((read[parent] for parent in above if parent in read), None)
@@ -110,9 +110,11 @@ def _check_apart(target: Path, place: str, read: dict[str, Path]) -> None:
         raise DataError(f"{target}: holds {within}, which is read; expected another place to write to")
     if os.path.lexists(target):
         there = os.lstat(target)
-        for path in read.values():
-            if _same_file(there, path):
-                raise DataError(f"{path}: is the same file as {target}; expected another place to write to")
+        same = next((path for path in read.values() if _same_file(there, path)), None)
+        if same is not None:
+            raise DataError(
+                f"{target}: is the same file as {same}, which is read; expected another place to write to"
+            )
 
 
 def _same_file(there: os.stat_result, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,16 +124,16 @@ def write_zarr_labels(
 
 
 def remove_labels(path: Path) -> None:
-    """Remove labels that cleft has written, if there are any; the place is free afterwards.
+    """Remove what labels are to replace: labels that cleft has written, or a file; the place is free then.
 
     Raises:
-        DataError: something else stands there.
+        DataError: a folder stands there that cleft didn't write.
     """
     check_outputs([path], overwrite=True)
-    if path.is_symlink():
-        path.unlink()  # what it leads to may be shared
-    elif path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()  # of a link, not what it leads to
 
 
 def _steps(shape: Sequence[int], spacing: Sequence[float] | None) -> list[tuple[int, ...]]:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from cleft.base.config import ModelCard, TrainSettings
 from cleft.base.errors import CleftError
+from cleft.base.text import tell
 from cleft.learn.checkpoint import SafeCheckpoints
 from cleft.learn.dataset import Example
 from cleft.learn.fingerprint import digest, fingerprints
@@ -85,7 +86,7 @@ def fit(
     learn, check = [e.shrunk(shrink) for e in learn], [e.shrunk(shrink) for e in check]
     plan = make_plan(learn, settings, shrink, start)
     for line in plan.lines(len(check)):
-        console.print(line)
+        tell(console, line)
     about = {"images": len(learn), "validated on": len(check), **seen}
     learner = _learner(plan, start, about)
     with run_folder(path, rank_zero_only.rank == 0, resume, overwrite) as run:
@@ -108,7 +109,7 @@ def fit(
         )
         if main:
             write_model(path, net, card, settings.half)
-            console.print(f"{path}: trained in {minutes:.1f} minutes")
+            tell(console, f"{path}: trained in {minutes:.1f} minutes")
         run.finish(settings)
     return net, card
 
@@ -169,7 +170,7 @@ def _interruptible(
         # Lightning has had Ctrl-C ignored while it shut down
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
-    console.print(told, highlight=False)
+    tell(console, told)
     raise KeyboardInterrupt(told)
 
 

@@ -188,23 +188,6 @@ class TestEveryVerb:
         assert said.code == 0, said.err
         assert is_own(place)
 
-    def test_a_result_of_before_is_replaced(
-        self, cleft_says: Says, hand_file: Files, tmp_path: Path, verb: type[Verb], target: str
-    ) -> None:
-        if target != verb.targets[0]:
-            pytest.skip("once for each verb")
-        one = verb(tmp_path / "x", hand_file)
-        command = one.command(one.folder / target)
-        assert cleft_says(*command).code == 0
-        assert all(map(is_own, written(one)))
-        # a folder of labels may be hours of work: it is named before it is replaced
-        again = cleft_says(*command, *(["--overwrite"] if verb is Blocks else []))
-        assert again.code == 0, again.err
-        if verb is Blocks:
-            said = cleft_says(*command)
-            assert said.code == 1
-            assert "exists already; expected a new name, or --overwrite" in said.err
-
     def test_a_folder_of_others_stays_whatever_is_asked(
         self, cleft_says: Says, hand_file: Files, tmp_path: Path, verb: type[Verb], target: str
     ) -> None:
@@ -237,32 +220,49 @@ class TestEveryVerb:
         assert (one.folder / "precious").read_bytes() == MINE
         assert not place.is_symlink()
 
-    def test_no_input_is_replaced_whatever_is_asked(
-        self, cleft_says: Says, hand_file: Files, tmp_path: Path, verb: type[Verb], target: str
-    ) -> None:
-        """Neither by its own name, nor through a link, nor by another name of the same file."""
-        if target != verb.targets[0] or not verb.inputs:
-            pytest.skip("of the first target of verbs that read files")
-        for way in ("itself", "link", "hard link"):
-            for read in verb.inputs:
-                one = verb(tmp_path / way / read, hand_file)
-                source, place = one.folder / read, one.folder / target
-                if way == "itself":
-                    place = source
-                else:
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    if way == "link":
-                        place.symlink_to(source)
-                    elif source.is_dir():
-                        continue  # no folder has two names
-                    else:
-                        os.link(source, place)
-                before = state(one.folder)
-                for more in ([], ["--overwrite"]):
-                    said = cleft_says(*one.command(place), *more)
-                    assert said.code == 1, (way, read, said.out)
-                    assert "which is read; expected another place" in said.err, said.err
-                    assert state(one.folder) == before
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda v: v.__name__)
+def test_a_result_of_before_is_replaced(
+    cleft_says: Says, hand_file: Files, tmp_path: Path, verb: type[Verb]
+) -> None:
+    one = verb(tmp_path / "x", hand_file)
+    command = one.command(one.folder / one.targets[0])
+    assert cleft_says(*command).code == 0
+    assert all(map(is_own, written(one)))
+    if verb is Blocks:  # a folder of labels may be hours of work: it is named before it is replaced
+        said = cleft_says(*command)
+        assert said.code == 1
+        assert "exists already; expected a new name, or --overwrite" in said.err
+        command.append("--overwrite")
+    again = cleft_says(*command)
+    assert again.code == 0, again.err
+
+
+READERS = [(verb, read) for verb in VERBS for read in verb.inputs]
+
+
+@pytest.mark.parametrize("way", ["itself", "link", "hard link"])
+@pytest.mark.parametrize(("verb", "read"), READERS, ids=[f"{v.__name__}-{r}" for v, r in READERS])
+def test_no_input_is_replaced_whatever_is_asked(
+    cleft_says: Says, hand_file: Files, tmp_path: Path, verb: type[Verb], read: str, way: str
+) -> None:
+    """Neither by its own name, nor through a link, nor by another name of the same file."""
+    one = verb(tmp_path / "x", hand_file)
+    source, place = one.folder / read, one.folder / verb.targets[0]
+    if way == "itself":
+        place = source
+    else:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if way == "link" or source.is_dir():  # no folder has two names of its own
+            place.symlink_to(source)
+        else:
+            os.link(source, place)
+    before = state(one.folder)
+    for more in ([], ["--overwrite"]):
+        said = cleft_says(*one.command(place), *more)
+        assert said.code == 1, said.out
+        assert "which is read; expected another place" in said.err, said.err
+        assert state(one.folder) == before
 
 
 # --- what the attack did ----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from cleft.learn.dataset import Example
 from cleft.learn.fit import fit
 from cleft.learn.plan import choose_shrink
 from cleft.learn.prepare import load_examples
-from cleft.learn.start import GENTLY, settled, start_of
+from cleft.learn.start import GENERATIONS, GENTLY, _recent, settled, start_of
 from cleft.model.file import read_card, read_model, write_model
 from cleft.model.inflate import inflated
 from cleft.model.renorm import BatchRenorm
@@ -276,3 +276,22 @@ def test_corrected_labels_go_straight_back(
     assert model.card.trained_on["cells"] == len(np.unique(labels[:, :128])) - 1
     after = score(truth[:, 128:], model.segment(image)[:, 128:]).pq
     assert after > before + 0.05
+
+
+def test_a_card_tells_the_last_generations_alone() -> None:
+    """However many trainings began with the model before."""
+    learnt: dict[str, Any] = {"images": 1}
+    for generation in range(60):
+        learnt = {"images": 2, "from": {"model": f"{generation}", "trained_on": _recent(learnt, GENERATIONS)}}
+    depth = 0
+    while "from" in learnt:
+        learnt, depth = learnt["from"]["trained_on"], depth + 1
+    assert depth == GENERATIONS
+
+
+def test_data_of_which_no_model_can_be_made_is_said() -> None:
+    image = np.zeros((20, 20), np.uint8)
+    image[3:9, 3:9] = 9
+    labels = (image > 0).astype(np.int32)
+    with pytest.raises(DataError, match="data: no model can be made of it"):
+        train([(Image(image, "YX", (1e-12, 1e-12)), labels)], steps=1, width=4, patch=(16, 16))

@@ -52,12 +52,13 @@ def segment(
     memory: Annotated[
         str | None,
         typer.Option(
-            help="What it may hold, such as 4GB; half of the free by default. Changes no label.", **LARGE
+            help="What it may hold, such as 4GB; two thirds of the free by default. Changes no label.",
+            **LARGE,
         ),
     ] = None,
     block: Annotated[
         str | None,
-        typer.Option(help="Block in pixels, such as 64,256,256; about four million by default.", **LARGE),
+        typer.Option(help="Block in pixels, such as 64,256,256; about three million by default.", **LARGE),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Bit for bit as in one piece; several times slower.", **LARGE)

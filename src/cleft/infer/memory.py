@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ from torch import nn
 from cleft.base.config import ModelCard, NetSettings
 from cleft.base.errors import DataError
 from cleft.base.text import words_for
-from cleft.infer.predict import ALIVE
+from cleft.base.tiles import tiles
+from cleft.infer.predict import ALIVE, choose_tile
 from cleft.infer.steps import GROWTH
 from cleft.model.unet import memory_format, net_reach, net_stride
 
@@ -44,10 +46,11 @@ LARGEST = {
     "mps": 1 << 24,
 }  # pixels of the network at once: more gain little
 # pixels of the network in a block with its halo, whatever the memory: labels follow from them
-USUAL = 1 << 22
+USUAL = 3 << 20
+SLOWEST = 4.0  # times the work that little memory may cost
 PER_PIXEL = 16  # bytes for each pixel of a block while its parts are found and written
 PER_GROWN = 34  # bytes for each pixel of a block and its halo while it grows
-RESERVE = 400 << 20  # libraries' own buffers, compiled code, tables
+RESERVE = 250 << 20  # libraries' own buffers, compiled code, tables
 
 
 def bytes_of(text: str) -> int:
@@ -88,21 +91,32 @@ class BlockCost:
         """Pixels of the image that are read for the largest block."""
         return int(np.prod([min(n, b + 2 * h) for b, h, n in zip(block, self.halo, shape)], dtype=float))
 
-    def finding(self, block: Sequence[int], shape: Sequence[int], at_once: float = np.inf) -> int:
-        """Reading, the network, and keeping, which go on at the same time.
+    def finding(self, block: Sequence[int], shape: Sequence[int]) -> int:
+        """Reading, the network, and keeping, which go on at the same time."""
+        net = self.read_pixels(block, shape) / int(np.prod(self.card.shrink))
+        return self.beside(block, shape) + int(max(net * self.bytes_per_pixel, self._logits(net)))
 
-        Args:
-            block: pixels of the image along each axis.
-            shape: of the image.
-            at_once: pixels of the network that it computes at once, at most.
-        """
-        read, shrunk = self.read_pixels(block, shape), int(np.prod(self.card.shrink))
-        net, channels = read / shrunk, self.card.net.channels
-        activations = min(net, at_once) * self.bytes_per_pixel
-        # its input, the next one's, and what reading makes of it on the way
-        inputs = 3 * 4 * channels * net + (self.item + 5) * channels * read
-        logits = 3 * 4 * self.card.net.n_classes * net
-        return int(max(activations, logits) + inputs + 2 * PER_PIXEL * self._pixels(block, shape))
+    def beside(self, block: Sequence[int], shape: Sequence[int]) -> int:
+        """What of that is not the network's: its input, the next one's, what reading and keeping take."""
+        read, channels = self.read_pixels(block, shape), self.card.net.channels
+        inputs = 3 * 4 * channels * read / int(np.prod(self.card.shrink)) + (self.item + 5) * channels * read
+        return int(inputs + 2 * PER_PIXEL * self._pixels(block, shape))
+
+    def at_once(self, block: Sequence[int], shape: Sequence[int], memory: int) -> int:
+        """Pixels that the network may compute at once."""
+        whole = math.prod(self.window(block, shape))
+        if self.finding(block, shape) <= memory:
+            return whole
+        left = memory - self.beside(block, shape)
+        return max(0, left) // self.bytes_per_pixel if self._logits(whole) <= left else 0
+
+    def window(self, block: Sequence[int], shape: Sequence[int]) -> list[int]:
+        """A block and its halo in pixels of the network, as it takes them."""
+        steps = zip(shape, block, self.halo, self.card.shrink, net_stride(self.card.net))
+        return [-(-min(n, b + 2 * h) // (f * s)) * s for n, b, h, f, s in steps]
+
+    def _logits(self, net: float) -> float:
+        return 3 * 4 * self.card.net.n_classes * net
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -134,15 +148,14 @@ def usual_block(card: ModelCard, halo: Sequence[int], shape: Sequence[int]) -> t
         >>> from cleft.model.file import read_card
         >>> from cleft.model.zoo import find_model
         >>> usual_block(read_card(find_model("cells3d")), (16, 16, 16), (508, 1024, 1024))
-        (128, 128, 128)
+        (104, 120, 120)
     """
 
     def fits(block: Sequence[int]) -> bool:
         read = np.prod([min(n, b + 2 * h) for b, h, n in zip(block, halo, shape)], dtype=float)
         return bool(read <= USUAL * np.prod(card.shrink))
 
-    block = _shrunk_until(fits, card, shape)
-    return _even(block if block is not None else _unit(card), card, shape)
+    return _split_until(fits, card, shape) or _unit(card)
 
 
 def affordable(cost: BlockCost, block: Sequence[int], shape: Sequence[int], memory: int) -> tuple[int, int]:
@@ -157,21 +170,32 @@ def affordable(cost: BlockCost, block: Sequence[int], shape: Sequence[int], memo
         memory: bytes, beyond what the process holds already.
 
     Raises:
-        DataError: memory doesn't do for the least of both.
+        DataError: memory doesn't do, or only at many times the work.
     """
     jobs = cost.jobs
     while jobs > 1 and replace(cost, jobs=jobs).growing(block, shape) > memory:
         jobs -= 1
-    least = int(np.prod([s + 2 * r for s, r in zip(net_stride(cost.card.net), net_reach(cost.card.net))]))
-    at_once = (memory - cost.finding(block, shape, 0)) // cost.bytes_per_pixel
-    need = max(cost.finding(block, shape, least), replace(cost, jobs=1).growing(block, shape))
-    if need > memory:
+    alone = replace(cost, jobs=1)
+    at_once = cost.at_once(block, shape, memory)
+    if alone.growing(block, shape) > memory or _times_the_work(cost, block, shape, at_once) > SLOWEST:
+        smaller = _split_until(lambda b: alone.worst(b, shape) <= memory, cost.card, shape)
+        advice = f", or smaller blocks (--block {','.join(map(str, smaller))})" if smaller else ""
         raise DataError(
             f"memory allows {words_for(memory)} beyond what is held already, blocks of "
-            f"{' x '.join(map(str, block))} pixels take {words_for(need)}; expected more memory, or smaller "
-            "blocks (--block)"
+            f"{' x '.join(map(str, block))} pixels take {words_for(alone.worst(block, shape))}; "
+            f"expected more memory{advice}"
         )
-    return int(at_once), jobs
+    return at_once, jobs
+
+
+def _times_the_work(cost: BlockCost, block: Sequence[int], shape: Sequence[int], at_once: int) -> float:
+    """How much more the network reads of a block if it computes no more than so many pixels at once."""
+    stride, settings, small = net_stride(cost.card.net), cost.card.net, cost.window(block, shape)
+    tile = [-(-t // s) * s for t, s in zip(choose_tile(small, settings, at_once), stride)]
+    read = [[s.stop - s.start for s in t.read] for t in tiles(small, tile, net_reach(settings))]
+    if max(map(math.prod, read)) > at_once:
+        return math.inf
+    return sum(map(math.prod, read)) / math.prod(small)
 
 
 def choose_block(cost: BlockCost, shape: Sequence[int], memory: int, device: torch.device) -> tuple[int, ...]:
@@ -196,7 +220,7 @@ def choose_block(cost: BlockCost, shape: Sequence[int], memory: int, device: tor
     def fits(block: Sequence[int]) -> bool:
         return cost.worst(block, shape) <= memory and cost.read_pixels(block, shape) <= most
 
-    block = _shrunk_until(fits, cost.card, shape)
+    block = _split_until(fits, cost.card, shape)
     if block is None:
         block = _unit(cost.card)
         need = cost.worst(block, shape)
@@ -205,7 +229,7 @@ def choose_block(cost: BlockCost, shape: Sequence[int], memory: int, device: tor
                 f"memory allows {words_for(memory)} beyond what is held already, "
                 f"the smallest block takes {words_for(need)}; expected more memory"
             )
-    return _even(block, cost.card, shape)
+    return block
 
 
 def _unit(card: ModelCard) -> tuple[int, ...]:
@@ -213,24 +237,19 @@ def _unit(card: ModelCard) -> tuple[int, ...]:
     return tuple(s * f for s, f in zip(net_stride(card.net), card.shrink))
 
 
-def _shrunk_until(
+def _split_until(
     fits: Callable[[Sequence[int]], bool], card: ModelCard, shape: Sequence[int]
 ) -> tuple[int, ...] | None:
-    """The image, its longest side made shorter until it fits; ``None`` where nothing does."""
-    unit = np.array(_unit(card))
-    block = -(-np.array(shape) // unit) * unit
-    while not fits([int(n) for n in block]):
+    """The image in equal blocks, cut ever more along its longest side until they fit; ``None`` if none do."""
+    unit, rows = np.array(_unit(card)), np.ones(len(shape), int)
+    while True:
+        block = -(-np.array(shape) // (rows * unit)) * unit
+        if fits([int(n) for n in block]):
+            return tuple(int(n) for n in block)
         longest = int(np.argmax(block / np.array(card.shrink)))
         if block[longest] == unit[longest]:
             return None
-        block[longest] = max(unit[longest], block[longest] * 7 // 8 // unit[longest] * unit[longest])
-    return tuple(int(n) for n in block)
-
-
-def _even(block: Sequence[int], card: ModelCard, shape: Sequence[int]) -> tuple[int, ...]:
-    """Blocks of equal size: the last of a row isn't a sliver."""
-    unit, rows = np.array(_unit(card)), -(-np.array(shape) // np.array(block))
-    return tuple(int(b) for b in -(-np.array(shape) // (rows * unit)) * unit)
+        rows[longest] += 1
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -54,9 +55,9 @@ class VolumeOptions:
         spacing: micrometres per pixel along each axis, where not read.
         method: ``"map"``, ``"biased"`` or ``"threshold"``, see ``to_labels``.
         smallest: pixels of the smallest cell, see ``Model.segment``.
-        memory: bytes that the process may hold; by default half of what is available. Less takes longer;
-            the labels are the same.
-        block: pixels of a block along each axis, rounded up to what the network takes; by default about four
+        memory: bytes that the process may hold; by default two thirds of what is available. Less takes
+            longer, the labels are the same.
+        block: pixels of a block along each axis, rounded up to what the network takes; by default about three
             million of the network's with their halo, whatever the memory.
         exact: the class of each pixel is that of the whole image at once, bit for bit: blocks are read with
             a halo as wide as the network sees, and it computes in float32. Several times slower.
@@ -83,7 +84,7 @@ def fits_in_memory(model: Model, image: LazyImage, memory: int | None, resampled
     Args:
         model: for its channels.
         image: not read.
-        memory: bytes that the process may hold; by default half of what is available.
+        memory: bytes that the process may hold; by default two thirds of what is available.
         resampled: to another size of cells, which takes the probabilities of every pixel.
     """
     net, pixels = model.card.net, float(np.prod(image.shape, dtype=float))
@@ -110,7 +111,7 @@ def way_for(model: Model, image: LazyImage, options: VolumeOptions) -> Way:
 
 def _room(memory: int | None) -> int:
     """Bytes that may be taken beyond those held already."""
-    return available_memory() // 2 if memory is None else max(0, memory - resident_memory() - RESERVE)
+    return available_memory() * 2 // 3 if memory is None else max(0, memory - resident_memory() - RESERVE)
 
 
 def sized(model: Model, image: LazyImage, diameter: Diameter) -> Model:
@@ -228,9 +229,8 @@ def what_it_takes(work: Work, model: Model, jobs: int) -> tuple[str, str]:
     plan, card, n = work.plan, model.card, len(work.grid)
     item = 4 if plan.precision == "float32" else 2
     cost = BlockCost(card, plan.halo, 2, item, jobs)
-    holds = max(
-        cost.finding(plan.block, plan.shape, plan.at_once), cost.growing(plan.block, plan.shape)
-    )  # fmt: skip
+    network = min(plan.at_once, math.prod(cost.window(plan.block, plan.shape))) * cost.bytes_per_pixel
+    holds = max(cost.beside(plan.block, plan.shape) + network, cost.growing(plan.block, plan.shape))
     pixels = float(np.prod(plan.shape, dtype=float))
     tiles = (work.grid.tile(i, plan.halo).read for i in range(min(n, 1000)))
     read = n * float(np.mean([np.prod([s.stop - s.start for s in tile], dtype=float) for tile in tiles]))

@@ -110,7 +110,7 @@ def pixels_at_once(settings: NetSettings, like: Tensor) -> int:
     if like.device.type == "cuda":
         budget = int(0.6 * torch.cuda.mem_get_info(like.device)[0])
     else:
-        budget = min(BUDGET, available_memory() // 2)
+        budget = min(BUDGET, available_memory() * 2 // 3)
     return max(1, budget // (like.element_size() * ALIVE * max(settings.width, settings.channels)))
 
 

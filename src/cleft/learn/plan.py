@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
-from cleft.base.config import ModelCard, NetSettings, TrainSettings
+from cleft.base.config import ModelCard, NetSettings, Settings, TrainSettings, explain
 from cleft.base.errors import DataError
 from cleft.base.scale import strides_for
 from cleft.labels.classes import ClassRule
@@ -25,6 +27,8 @@ from cleft.labels.rule import (
 from cleft.learn.dataset import Example
 from cleft.learn.start import Start
 from cleft.model.unet import net_stride
+
+S = TypeVar("S", bound=Settings)
 
 __all__ = ["Plan", "choose_shrink", "level_extents", "make_plan"]
 
@@ -141,7 +145,8 @@ def make_plan(
     inside, cut = smallest_cells(labels)
     at_full_size = float(np.prod(shrink)) ** (1 / ndim)
     low, middle, high = (d * at_full_size for d in cell_diameters(labels, (5, 50, 95)))
-    card = ModelCard(
+    card = _bounded(
+        ModelCard,
         cleft=version("cleft"),
         net=net,
         axes="ZYX"[-ndim:],
@@ -171,6 +176,14 @@ def make_plan(
     return Plan(
         settings, card, rule, patch, batch, per_epoch, share_known(labels[some], rule, spacings[some])
     )
+
+
+def _bounded(kind: type[S], **fields: Any) -> S:
+    """A card or a network of what follows from the data, which may be beyond what either may be."""
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise DataError(f"data: no model can be made of it ({explain(error)})") from error
 
 
 def _median_spacing(examples: Sequence[Example]) -> tuple[float, ...] | None:
@@ -203,7 +216,8 @@ def _net(
     levels = settings.levels
     while levels > 3 and edge >> (levels - 1) < COARSEST:
         levels -= 1
-    return NetSettings(
+    return _bounded(
+        NetSettings,
         channels=examples[0].channels.shape[0],
         n_classes=settings.classes,
         width=settings.width,

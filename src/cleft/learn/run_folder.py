@@ -49,12 +49,16 @@ class RunFolder:
 
         Raises:
             DataError: there is no checkpoint, or it is of other settings or other images.
+            ModelError: it is damaged or no training's.
         """
         if not self.last.exists():
             raise DataError(f"{self.last}: no checkpoint to resume from; train without --resume first")
         checkpoint = SafeCheckpoints().load_checkpoint(self.last)
-        _check_same(self.last, checkpoint.get("about", {}), about)
-        return int(checkpoint["global_step"])
+        stored, done = checkpoint.get("about"), checkpoint.get("global_step")
+        if not isinstance(stored, dict) or not isinstance(done, int):
+            raise ModelError(f"{self.last}: a checkpoint, but not of a training of cleft")
+        _check_same(self.last, stored, about)
+        return done
 
     def begin(self, settings: TrainSettings, done: int) -> None:
         """Mark the folder; of a training that begins anew, remove the checkpoints of the one before."""

@@ -22,6 +22,9 @@ __all__ = ["Start", "settled", "start_of"]
 GENTLY: dict[str, Any] = {"steps": 1500, "learning_rate": 1e-3}
 
 
+GENERATIONS = 3  # of models that began with models, as a card tells them
+
+
 @dataclass(frozen=True)
 class Start:
     """Where a training begins.
@@ -48,7 +51,7 @@ class Start:
         path, card = find_model(self.name), self.card
         return {
             "model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
-            "licence": card.licence, "trained_on": card.trained_on,
+            "licence": card.licence, "trained_on": _recent(card.trained_on, GENERATIONS),
         }  # fmt: skip
 
     def check(self, examples: Sequence[Example]) -> None:
@@ -68,6 +71,18 @@ class Start:
                 f"{first.name}: has {len(first.channels)} channels, but {self.name}, "
                 f"which training is to begin with, takes {net.channels}"
             )
+
+
+def _recent(learnt: dict[str, Any], generations: int) -> dict[str, Any]:
+    """What a model learnt from, with so many of those that it began with."""
+    before = learnt.get("from")
+    if not isinstance(before, dict):
+        return learnt
+    if generations == 1:
+        return {name: value for name, value in learnt.items() if name != "from"}
+    its = before.get("trained_on")
+    its = _recent(its, generations - 1) if isinstance(its, dict) else its
+    return {**learnt, "from": {**before, "trained_on": its}}
 
 
 def start_of(settings: TrainSettings) -> Start | None:

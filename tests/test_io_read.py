@@ -129,6 +129,7 @@ def test_opening_needs_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DataError, match=r"a.tif: can't be opened \(Permission denied\)"):
         read_image(tmp_path / "a.tif")

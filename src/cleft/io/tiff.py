@@ -125,6 +125,9 @@ def _check_complete(tif: tifffile.TiffFile, series: list[Any]) -> None:
         raise ValueError(
             f"found {len(series)} images of several shapes or types: {shapes}; expected one image"
         )
+    page = series[0].keyframe
+    if page.dtype is None:
+        raise ValueError(f"pixels of {page.bitspersample} bits and format {page.sampleformat} aren't known")
     size = tif.filehandle.size
     for one in series:
         if one.dataoffset is not None:

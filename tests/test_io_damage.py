@@ -2,10 +2,12 @@
 
 import json
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -89,7 +91,7 @@ def test_our_own_mistakes_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         image.read(3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength", "BitsPerSample", "SampleFormat"])
+@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength", "BitsPerSample"])
 def test_a_tiff_of_nothing(tmp_path: Path, tag: str) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PLANE, photometric="minisblack", metadata=None)
@@ -157,3 +159,14 @@ def test_headers_of_npy_that_are_no_python(tmp_path: Path, header: str) -> None:
     for read_it in READS:
         with pytest.raises(DataError, match=r"a.npy: "):
             read_it(tmp_path / "a.npy")
+
+
+def test_damaged_pngs_take_nothing_from_python(tmp_path: Path) -> None:
+    """A decoder that gives back one None too many for each ends Python 3.11 after some thousands."""
+    good = imagecodecs.png_encode(np.zeros((20, 24), np.uint8))
+    (tmp_path / "a.png").write_bytes(good[:-30])
+    before = sys.getrefcount(None)
+    for _ in range(300):
+        with pytest.raises(DataError, match=r"a.png: "):
+            read_image(tmp_path / "a.png")
+    assert sys.getrefcount(None) > before - 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from pathlib import Path
 
@@ -53,7 +54,12 @@ def load_png(path: Path, allowance: Allowance | None = None, whole: bool = True)
     allowance.check(shape, dtype, str(path), size, DEFLATE * unpacked)
     if size > allowance.limit:
         raise ValueError(f"a file of {said(size)}, more than may be taken")
-    data = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+    try:
+        data = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+    except imagecodecs.PngError:
+        # imagecodecs 2026.3 drops a reference to None here; without any left Python 3.11 ends
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(None))
+        raise
     of_samples = data.shape[2:]
     return Stored(
         data,

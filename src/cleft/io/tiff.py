@@ -197,7 +197,7 @@ def _tag_spacing(page: tifffile.TiffPage) -> dict[str, float | None]:
 
 
 class _Collector(logging.Handler):
-    """Keeps the error messages that its own thread logs."""
+    """Raises the errors that its own thread logs, and keeps them in case tifffile goes on all the same."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -207,6 +207,7 @@ class _Collector(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self.thread:
             self.messages.append(record.getMessage())
+            raise ValueError(self.messages[0])
 
 
 @contextmanager

@@ -173,6 +173,21 @@ def test_stores_that_claim_too_much(
             open_image(path)
 
 
+def test_a_chunk_whose_file_is_larger_than_its_pixels(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=PLANE, chunks=(6, 8))
+    with (tmp_path / "a.zarr" / "c" / "0" / "0").open("r+b") as file:
+        file.truncate(10**11)  # a hole
+    with (
+        little_memory_and_time(),
+        pytest.raises(DataError, match=r"0 in it has 100000000000 bytes, expected"),
+    ):
+        read_image(tmp_path / "a.zarr")
+    with (tmp_path / "a.zarr" / "zarr.json").open("r+b") as file:
+        file.truncate(10**11)
+    with little_memory_and_time(), pytest.raises(DataError, match=r"zarr.json in it has 100000000000 bytes"):
+        read_image(tmp_path / "a.zarr")
+
+
 def test_a_volume_with_little_in_it_is_opened(tmp_path: Path) -> None:
     """Chunks that nobody wrote are background, and a volume on disk may be larger than memory."""
     path = tmp_path / "a.zarr"

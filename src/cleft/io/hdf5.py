@@ -22,7 +22,8 @@ from cleft.io.stored import Stored
 __all__ = ["is_hdf5", "load_hdf5"]
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".ims")
-MOST_AT_ONCE = 1 << 28
+MOST_AT_ONCE = 1 << 28  # bytes of one answer
+MOST_LISTED = 1 << 30  # bytes of a file that its datasets may be looked for in
 
 
 def is_hdf5(path: Path) -> bool:
@@ -60,9 +61,10 @@ def load_hdf5(path: Path, allowance: Allowance, whole: bool = True) -> Stored:
     name = os.path.abspath(file)
     with ExitStack() as files:
         files.callback(_close, name, inside)
-        said = ask("open", name, inside)
+        size = os.path.getsize(file)
+        said = ask("open", name, inside, size=min(size, MOST_LISTED))
         pixels = Dataset(name, inside, tuple(said["shape"]), np.dtype(said["dtype"]), _chunks(said))
-        _check(pixels, str(path), os.path.getsize(file), MOST if said["compressed"] else 1, allowance, whole)
+        _check(pixels, str(path), size, MOST if said["compressed"] else 1, allowance, whole)
         return Stored(pixels, said["axes"], said["sizes"], open_files=files.pop_all())
 
 
@@ -105,9 +107,12 @@ class Dataset:
                 part = (*(slice(None),) * axis, slice(a - start, b - start))
                 self._fill(result[part], [*wanted[:axis], (a, b), *wanted[axis + 1 :]])
         elif result.size:
-            size = result.nbytes
-            memory = 3 * (size + (bytes_of(self.chunks, self.dtype) if self.chunks else 0))
-            result[...] = ask_pixels(self.path, self.inside, [[a, b] for a, b in wanted], memory, size)
+            chunks = self.chunks or (1,) * self.ndim
+            decoded = self.dtype.itemsize * math.prod(
+                (-(-b // c) - a // c) * c for (a, b), c in zip(wanted, chunks)
+            )
+            memory = 3 * (result.nbytes + bytes_of(chunks, self.dtype))
+            result[...] = ask_pixels(self.path, self.inside, [[a, b] for a, b in wanted], memory, decoded)
 
 
 def _close(name: str, inside: str) -> None:

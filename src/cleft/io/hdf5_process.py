@@ -85,7 +85,7 @@ class Child:
         self.process.kill()
         self.process.wait()
         for pipe in (self.requests, self.answers):
-            with suppress(BrokenPipeError):  # something was left to send
+            with suppress(OSError):  # something was left to send
                 pipe.close()
 
 
@@ -129,7 +129,7 @@ def ask(do: str, path: str, inside: str, memory: int = 0, size: int = 0, **more:
         path: of the file.
         inside: the dataset, or empty for the only one.
         memory: bytes that it may take beside what every request may.
-        size: bytes that are asked for.
+        size: bytes that have to be gone through, for which it gets more time.
         more: arguments of the request.
 
     Raises:

@@ -21,6 +21,7 @@ class OwnFiles(LocalStore):
 
     A store is a folder that somebody made. A named pipe in it would be waited for without end, and a symbolic
     link that leads out of it would show any file of this machine as pixels. The folder itself may be a link.
+    ``largest`` is how many bytes a chunk's file may have; zarr takes all of it into memory.
 
     Args:
         root: the folder.
@@ -29,6 +30,7 @@ class OwnFiles(LocalStore):
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
+        self.largest: float = float("inf")
         self._inside = os.path.join(os.path.realpath(root), "")
 
     async def get(self, key: str, *args: Any, **more: Any) -> Any:
@@ -58,5 +60,6 @@ class OwnFiles(LocalStore):
             raise ValueError(f"{key} in it is a named pipe, a socket or a device, expected a file")
         if not os.path.realpath(path).startswith(self._inside):
             raise ValueError(f"{key} in it is a link to a file outside, expected a file of its own")
-        if key.endswith(METADATA) and found.st_size > LONGEST_METADATA:
-            raise ValueError(f"{key} in it has {found.st_size} bytes, expected {LONGEST_METADATA} at most")
+        largest = LONGEST_METADATA if key.endswith(METADATA) else self.largest
+        if found.st_size > largest:
+            raise ValueError(f"{key} in it has {found.st_size} bytes, expected {largest:.0f} at most")

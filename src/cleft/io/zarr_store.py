@@ -28,6 +28,7 @@ CODECS = PLAIN | {
     )
 }
 MANY_FILES = 1000
+FORMALITIES = 1 << 20  # bytes of a chunk's file that are no pixels: headers, the index of a shard
 BY_TYPE = {"time": "T", "channel": "C"}
 
 
@@ -102,6 +103,7 @@ def _check(array: Any, path: Path, allowance: Allowance, whole: bool) -> None:
     allowance.check(chunks, dtype, source, on_disk, expansion, "chunks of ")
     if whole:
         allowance.check(array.shape, dtype, source, on_disk, expansion)
+    array.store.largest = 2 * bytes_of(chunks, dtype) + FORMALITIES
 
 
 def _codecs(metadata: Any) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cleft.base.errors import CleftError
+from cleft.base.image import Image
 from cleft.io import open_image, read_image, read_labels
 
 __all__ = ["attempt", "out_of_memory"]
@@ -44,13 +45,14 @@ def attempt(path: Path, done: Callable[[str], None] = lambda step: None) -> list
         step("card", lambda: read_card(path))
         step("model", lambda: read_model(path))
         return outcomes
-    axes = None
-    for axes in (None, _advised(path)):
-        step("image", lambda: _numbers(read_image(path, axes=axes).data))  # noqa: B023 (called at once)
-        if axes is None and not (outcomes[-1] and "--axes" in str(outcomes[-1])):
-            break
+    images: list[Image] = []  # none where it can't be read whole
+    step("image", lambda: images.append(read_image(path)))
+    advised = re.search(r"--axes ([TCZYX]+)", str(outcomes[-1]))
+    axes = advised and advised[1]
+    if axes:
+        step("image with axes", lambda: images.append(read_image(path, axes=axes)))
     step("labels", lambda: _numbers(read_labels(path, axes=axes).data))
-    step("regions", lambda: _regions(path, axes))
+    step("regions", lambda: _regions(path, axes, images))
     return outcomes
 
 
@@ -63,23 +65,13 @@ def out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _advised(path: Path) -> str | None:
-    """The axes that the message proposes."""
-    try:
-        read_image(path)
-    except CleftError as error:
-        found = re.search(r"--axes ([TCZYX]+)", str(error))
-        return found and found[1]
-    return None
-
-
 def _numbers(data: np.ndarray) -> None:
     assert data.dtype.kind in "iuf", data.dtype
     assert data.size
 
 
-def _regions(path: Path, axes: str | None) -> None:
-    """The first corner, the last one and a pixel between them."""
+def _regions(path: Path, axes: str | None, images: list[Image]) -> None:
+    """The first corner, the last one and a pixel between them; as in the image read whole, if it was."""
     with open_image(path, axes=axes) as image:
         for region in (
             tuple(slice(0, min(n, 16)) for n in image.shape),
@@ -89,3 +81,6 @@ def _regions(path: Path, axes: str | None) -> None:
             data = image.read(region)
             assert data.shape[1:] == tuple(s.stop - s.start for s in region)
             _numbers(data)
+            for whole in images:
+                expected = whole.channels_first()[(slice(None), *region)]
+                np.testing.assert_array_equal(data, expected, "a region isn't that of the whole")

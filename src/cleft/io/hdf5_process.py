@@ -21,7 +21,7 @@ __all__ = ["ask", "ask_pixels"]
 SECONDS = 4.0  # of processor time for any request; a good file takes milliseconds
 BYTES_PER_SECOND = 20e6
 WALL_SECONDS = 1800.0  # a slow network disk may take its time, though not for ever
-MEMORY = 1 << 30  # beside the pixels that are asked for
+MEMORY = 1 << 29  # beside the pixels that are asked for
 LOOK_SECONDS = 0.1
 
 

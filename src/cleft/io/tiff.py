@@ -25,6 +25,7 @@ __all__ = ["load_tiff"]
 COARSEST_UM = 10.0
 JPEG = {6, 7, 33007, 34892}
 ALPHA = {1, 2}
+HEADER = 8  # bytes at the beginning of every TIFF that are no pixels
 # Kinds of series for which tifffile opens whatever files a file names.
 NO_OTHER_FILES = {"is_mmstack": False, "is_ndtiff": False}
 
@@ -141,8 +142,11 @@ def _check_complete(tif: tifffile.TiffFile, series: list[Any]) -> None:
             raise ValueError(
                 f"its metadata promise the shape {one.shape}, its {len(pages)} pages don't fit it"
             )
-        if any(a + n > size for page in pages for a, n in zip(page.dataoffsets, page.databytecounts)):
+        places = [place for page in pages for place in zip(page.dataoffsets, page.databytecounts)]
+        if any(start + count > size for start, count in places):
             raise ValueError(f"it ends after {size} bytes, before its pixels do")
+        if any(count and start < HEADER for start, count in places):
+            raise ValueError("its pixels begin in its header")
 
 
 def _samples_are_channels(axes: str, shape: tuple[int, ...]) -> str:

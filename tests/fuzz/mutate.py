@@ -161,7 +161,7 @@ def _digits(content: bytes, other: bytes, rng: random.Random) -> bytes:
 def _json(content: bytes, other: bytes, rng: random.Random) -> bytes:
     try:
         tree = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _digits(content, other, rng) if re.search(rb"\d", content) else _flip(content, other, rng)
     if rng.random() < 0.02:
         depth = rng.choice([100, 5000, 100_000])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,8 @@ from cleft.io.stored import Stored, bare_axes
 
 __all__ = ["load_npy", "load_png"]
 
-PNG_SAMPLES = {
-    0: 1,
-    2: 3,
-    3: 4,
-    4: 2,
-    6: 4,
-}  # by colour type; a palette (3) comes out as colour, or with opacity
+PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette (3) comes out as colour
+NO_OPACITY = {0, 2, 3}  # the types that have it in a chunk of its own, if at all
 LONGEST_HEADER = 10_000  # of a .npy, as numpy has it for what isn't trusted
 
 
@@ -39,8 +35,6 @@ def load_png(path: Path, allowance: Allowance | None = None, whole: bool = True)
         DataError: it claims more pixels than it or the memory can hold.
         RuntimeError: the file is damaged.
     """
-    import imagecodecs
-
     allowance = allowance or Allowance.of(None)
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -49,24 +43,42 @@ def load_png(path: Path, allowance: Allowance | None = None, whole: bool = True)
     if name != b"IHDR" or colour not in PNG_SAMPLES or bits not in {1, 2, 4, 8, 16}:
         raise ValueError("its header is no header of a PNG")
     dtype, samples = np.dtype("u2" if bits == 16 else "u1"), PNG_SAMPLES[colour]
-    shape = (height, width, samples) if samples > 1 else (height, width)
     unpacked = max(1, 8 // bits) * (4 if colour == 3 else 1)
+    shape = (height, width, samples) if samples > 1 else (height, width)
     allowance.check(shape, dtype, str(path), size, DEFLATE * unpacked)
     if size > allowance.limit:
         raise ValueError(f"a file of {said(size)}, more than may be taken")
+    content = path.read_bytes()
+    if colour in NO_OPACITY and _has_chunk(content, b"tRNS"):
+        samples += 1
+    data = np.empty((height, width, samples) if samples > 1 else (height, width), dtype)
+    _decode_png(content, data)
+    return Stored(data, "YXC" if samples > 1 else "YX", alpha=samples in {2, 4}, colour=samples in {3, 4})
+
+
+def _has_chunk(content: bytes, wanted: bytes) -> bool:
+    """Whether a chunk of this name comes before the pixels of a PNG."""
+    at = 8
+    while at + 8 <= len(content):
+        length, name = struct.unpack_from(">I4s", content, at)
+        if name in {wanted, b"IDAT"}:
+            return bool(name == wanted)
+        at += 12 + length
+    return False
+
+
+def _decode_png(content: bytes, out: np.ndarray) -> None:
+    """Decode into an array of the very shape and type."""
+    import imagecodecs
+
+    before = sys.getrefcount(out)
     try:
-        data = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+        imagecodecs.png_decode(content, out=out)
     except imagecodecs.PngError:
-        # imagecodecs 2026.3 drops a reference to None here; without any left Python 3.11 ends
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(None))
+        # imagecodecs 2026.3 never lets go of ``out`` here: every damaged file would stay in memory
+        for _ in range(sys.getrefcount(out) - before):
+            ctypes.pythonapi.Py_DecRef(ctypes.py_object(out))
         raise
-    of_samples = data.shape[2:]
-    return Stored(
-        data,
-        "YXC" if of_samples else "YX",
-        alpha=of_samples in {(2,), (4,)},
-        colour=of_samples in {(3,), (4,)},
-    )
 
 
 def load_npy(path: Path, allowance: Allowance, whole: bool = True) -> Stored:

@@ -115,6 +115,16 @@ def test_tiffs_that_claim_too_much(tmp_path: Path, name: str) -> None:
             read(path)
 
 
+def test_an_ome_tiff_of_many_planes_is_believed(tmp_path: Path) -> None:
+    planes = "".join(f'<TiffData IFD="{i}" FirstZ="{i}" PlaneCount="1"/>' for i in range(3000))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        how = {"description": ome('SizeZ="3000" SizeC="1" SizeT="1"', planes)}
+        for _ in range(3000):
+            writer.write(PLANE, contiguous=False, metadata=None, **GREY, **how)
+            how = {}
+    assert read_image(tmp_path / "a.tif").data.shape == (3000, 6, 8)
+
+
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd", "packbits"])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_a_tiff_whose_tags_claim_too_much(tmp_path: Path, compression: str | None, tiled: bool) -> None:

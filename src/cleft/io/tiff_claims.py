@@ -40,7 +40,7 @@ def check_metadata(tif: tifffile.TiffFile, path: Path) -> None:
         planes += math.prod(max(0, int(pixels.get(f"Size{axis}", 1))) for axis in "ZCT")
         for data in pixels.iterfind("{*}TiffData"):
             count = int(data.get("PlaneCount", data.get("NumPlanes", 1)))
-            listed += max(count, 1) + max(0, int(data.get("IFD", 0)))
+            listed += max(count, 1)
             if count > len(tif.pages):
                 listed = room + 1
     if max(planes, listed) > room:

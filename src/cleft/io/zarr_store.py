@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cleft.io.claims import MOST, Allowance, bytes_of
 from cleft.io.damage import is_file
 from cleft.io.stored import UNNAMED, Stored, bare_axes, micrometres
+
+if TYPE_CHECKING:
+    from cleft.io.zarr_files import Frames
 
 __all__ = ["is_zarr", "load_zarr"]
 
@@ -104,6 +108,26 @@ def _check(array: Any, path: Path, allowance: Allowance, whole: bool) -> None:
     if whole:
         allowance.check(array.shape, dtype, source, on_disk, expansion)
     array.store.largest = 2 * bytes_of(chunks, dtype) + FORMALITIES
+    array.store.frames = _frames(array, dtype)
+
+
+def _frames(array: Any, dtype: np.dtype) -> Frames | None:
+    """Where blosc's frames are, if the chunks end in it."""
+    from cleft.io.zarr_files import Frames
+
+    metadata = array.metadata.to_dict()
+    largest = 8 * bytes_of(array.chunks, dtype) + FORMALITIES  # filters may ask for wider numbers
+    if (metadata.get("compressor") or {}).get("id") == "blosc":
+        return Frames(largest)
+    last = (list(metadata.get("codecs", ())) or [{}])[-1]
+    if last.get("name") != "sharding_indexed":
+        return Frames(largest) if last.get("name") == "blosc" else None
+    inner = last["configuration"]
+    if list(inner["codecs"])[-1].get("name") != "blosc":
+        return None
+    count = math.prod(a // b for a, b in zip(array.shards, array.chunks))
+    checksum = 4 * sum(codec.get("name") == "crc32c" for codec in inner["index_codecs"])
+    return Frames(largest, 16 * count + checksum, inner.get("index_location", "end") == "end")
 
 
 def _codecs(metadata: Any) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import imagecodecs
+import numcodecs
 import numpy as np
 import psutil
 import pytest
@@ -149,6 +150,34 @@ def test_chunks_of_noise(tmp_path: Path, codec: str) -> None:
             read_image(tmp_path / "a.zarr")
         with open_image(tmp_path / "a.zarr") as image, pytest.raises(DataError, match="at Y 0:6, X 0:8"):
             image.read((slice(0, 6), slice(0, 8)))
+
+
+@pytest.mark.parametrize("kind", ["v2", "v3", "shards", "shards, index first"])
+def test_a_frame_of_blosc_that_says_it_is_longer(tmp_path: Path, kind: str) -> None:
+    """c-blosc believes it, and reads on behind the bytes there are until it crashes."""
+    path = tmp_path / "a.zarr"
+    data = np.random.default_rng(0).integers(0, 9, (32, 64)).astype("u2")
+    how: dict[str, Any] = {"compressors": numcodecs.Blosc(), "zarr_format": 2}
+    if kind != "v2":
+        how = {"compressors": [zarr.codecs.BloscCodec(cname="lz4")]}
+    if kind.startswith("shards"):
+        place = "start" if kind.endswith("first") else "end"
+        how["shards"] = {"shape": (32, 32), "index_location": place}
+    zarr.create_array(path, data=data, chunks=(16, 32), **how)
+    with open_image(path) as image:
+        np.testing.assert_array_equal(read_image(path).data, data)
+        np.testing.assert_array_equal(image.read((slice(3, 9), slice(40, 50)))[0], data[3:9, 40:50])
+    for chunk in [p for p in path.rglob("*") if p.is_file() and not p.name.startswith((".z", "zarr"))]:
+        content = bytearray(chunk.read_bytes())
+        frames = [at for at in range(len(content) - 16) if content[at + 4 : at + 8] == b"\0\4\0\0"]
+        assert frames  # that decode to 1024 bytes
+        for at in frames:
+            content[at + 12 : at + 16] = struct.pack("<I", 2**30)
+        chunk.write_bytes(content)
+    with pytest.raises(DataError, match=r"a chunk claims 1073741824 bytes that become 1024, found"):
+        read_image(path)
+    with open_image(path) as image, pytest.raises(DataError, match="a chunk claims 1073741824 bytes"):
+        image.read((slice(3, 9), slice(40, 50)))
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ class OwnFiles(LocalStore):
 
     A store is a folder that somebody made. A named pipe in it would be waited for without end, and a symbolic
     link that leads out of it would show any file of this machine as pixels. The folder itself may be a link.
-    ``largest`` is how many bytes a chunk's file may have, all of which zarr takes into memory; ``frames`` where
-    in it blosc's frames are.
+    ``largest`` is how many bytes a chunk's file may have, all of which zarr takes into memory. ``frames`` is
+    where blosc's frames are in it.
 
     Args:
         root: the folder.

@@ -125,7 +125,8 @@ def _frames(array: Any, dtype: np.dtype) -> Frames | None:
     inner = last["configuration"]
     if list(inner["codecs"])[-1].get("name") != "blosc":
         return None
-    count = math.prod(a // b for a, b in zip(array.shards, array.chunks))
+    outer = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    count = math.prod(outer) // math.prod(inner["chunk_shape"])
     checksum = 4 * sum(codec.get("name") == "crc32c" for codec in inner["index_codecs"])
     return Frames(largest, 16 * count + checksum, inner.get("index_location", "end") == "end")
 

@@ -1,7 +1,6 @@
 """A header is checked before it is believed: what it claims, the file and the memory must be able to hold."""
 
 import json
-import resource
 import struct
 import time
 import zlib
@@ -20,6 +19,7 @@ from cleft.base.errors import DataError
 from cleft.io import open_image, read_image, read_labels
 from cleft.io.claims import Allowance, said
 
+resource = pytest.importorskip("resource", reason="limits of memory need a Unix")
 GREY = {"photometric": "minisblack"}
 PLANE = np.arange(48, dtype=np.uint8).reshape(6, 8)
 

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -161,7 +162,8 @@ def _take_at_most(before: int, memory: int, seconds: float) -> None:
     ):
         hard = resource.getrlimit(what)[1]
         soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(what, (soft, hard))
+        with suppress(ValueError, OSError):  # macOS has RLIMIT_AS in name only
+            resource.setrlimit(what, (soft, hard))
 
 
 if __name__ == "__main__":

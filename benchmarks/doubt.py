@@ -86,7 +86,7 @@ def adopted(run: Run, doubt: float, work: Path) -> dict[str, float]:
             for image, labels in weakened(learn, run.weak, run.seed)
         ]
         settings = run.settings.model_copy(update={"doubt": doubt})
-        fit(load_examples(grown, settings), settings, path, console=SAID)
+        fit(load_examples(grown, settings), settings, path, console=SAID, overwrite=True)
     again = load_model(path)
     return {
         "held out": examine(again, kept)["pq"],

@@ -70,7 +70,7 @@ def run(name: str, settings: TrainSettings) -> dict:
     learn, check = _split(name, load_examples(DATA / name / "train", settings))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        _, card = fit(learn, settings, path, check, console=Console(stderr=True))
+        _, card = fit(learn, settings, path, check, console=Console(stderr=True), overwrite=True)
     return {"val_pq": round(card.scores["val_pq"], 4), "minutes": card.training["minutes"]}
 
 

@@ -62,7 +62,7 @@ def trial(given: dict, split: Split) -> dict:
     learn, check = split(settings)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "trial.safetensors"
-        _, card = fit(learn, settings, path, check, console=Console(stderr=True))
+        _, card = fit(learn, settings, path, check, console=Console(stderr=True), overwrite=True)
     return {
         **given,
         "val_pq": round(card.scores["val_pq"], 4),

@@ -407,7 +407,7 @@ def test_a_full_disk_while_training(cleft_says: Says, tmp_path: Path) -> None:
     last = said.err.splitlines()[-1]
     assert last == f"error: {tmp_path / 'out' / 'm.run' / 'last.ckpt'}: can't be written (File too large)"
     left = [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()]
-    assert set(left) <= {"metrics.csv"}
+    assert set(left) <= {"metrics.csv", "cleft.json", "lock"}
 
 
 def test_read_only_folders(cleft_says: Says, hand_file: Files, tmp_path: Path, read_only: Path) -> None:

@@ -99,6 +99,16 @@ def test_only_minus_one_may_be_negative(ndim: int) -> None:
         check_pair(image_of(ndim), labels_of(ndim, [-2, -7, -1, 1, 2]))
 
 
+def test_labels_that_would_turn_negative_are_refused(ndim: int) -> None:
+    """-1 written as an unsigned number is a very large label."""
+    for value in (2**63, 2**64 - 1):
+        with pytest.raises(
+            DataError, match=rf"mask.tif: found labels up to {value}, expected at most .*uint64"
+        ):
+            check_pair(image_of(ndim), labels_of(ndim, [value, 1, 1, 2, 2], "u8"))
+    check_pair(image_of(ndim), labels_of(ndim, [2**63 - 1, 1, 1, 2, 2], "u8"))
+
+
 def test_a_set_needs_one_cell(ndim: int) -> None:
     none = labels_of(ndim, [0, -1, 0, 0, 0])
     check_set([none, labels_of(ndim, [0, 0, 0, 0, 9])])

@@ -1,8 +1,10 @@
 """Checkpoints come back as they were, and unpickle nothing."""
 
+import json
 import math
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,99 @@ def test_foreign_files(tmp_path: Path) -> None:
     path.write_text("not a checkpoint")
     with pytest.raises(ModelError, match=r"a.ckpt: not a checkpoint"):
         SafeCheckpoints().load_checkpoint(path)
+
+
+def edited(path: Path, change: Callable[[dict], object]) -> None:
+    """The same file with another header."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+
+def nested(depth: int, inner: str = "1") -> str:
+    return '{"list": [' * depth + inner + "]}" * depth
+
+
+@pytest.mark.parametrize(
+    ("tree", "told"),
+    [
+        ("[" * 100_000, "JSON with too many brackets in each other"),
+        ('{"dict": [["x", ' + nested(100) + "]]}", "more than 100 dicts and lists in each other"),
+        ('{"dict": [["x", ' + "9" * 5000 + "]]}", "JSON with a whole number of 5000 digits"),
+        ('{"dict": [["x", [1, 2]]]}', "a list without its kind"),
+        ('{"dict": [["x", {"tensor": ["0"]}]]}', "unhashable type"),
+        ('{"dict": [[{"list": []}, 1]]}', "unhashable type"),
+        ('{"dict": [["a", {"tensor": "0"}], ["b", {"tensor": "0"}]]}', "its tree is none of cleft's ('0')"),
+        ('{"list": [1, 2]}', "its tree is a list, expected a dict"),
+        ("5", "its tree is a int, expected a dict"),
+    ],
+)
+def test_trees_that_ask_for_more_than_there_is(tmp_path: Path, tree: str, told: str) -> None:
+    path = tmp_path / "a.ckpt"
+    save_file({"0": torch.zeros(1)}, path, {"tree": tree})
+    with pytest.raises(ModelError) as error:
+        SafeCheckpoints().load_checkpoint(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: not a checkpoint that can be resumed from (")
+    assert told in message
+    assert message.isprintable()
+
+
+def test_a_deep_tree_comes_back(tmp_path: Path) -> None:
+    tree: Any = torch.ones(2)
+    for _ in range(45):
+        tree = {"deeper": [tree]}
+    assert same(there_and_back(tree, tmp_path / "a.ckpt"), tree)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header["0"].update(shape=[10**12]),
+        lambda header: header["0"].update(data_offsets=[0, 10**12]),
+        lambda header: header["0"].update(dtype="F1"),
+        lambda header: header.update(__metadata__={"tree": 5}),
+        lambda header: header.update(__metadata__=None),
+        lambda header: header.pop("0"),
+    ],
+)
+def test_a_header_that_does_not_hold_together(tmp_path: Path, change: Callable) -> None:
+    path = tmp_path / "a.ckpt"
+    SafeCheckpoints().save_checkpoint({"x": torch.zeros(100)}, path)
+    edited(path, change)
+    with pytest.raises(ModelError, match=r"a.ckpt: not a checkpoint .* \(damaged or not a safetensors file"):
+        SafeCheckpoints().load_checkpoint(path)
+
+
+def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path) -> None:
+    """Opening a pipe waits until somebody writes to it: this test would not end."""
+    with pytest.raises(ModelError, match="is a folder, expected a checkpoint"):
+        SafeCheckpoints().load_checkpoint(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "a.ckpt")
+        with pytest.raises(ModelError, match="is a pipe, expected a checkpoint"):
+            SafeCheckpoints().load_checkpoint(str(tmp_path / "a.ckpt"))
+
+
+EVERY = [
+    torch.bool, torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64,
+    torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64,
+    torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", EVERY, ids=str)
+def test_every_type_of_number_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    sent = {
+        "some": torch.ones(3, 2).to(dtype),
+        "one": torch.ones(()).to(dtype),
+        "none": torch.ones(0).to(dtype),
+    }
+    back = there_and_back(sent, tmp_path / "a.ckpt")
+    for name, tensor in sent.items():
+        assert (back[name].dtype, back[name].shape) == (dtype, tensor.shape)
+        wide = torch.complex64 if dtype.is_complex else torch.float32
+        assert torch.equal(back[name].to(wide), tensor.to(wide))

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from cleft.base.bounds import shown
 from cleft.base.config import NetSettings, TrainSettings, read_settings
 from cleft.base.errors import CleftError
+from cleft.base.scale import strides_for
 
 
 @pytest.fixture
@@ -53,6 +55,13 @@ def test_every_setting_survives_a_file(file: Path) -> None:
         ("percentiles: [-1, 50]", "percentiles is [-1, 50]: value error, expected two rising numbers"),
         ("held_out: 0.9", "held_out is 0.9: input should be less than or equal to 0.5"),
         ("1: 2", "1 is 1: keys should be strings"),
+        ("lam: .nan", "lam is nan: input should be a finite number"),
+        ("learning_rate: .inf", "learning_rate is inf: input should be a finite number"),
+        ("shrink: [300, 1]", "shrink is 300: input should be less than or equal to 256"),
+        ("k: 1.0e+9", "k is 1000000000.0: input should be less than or equal to 10000"),
+        ("steps: 0x" + "f" * 5000, "steps is a whole number of about 6021 digits: value error, expected"),
+        ("? " + "x" * 500 + "\n: 1", "'" + "x" * 20),
+        ("steps: " + "[" * 40 + "]" * 40, "steps is [[[[...]]]]: input should be a valid integer"),
     ],
 )
 def test_errors_name_the_file_and_the_setting(file: Path, text: str, told: str) -> None:
@@ -82,6 +91,9 @@ def test_errors_without_a_file() -> None:
         (b"steps: [1", "can't be read as YAML settings"),
         (b"\xff\xfe\x00", "can't be read as YAML settings"),
         (b"- 1\n- 2\n", "found list, expected lines of the form 'steps: 2000'"),
+        (b"steps: " + b"9" * 5000, "can't be read as YAML settings"),
+        (b"steps: 2020-99-99", "can't be read as YAML settings"),
+        (b"[" * 5000, "can't be read as YAML settings"),
         (b"", "found NoneType, expected lines of the form 'steps: 2000'"),
         (b"!!python/object/apply:os.getcwd []", "can't be read as YAML settings"),
     ],
@@ -103,7 +115,35 @@ def test_settings_cannot_change() -> None:
         TrainSettings().steps = 5  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("strides", [(), ((2, 2),), ((2,), (2,)), ((2, 2), (2, 2, 2)), ((2, 0), (2, 2))])
+@pytest.mark.parametrize(
+    "strides",
+    [
+        ((2, 2),) * 7,
+        ((4, 4),) * 4,
+        ((1, 5), (1, 1)),
+        (),
+        ((2, 2),),
+        ((2,), (2,)),
+        ((2, 2), (2, 2, 2)),
+        ((2, 0), (2, 2)),
+    ],
+)
 def test_strides_no_network_can_have(strides: tuple) -> None:
     with pytest.raises(ValidationError):
         NetSettings(strides=strides)
+
+
+@pytest.mark.parametrize("levels", range(3, 7))
+@pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 1), (8, 1, 1), (1, 100, 1)])
+def test_every_network_that_training_makes_is_one(levels: int, spacing: tuple[float, ...]) -> None:
+    strides = strides_for(spacing, levels)
+    assert NetSettings(width=128, strides=strides).strides == strides
+
+
+def test_what_a_message_shows_is_short() -> None:
+    shared: list = [1] * 50
+    for _ in range(50):
+        shared = [shared] * 50
+    for value in (10**5000, "x" * 10**6, [1] * 10**6, {i: i for i in range(10**5)}, shared, b"x" * 10**6):
+        assert len(shown(value)) < 400
+    assert shown("a\n\x1b[31m\ud800") == r"'a\n\x1b[31m\ud800'"

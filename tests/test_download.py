@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.server
 import io
+import os
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import imagecodecs
@@ -21,6 +24,7 @@ from cleft.base.errors import DataError
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.io import public as public_sets
 from cleft.io.download import download, sha256_of
+from cleft.io.lock import held
 from cleft.io.public import SETS, PublicSet, fetch
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -156,6 +160,33 @@ def test_another_checksum_is_refused_and_removed(server: Server, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_there_before_is_never_removed(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"the user's own")
+    with pytest.raises(
+        DataError, match=r"a\.bin: was there already, but its SHA-256 is \w{64}, expected 00;"
+    ):
+        download(f"{server.url}/a.bin", path, "00")
+    assert path.read_bytes() == b"the user's own"
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("name", ["a.bin", "a.bin.part"])
+def test_what_is_no_file_is_not_written_to(server: Server, tmp_path: Path, name: str) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "new"
+    folder.mkdir()
+    (folder / name).symlink_to(elsewhere)
+    for kind in ("a symbolic link", "no regular file"):
+        with pytest.raises(DataError, match=rf"{name}: is {kind}, expected what an earlier download left"):
+            download(f"{server.url}/a.bin", folder / "a.bin")
+        if name == "a.bin":
+            break
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+    assert not elsewhere.exists()
+    assert server.asked == []
+
+
 def test_what_the_server_refuses_is_said(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.zip: the server says 404 Not Found"):
         download(f"{server.url}/none.zip", tmp_path / "none.zip")
@@ -190,7 +221,9 @@ def test_the_bowl_has_a_mask_for_each_nucleus(sets: Server, tmp_path: Path) -> N
     assert (image.axes, image.data.dtype) == ("YX", np.uint8)
     assert int(image.data[2, 2]) == round(0.2125 * 200 + 0.7154 * 100 + 0.0721 * 50)
     np.testing.assert_array_equal(read_labels(pair.labels).data, (masks[0] + 2 * masks[1]) // 255)
-    assert [p.name for p in (tmp_path / "archives").iterdir()] == ["bbbc038-stage1_train.zip"]
+    assert {p.name for p in (tmp_path / "archives").iterdir()} == {
+        "bbbc038-stage1_train.zip", ".bbbc038.lock",
+    }  # fmt: skip
 
 
 def test_neighbours_of_bbbc039_differ_in_red_and_lists_say_what_is_for_what(
@@ -218,12 +251,18 @@ def test_sequences_are_taken_as_they_are_by_the_command(sets: Server, tmp_path: 
     name, labels = "PhC-C2DL-PSC", np.array([[0, 1], [2, 2]], np.uint16)
     files = {f"{name}/01/t000.tif": tiff(labels * 100), f"{name}/01_GT/SEG/man_seg000.tif": tiff(labels)}
     sets.files[f"/{name}/{name}.zip"] = zipped(files)
-    (tmp_path / "archives" / name / "half").mkdir(parents=True)  # of a command that was stopped
+    mine, left = tmp_path / "archives" / name, tmp_path / "archives" / f".{name}.x1"
+    for folder in (mine, left):
+        folder.mkdir(parents=True)
+        (folder / "half").touch()
+    (left / public_sets.MARK).touch()  # of a command that was killed
     for _ in range(2):  # the second time nothing is fetched
         done = CliRunner().invoke(app, ["data", "fetch", name, "-o", str(tmp_path)])
         assert done.exit_code == 0, done.output
         assert f"{name}: pancreatic stem cells" in done.output.replace("\n", "")
     assert len(sets.asked) == 1
+    assert (mine / "half").exists()
+    assert not left.exists()
     (pair,) = find_pairs(tmp_path / name)
     np.testing.assert_array_equal(read_labels(pair.labels).data, labels)
     pair.labels.write_bytes(b"corrected by hand")  # and the third time left as it is
@@ -239,10 +278,154 @@ def test_what_is_no_set_or_no_archive_is_said(sets: Server, tmp_path: Path) -> N
         fetch("bbbc038", tmp_path)
 
 
+def names(folder: Path) -> set[str]:
+    """What a fetch has left beside the archives and its lock."""
+    return {p.name for p in folder.rglob("*") if p.suffix not in {".zip", ".lock"}} - {"archives"}
+
+
+def sequence(more: dict[str, bytes] | None = None) -> dict[str, bytes]:
+    labels = tiff(np.array([[0, 1], [2, 2]], np.uint16))
+    return {"S/01/t000.tif": labels, "S/01_GT/SEG/man_seg000.tif": labels, **(more or {})}
+
+
+def changed(content: bytes, what: str) -> bytes:
+    """A zip file of one member, encrypted by its flag, of an unknown method, or damaged inside."""
+    central, data = content.index(b"PK\1\2"), bytearray(content)
+    if what == "encrypted":
+        data[6] |= 1
+        data[central + 8] |= 1
+    elif what == "method":
+        data[8] = data[central + 10] = 99
+    elif what == "damaged":
+        data[60:90] = bytes(30)
+    else:
+        data = data[: len(data) // 2]
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("encrypted", r"PSC\.zip can't be unpacked \(File .* is encrypted"),
+        ("method", r"PSC\.zip can't be unpacked \(That compression method"),
+        ("damaged", r"PSC\.zip(: isn't a zip file| can't be unpacked) \("),
+        ("cut", r"PSC\.zip: isn't a zip file"),
+    ],
+)
+def test_archives_that_cannot_be_unpacked(sets: Server, tmp_path: Path, what: str, told: str) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("S/01/t000.tif", CONTENT[:5000])
+    sets.files["/PhC-C2DL-PSC/PhC-C2DL-PSC.zip"] = changed(stream.getvalue(), what)
+    with pytest.raises(DataError, match=told):
+        fetch("PhC-C2DL-PSC", tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_a_file_and_a_folder_of_one_name(sets: Server, tmp_path: Path) -> None:
+    sets.files["/PhC-C2DL-PSC/PhC-C2DL-PSC.zip"] = zipped({"S": b"", "S/01/t000.tif": b""})
+    with pytest.raises(DataError, match=r"PhC-C2DL-PSC: .*PSC\.zip can't be unpacked"):
+        fetch("PhC-C2DL-PSC", tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_an_archive_that_says_it_holds_too_much_is_not_unpacked(
+    sets: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.BytesIO()
+    with (
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("S/01/t000.tif", "w") as member,
+    ):
+        for _ in range(1010):
+            member.write(bytes(1_000_000))
+    sets.files["/PhC-C2DL-PSC/PhC-C2DL-PSC.zip"] = stream.getvalue()
+    told = r"PSC: .*PSC\.zip says that it holds 1 files of 1\.01 GB, expected at most 200000 of 1\.00 GB"
+    with pytest.raises(DataError, match=told):
+        fetch("PhC-C2DL-PSC", tmp_path)
+    assert names(tmp_path) == set()
+    monkeypatch.setattr(public_sets, "MOST_FILES", 2)
+    (tmp_path / "archives" / "PhC-C2DL-PSC-PhC-C2DL-PSC.zip").unlink()
+    sets.files["/PhC-C2DL-PSC/PhC-C2DL-PSC.zip"] = zipped(sequence({"S/02/t000.tif": b""}))
+    with pytest.raises(DataError, match=r"says that it holds 3 files of 0\.00 GB, expected at most 2 of"):
+        fetch("PhC-C2DL-PSC", tmp_path)
+
+
+def test_an_archive_with_no_room_for_it_is_not_unpacked(
+    sets: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets.files["/PhC-C2DL-PSC/PhC-C2DL-PSC.zip"] = zipped(sequence({"S/large": CONTENT}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2_000_000))
+    with pytest.raises(
+        DataError, match=r"PSC\.zip takes 0\.00 GB unpacked, and on its disk 0\.00 GB are free"
+    ):
+        fetch("PhC-C2DL-PSC", tmp_path)
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "archive", "files", "told"),
+    [
+        ("bbbc038", "stage1_train", {"a.txt": b""}, r"found no folder with images/"),
+        ("bbbc038", "stage1_train", {"a/images/": b""}, r"found 0 PNG files in a/images, expected 1"),
+        ("bbbc038", "stage1_train", {"a/images/a.png": b"no picture"}, r"a/images/a\.png: not a PNG"),
+        ("PhC-C2DL-PSC", "PhC-C2DL-PSC", {"S/01/t000.tif": b""}, r"found S, expected one folder with 01 and"),
+        ("PhC-C2DL-PSC", "PhC-C2DL-PSC", {"S": b""}, r"found S, expected one folder"),
+        ("PhC-C2DL-PSC", "PhC-C2DL-PSC", {"S/01_GT/a": b"", "T/a": b""}, r"found S, T, expected one folder"),
+    ],
+)
+def test_another_layout_is_one_sentence(
+    sets: Server, tmp_path: Path, name: str, archive: str, files: dict[str, bytes], told: str
+) -> None:
+    sets.files[f"/{name}/{archive}.zip"] = zipped(files)
+    with pytest.raises(DataError, match=rf"{name}: can't be laid out from .*{archive}\.zip .*{told}") as seen:
+        fetch(name, tmp_path)
+    assert seen.value.__cause__ is not None
+    assert names(tmp_path) == set()
+
+
+def test_another_layout_of_bbbc039_is_one_sentence(sets: Server, tmp_path: Path) -> None:
+    for part in ("images", "masks", "metadata"):
+        sets.files[f"/bbbc039/{part}.zip"] = zipped({part: b""})
+    with pytest.raises(DataError, match=r"bbbc039: can't be .*images\.zip, .*masks\.zip.*NotADirectoryError"):
+        fetch("bbbc039", tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_nothing_is_replaced_by_a_set(sets: Server, tmp_path: Path) -> None:
+    (tmp_path / "bbbc038").write_text("mine")
+    with pytest.raises(DataError, match=r"bbbc038: is no folder, expected the set or nothing"):
+        fetch("bbbc038", tmp_path)
+    with pytest.raises(DataError, match=r"bbbc038.archives: can't be made \(Not a directory\)"):
+        fetch("bbbc038", tmp_path / "bbbc038")
+    assert (tmp_path / "bbbc038").read_text() == "mine"
+    assert sets.asked == []
+
+
+def test_one_fetches_a_set_at_a_time(sets: Server, tmp_path: Path) -> None:
+    sets.files["/PhC-C2DL-PSC/PhC-C2DL-PSC.zip"] = zipped(sequence())
+    (tmp_path / "archives").mkdir()
+    with (
+        held(tmp_path / "archives" / ".PhC-C2DL-PSC.lock", "PhC-C2DL-PSC"),
+        pytest.raises(DataError, match=rf"PhC-C2DL-PSC: is being .* by process {os.getpid()} on"),
+    ):
+        fetch("PhC-C2DL-PSC", tmp_path)
+    assert sets.asked == []
+    assert fetch("PhC-C2DL-PSC", tmp_path).is_dir()
+
+
+def test_the_room_that_runs_out_is_said(sets: Server, tmp_path: Path, small_disk: Any) -> None:
+    disk = small_disk("4m")
+    sets.files["/PhC-C2DL-PSC/PhC-C2DL-PSC.zip"] = zipped(sequence({"S/large": CONTENT}))
+    with pytest.raises(DataError, match=r"takes .* unpacked, and on its disk .* are free"):
+        fetch("PhC-C2DL-PSC", disk)
+    assert names(disk) == set()
+
+
 def test_the_list_says_what_each_set_is() -> None:
     done = CliRunner().invoke(app, ["data", "list"])
     assert [line.split()[0] for line in done.output.splitlines() if "; " in line] == list(SETS)
     known = [sha for one in SETS.values() for sha in one.archives.values() if sha]
     assert all(len(sha) == 64 for sha in known)
-    assert len(known) == len(set(known)) == 20
+    assert len(known) == len(set(known)) == 21
     assert public_sets.BROAD.startswith("https://")

@@ -2,15 +2,20 @@
 
 import csv
 import io
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 import torch
@@ -22,9 +27,12 @@ from cleft.api import train
 from cleft.base.config import TrainSettings
 from cleft.base.errors import CleftError, DataError
 from cleft.base.image import Image
+from cleft.io.lock import held
 from cleft.io.synthetic import make_cells
 from cleft.labels.rule import ceiling, cell_diameter, choose_rule
+from cleft.learn.checkpoint import SafeCheckpoints
 from cleft.learn.dataset import Example
+from cleft.learn.fingerprint import changes
 from cleft.learn.fit import fit
 from cleft.learn.module import Learner
 from cleft.learn.prepare import hold_out, load_examples
@@ -133,7 +141,9 @@ def test_every_check_is_logged(ndim: int, tmp_path: Path) -> None:
         assert len(column(log, name)) == 3
     assert all(0 <= share <= 1 for share in column(log, "waited"))
     assert sorted(set(column(log, "step"))) == [1, 3, 5]
-    assert {p.name for p in (tmp_path / "m.run").iterdir()} == {"best.ckpt", "last.ckpt", "log"}
+    assert {p.name for p in (tmp_path / "m.run").iterdir()} == {
+        "best.ckpt", "last.ckpt", "log", "cleft.json", "lock",
+    }  # fmt: skip
 
 
 def test_the_model_kept_is_the_one_of_the_best_check(tmp_path: Path) -> None:
@@ -287,11 +297,321 @@ def test_another_training_is_not_resumed(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=r"last.ckpt: can't resume a training " + told):
             train(made(2), path, resume=True, **tiny(2, **change))
-    with pytest.raises(DataError, match=r"of images 2 \(now 3\)"):
+    with pytest.raises(DataError, match=r"of the images learnt from pair 2 is new"):
         train(made(2, 3), path, resume=True, **tiny(2))
     (tmp_path / "m.run" / "last.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(CleftError, match=r"last.ckpt: not a checkpoint that can be resumed from"):
         train(made(2), path, resume=True, **tiny(2))
+
+
+# what was edited meanwhile is seen
+
+
+def edited(pairs: list[Pair], which: int) -> list[Pair]:
+    """One pixel of the labels of one pair taken away."""
+    image, labels = pairs[which]
+    labels = labels.copy()
+    labels.flat[np.flatnonzero(labels)[0]] = 0
+    return [*pairs[:which], (image, labels), *pairs[which + 1 :]]
+
+
+def brighter(pairs: list[Pair], which: int) -> list[Pair]:
+    """One pixel of the image of one pair made brighter."""
+    image, labels = pairs[which]
+    data = image.data.copy()
+    data.flat[7] += 100
+    return [*pairs[:which], (Image(data, image.axes, image.spacing), labels), *pairs[which + 1 :]]
+
+
+@pytest.mark.parametrize("change", [edited, brighter])
+def test_an_image_or_labels_edited_meanwhile_are_not_resumed(
+    ndim: int, tmp_path: Path, change: Callable[[list[Pair], int], list[Pair]]
+) -> None:
+    path, data, check = tmp_path / "m.safetensors", made(ndim), made(ndim, 1, 9)
+    train(data, path, val=check, **tiny(ndim))
+    with pytest.raises(
+        DataError, match=r"last\.ckpt: can't resume, something has changed .* learnt from pair 1 is"
+    ):
+        train(change(data, 1), path, val=check, resume=True, **tiny(ndim))
+    with pytest.raises(
+        DataError, match=r"of the images validated on pair 0 is changed\. Give it as it was, or"
+    ):
+        train(data, path, val=change(check, 0), resume=True, **tiny(ndim))
+    train(data, path, val=check, resume=True, **tiny(ndim))
+
+
+def test_files_that_changed_were_added_or_are_gone_are_named(tmp_path: Path) -> None:
+    data, path = folder_of_pairs(tmp_path / "data", made(2, 3)), tmp_path / "m.safetensors"
+    train(data, path, **tiny(2))
+    mask = data / "masks" / "1.tif"
+    tifffile.imwrite(mask, np.where(tifffile.imread(mask) == 1, 0, tifffile.imread(mask)))
+    for kind in ("images", "masks"):
+        (data / kind / "2.tif").rename(data / kind / "new.tif")
+    with pytest.raises(DataError, match=r"learnt from 1 is changed, new is new, 2 is gone\. Give it"):
+        train(data, path, resume=True, **tiny(2))
+
+
+def test_spacing_and_order_count(tmp_path: Path) -> None:
+    path, data = tmp_path / "m.safetensors", made(2)
+    train(data, path, **tiny(2, k=2.0, gap_radius=3.0))
+    with pytest.raises(DataError, match=r"learnt from pair 0, pair 1 are changed"):
+        train([(Image(x.data, "YX", (9.0, 9.0)), g) for x, g in data], path, resume=True,
+              **tiny(2, k=2.0, gap_radius=3.0))  # fmt: skip
+    assert changes({"a": "1", "b": "2"}, {"b": "2", "a": "1"}) == ["their order is another"]
+
+
+def test_the_card_keeps_one_fingerprint_of_all(tmp_path: Path) -> None:
+    data = made(2)
+    first, again, other = (
+        train(d, **tiny(2)).card.trained_on["fingerprint"] for d in (data, data, edited(data, 0))
+    )
+    assert first == again != other
+    assert len(first) == 32
+
+
+def test_a_model_of_an_earlier_round_must_be_of_the_same_data(tmp_path: Path) -> None:
+    data, path = made(2), tmp_path / "m.safetensors"
+    train(data, path, **tiny(2, rounds=2))
+    with pytest.raises(
+        DataError, match=r"m-round1\.safetensors: was made from other images or labels than these"
+    ):
+        train(edited(data, 1), path, resume=True, **tiny(2, rounds=2))
+    train(data, path, resume=True, **tiny(2, rounds=2))
+
+
+# whose the folder is
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture
+def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A training of four steps stopped after two, and the path of its model."""
+    begin, path = Learner.on_train_epoch_start, tmp_path / "m.safetensors"
+
+    def stop(self: Learner) -> None:
+        if self.trainer.current_epoch == 1:
+            raise Stopped
+        begin(self)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Learner, "on_train_epoch_start", stop)
+        with pytest.raises(Stopped):
+            train(made(2), path, **tiny(2))
+    assert not path.exists()
+    return path
+
+
+def test_an_unfinished_training_is_not_lost_by_forgetting_to_resume(half_done: Path) -> None:
+    last = half_done.with_suffix(".run") / "last.ckpt"
+    before = last.read_bytes()
+    told = r"m\.run: holds an unfinished training, 2 of 4 steps; --resume goes on, --overwrite begins anew"
+    for _ in range(2):
+        with pytest.raises(DataError, match=told):
+            train(made(2), half_done, **tiny(2))
+        assert last.read_bytes() == before
+    resumed = train(made(2), half_done, resume=True, **tiny(2))
+    straight = train(made(2), half_done, **tiny(2))  # the one before has ended
+    assert same_weights(resumed.net, straight.net)
+
+
+def test_it_is_lost_where_that_is_asked_for(half_done: Path) -> None:
+    train(made(2), half_done, overwrite=True, **tiny(2, seed=7))
+    assert read_card(half_done).training["seed"] == 7
+
+
+def test_one_stopped_before_its_first_checkpoint_leaves_the_place_free(half_done: Path) -> None:
+    (half_done.with_suffix(".run") / "last.ckpt").unlink()
+    train(made(2), half_done, **tiny(2))
+
+
+def test_of_an_unfinished_training_with_a_damaged_checkpoint_it_is_said(half_done: Path) -> None:
+    (half_done.with_suffix(".run") / "last.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(
+        DataError, match=r"an unfinished training whose last\.ckpt is damaged; --overwrite begins"
+    ):
+        train(made(2), half_done, **tiny(2))
+    train(made(2), half_done, overwrite=True, **tiny(2))
+
+
+def test_rounds_that_have_not_ended_are_not_lost(tmp_path: Path) -> None:
+    path, first = tmp_path / "m.safetensors", tmp_path / "m-round1.safetensors"
+    train(made(2), path, **tiny(2, rounds=2))
+    path.unlink()
+    shutil.rmtree(tmp_path / "m.run")
+    with pytest.raises(DataError, match=r"m-round1\.safetensors: is one of 2 rounds of an unfinished"):
+        train(made(2), path, **tiny(2, rounds=2))
+    stamp = first.stat().st_mtime_ns
+    train(made(2), path, resume=True, **tiny(2, rounds=2))
+    assert first.stat().st_mtime_ns == stamp
+
+
+def test_what_no_training_made_is_not_replaced(tmp_path: Path) -> None:
+    path, run = tmp_path / "m.safetensors", tmp_path / "m.run"
+    run.mkdir()
+    for name in ("notes.txt", "last.ckpt", "cleft.json"):
+        (run / name).write_text("mine")
+    told = r"m\.run: holds cleft\.json, last\.ckpt, notes\.txt, but no cleft\.json of a training"
+    for resume in (False, True):
+        with pytest.raises(DataError, match=told):
+            train(made(2), path, resume=resume, **tiny(2))
+    assert {p.read_text() for p in run.iterdir()} == {"mine"}
+    train(made(2), path, overwrite=True, **tiny(2))
+    assert (run / "notes.txt").read_text() == "mine"
+    train(made(2), path, **tiny(2))  # now it is a training's
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_a_training_of_a_version_without_marks_goes_on(half_done: Path) -> None:
+    (half_done.with_suffix(".run") / "cleft.json").unlink()
+    with pytest.raises(DataError, match="holds an unfinished training, 2 of 4 steps"):
+        train(made(2), half_done, **tiny(2))
+    train(made(2), half_done, resume=True, **tiny(2))
+
+
+def test_a_checkpoint_without_fingerprints_counts_images(half_done: Path) -> None:
+    """As versions before wrote them."""
+    last = half_done.with_suffix(".run") / "last.ckpt"
+    old = SafeCheckpoints().load_checkpoint(last)
+    for name in ("learnt_from", "checked_on", "start_sha256"):
+        del old["about"][name]
+    SafeCheckpoints().save_checkpoint(old, last)
+    with pytest.raises(DataError, match=r"can't resume a training of images 2 \(now 3\)"):
+        train(made(2, 3), half_done, resume=True, **tiny(2))
+    train(made(2), half_done, resume=True, **tiny(2))
+
+
+def test_the_folder_s_own_ending_is_no_model_s(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"m\.run: \.run is the ending of the folder beside"):
+        train(made(2), tmp_path / "m.run", **tiny(2))
+
+
+def test_one_training_at_a_time(half_done: Path) -> None:
+    run = half_done.with_suffix(".run")
+    for more in ({}, {"resume": True}, {"overwrite": True}):
+        with (
+            held(run / "lock", "other"),
+            pytest.raises(DataError, match=rf"m\.safetensors: is being .* by process {os.getpid()} on"),
+        ):
+            train(made(2), half_done, **more, **tiny(2))
+    train(made(2), half_done, resume=True, **tiny(2))
+
+
+# stopped by hand
+
+
+def long_training(folder: Path, **more: Any) -> tuple[subprocess.Popen, Path]:
+    """A real ``cleft train`` that would take minutes, in a group of its own, and the path of its model."""
+    data = folder_of_pairs(folder / "data", made(2))
+    config = folder / "long.yaml"
+    settings = {"width": 4, "levels": 3, "batch": 2, "patch": [32, 32], "steps": 4000, "checks": 400, **more}
+    config.write_text(json.dumps(settings))
+    path = folder / "m.safetensors"
+    options = [] if path.with_suffix(".run").exists() is False else ["--resume"]
+    command = ["train", data, "-o", path, "--config", config, *options]
+    return subprocess.Popen(
+        [sys.executable, "-c", "from cleft.apps.cli import main; main()", *map(str, command)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "500"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ), path  # fmt: skip
+
+
+def ended(process: subprocess.Popen, children: list[psutil.Process]) -> list[str]:
+    """What a stopped training said last, none of its workers left."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (1, 130), err
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    assert out == ""
+    for chatter in ("Traceback", "Error", "Detected", "Aborted", "graceful"):
+        assert chatter not in err
+    return err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_stopped_it_says_how_to_go_on(tmp_path: Path, number: signal.Signals, group: bool) -> None:
+    """Ctrl-C in a terminal reaches the loader's processes too."""
+    process, path = long_training(tmp_path)
+    run = path.with_suffix(".run")
+    wait_for(run / "last.ckpt", process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    (os.killpg if group else os.kill)(process.pid, number)
+    *_, last = ended(process, children)
+    told = re.fullmatch(
+        r"stopped at step (\d+) of 4000; the same command with --resume goes on from step (\d+) \((.*)\)",
+        last,
+    )
+    assert told, last
+    assert 10 <= int(told[2]) <= int(told[1]) < 4000
+    assert told[3] == str(run / "last.ckpt")
+    assert SafeCheckpoints().load_checkpoint(run / "last.ckpt")["global_step"] == int(told[2])
+    assert {p.name for p in run.iterdir()} == {"last.ckpt", "log", "cleft.json", "lock"}
+    assert not path.exists()
+    if not group:
+        return
+    again, _ = long_training(tmp_path)  # resumed, and stopped once more
+    wait_for(run / f"log-from-{told[2]}" / "metrics.csv", again)
+    again.send_signal(number)
+    assert "--resume goes on from step" in ended(again, [])[-1]
+
+
+def test_stopped_before_the_first_checkpoint(tmp_path: Path) -> None:
+    process, path = long_training(tmp_path, checks=2)
+    wait_for(path.with_suffix(".run") / "cleft.json", process)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    *_, last = ended(process, [])
+    assert re.fullmatch(
+        r"stopped at step \d+ of 4000; nothing is kept yet, the first checkpoint would have .* at step 2000",
+        last,
+    )
+
+
+def test_stopped_while_it_reads(tmp_path: Path, cleft_says: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, path = folder_of_pairs(tmp_path / "data", made(2)), tmp_path / "m.safetensors"
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cleft.api.load_examples", stop)
+    said = cleft_says("train", data, "-o", path)
+    assert (said.code, said.out, said.err) == (130, "", "stopped; nothing is kept yet\n")
+    path.with_suffix(".run").mkdir()
+    last = path.with_suffix(".run") / "last.ckpt"
+    last.touch()
+    last.with_name("cleft.json").write_text('{"cleft": "0"}')
+    said = cleft_says("train", data, "-o", path, "--resume")
+    assert said.err == f"stopped; the same command with --resume goes on from {last}\n"
+
+
+def test_the_library_lets_ctrl_c_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As KeyboardInterrupt, with what Ctrl-C does as before, and no process left."""
+
+    def stop(self: Learner) -> None:
+        if self.trainer.current_epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+        begin(self)
+
+    begin, path, handler = (
+        Learner.on_train_epoch_start,
+        tmp_path / "m.safetensors",
+        signal.getsignal(signal.SIGINT),
+    )
+    before = psutil.Process().children()
+    with monkeypatch.context() as changed:
+        changed.setattr(Learner, "on_train_epoch_start", stop)
+        with pytest.raises(KeyboardInterrupt, match="stopped at step 2 of 4; the same command with --resume"):
+            train(made(2), path, **tiny(2))
+    assert signal.getsignal(signal.SIGINT) is handler
+    _, alive = psutil.wait_procs([p for p in psutil.Process().children() if p not in before], timeout=10)
+    assert not alive
+    resumed = train(made(2), path, resume=True, **tiny(2))
+    assert same_weights(resumed.net, train(made(2), **tiny(2)).net)
 
 
 # what is held out
@@ -521,9 +841,6 @@ def test_an_average_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Half, and the other half, is the whole."""
     settings = tiny(2, steps=8, checks=4, average=0.8, learning_rate=0.01)
     whole = train(made(2), tmp_path / "whole.safetensors", **settings)
-
-    class Stopped(Exception):
-        pass
 
     def stop(self: Learner) -> None:
         if self.trainer.current_epoch == 2:

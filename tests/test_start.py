@@ -152,6 +152,18 @@ def test_it_is_resumed_only_from_the_same_beginning(parents: Callable[[int], Pat
               **STILL)  # fmt: skip
 
 
+def test_it_is_not_resumed_from_a_model_that_has_changed(
+    parents: Callable[[int], Path], tmp_path: Path
+) -> None:
+    path, parent, data = tmp_path / "m.safetensors", tmp_path / "parent.safetensors", made(2)
+    net, card = read_model(parents(2))
+    write_model(parent, net, card)
+    train(data, path, start=str(parent), patch=patch(2), **STILL)
+    write_model(parent, net, card.model_copy(update={"notes": "another"}))
+    with pytest.raises(DataError, match=r"the model to begin with, .*parent.safetensors, is another"):
+        train(data, path, start=str(parent), patch=patch(2), resume=True, **STILL)
+
+
 def test_fit_settles_too(parents: Callable[[int], Path], tmp_path: Path) -> None:
     image, labels = made(2)[0]
     example = Example("made", image.data[None] / np.float32(65535), labels)
@@ -217,6 +229,19 @@ def test_a_label_that_means_not_annotated(ndim: int) -> None:
     np.testing.assert_array_equal(example.labels, np.where(labels == 7, -1, labels.astype(int)))
     with pytest.raises(DataError, match="found a mask of type float64, expected integers"):
         load_examples([(image, labels.astype(float))], TrainSettings(ignore=7), axes)
+
+
+@pytest.mark.parametrize("ignore", [None, 7])
+def test_labels_too_large_for_a_sign_are_refused(ndim: int, ignore: int | None) -> None:
+    """Also where a label is given that means not annotated, which makes them signed."""
+    image = np.random.default_rng(0).random((4,) * ndim)
+    labels = np.zeros((4,) * ndim, np.uint64)
+    labels[0], labels[2], labels[3] = 1, 2, 2**64 - 1
+    axes = "ZYX"[-ndim:]
+    with pytest.raises(DataError, match=r"found labels up to 18446744073709551615, expected at most"):
+        load_examples([(image, labels)], TrainSettings(ignore=ignore), axes)
+    (example,) = load_examples([(image, labels)], TrainSettings(ignore=2**64 - 1), axes)
+    assert example.labels[3].max() == -1
 
 
 @pytest.fixture(scope="module")

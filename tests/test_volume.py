@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cleft.base.errors import DataError, ModelError
+from cleft.base.machine import resident_memory
+from cleft.infer import finder
 from cleft.infer.engine import Here
-from cleft.infer.finder import Finder
-from cleft.infer.memory import RESERVE, resident_memory
+from cleft.infer.memory import RESERVE
 from cleft.infer.model import load_model
 from cleft.infer.planning import VolumeOptions, fits_in_memory
 from cleft.infer.volume import Watch, segment_volume, work_folder
@@ -157,13 +158,13 @@ def test_thinner_than_its_halo(hand_file: Files, tmp_path: Path) -> None:
 def asked_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The extents that the network is asked about."""
     asked: list[tuple[int, ...]] = []
-    network = Finder._network
+    predict = finder.predict
 
-    def counted(self: Finder, channels: np.ndarray, *rest: Any) -> np.ndarray:
+    def counted(net: Any, settings: Any, channels: np.ndarray, *rest: Any, **more: Any) -> np.ndarray:
         asked.append(channels.shape)
-        return network(self, channels, *rest)
+        return predict(net, settings, channels, *rest, **more)
 
-    monkeypatch.setattr(Finder, "_network", counted)
+    monkeypatch.setattr(finder, "predict", counted)
     return asked
 
 
@@ -209,37 +210,45 @@ def read_image_of(data: np.ndarray) -> Any:
     return Image(data, "ZYX"[-data.ndim :])
 
 
-def test_out_of_memory_on_a_card_halves_the_block(
-    hand_file: Files,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    ndim: int,
-) -> None:
-    classes = blobs((40,) * ndim, 7)
-    image = save_classes(tmp_path / "image.zarr", classes)
-    network, most = Finder._network, {2: 24 * 24, 3: 24 * 32 * 32}[ndim]
+class Small(torch.nn.Module):
+    """A network on a device that holds so many pixels."""
 
-    def short(self: Finder, channels: np.ndarray, *rest: Any) -> np.ndarray:
-        if channels[0].size > most:
+    def __init__(self, net: torch.nn.Module, most: int) -> None:
+        super().__init__()
+        self.net, self.most = net, most
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x[:, 0].numel() > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return network(self, channels, *rest)
+        return self.net(x)
 
-    monkeypatch.setattr(Finder, "_network", short)
+
+def on_a_small_card(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    whole = finder.network_for
+    monkeypatch.setattr(finder, "network_for", lambda *given: Small(whole(*given), most))
+
+
+def test_out_of_memory_on_a_card_takes_fewer_pixels_at_once_and_changes_no_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ndim: int
+) -> None:
+    """Tiles within a block are read as far as the network sees, whatever halo the block has."""
+    name, shape = MADE[ndim]
+    image, _ = make_cells(shape, seed=4, settings=CellSettings(diameter=16))
+    write_image(tmp_path / "cells.tif", image)
+    model, block = load_model(name, "cpu"), {2: (272, 272), 3: (48, 96, 96)}[ndim]
+    at_once = in_blocks(model, tmp_path / "cells.tif", tmp_path / "l.zarr", block)
+    on_a_small_card(monkeypatch, {2: 330 * 330, 3: 64 * 112 * 112}[ndim])
     with caplog.at_level(logging.WARNING, "cleft"):
-        labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (24,) * ndim)
-    np.testing.assert_array_equal(labels, expected(classes))
-    assert any("out of memory" in r.message and "halves" in r.message for r in caplog.records)
+        labels = in_blocks(model, tmp_path / "cells.tif", tmp_path / "l.zarr", block)
+    np.testing.assert_array_equal(labels, at_once)
+    assert any("out of memory" in r.message and "tried again" in r.message for r in caplog.records)
 
 
 def test_memory_that_does_not_do_for_the_smallest_piece_is_an_error(
     hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: Any) -> np.ndarray:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
     image = save_classes(tmp_path / "image.zarr", blobs((12, 12), 7))
-    monkeypatch.setattr(Finder, "_network", never)
+    on_a_small_card(monkeypatch, 0)
     with pytest.raises(torch.OutOfMemoryError):
         in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (8, 8))
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from cleft.base.config import TrainSettings, differences, read_settings
 from cleft.base.errors import DataError
 from cleft.base.image import Image
+from cleft.base.text import tell
 from cleft.infer.model import Model, load_model
+from cleft.io.outputs import check_outputs
+from cleft.io.pairs import find_pairs
 from cleft.labels.adopt import adopt
 from cleft.learn.dataset import Example
-from cleft.learn.fit import fit, last_checkpoint
+from cleft.learn.fingerprint import digest, fingerprint, fingerprints
+from cleft.learn.fit import fit
 from cleft.learn.prepare import Annotated, hold_out, load_examples
+from cleft.learn.run_folder import check_place, last_checkpoint, unfinished
 from cleft.learn.start import settled
+from cleft.model.zoo import find_model
 
 __all__ = ["train"]
 
@@ -33,6 +41,7 @@ def train(
     axes: str | None = None,
     spacing: Sequence[float] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     **settings: Any,
 ) -> Model:
     """Train a model on annotated images.
@@ -46,13 +55,17 @@ def train(
         axes: of every image that doesn't say its own, such as ``"ZYX"``.
         spacing: micrometres per pixel along each spatial axis, where not read.
         resume: go on from the last checkpoint beside ``path``.
+        overwrite: replace a file at ``path`` that cleft didn't write, and begin anew where an unfinished
+            training is kept beside it; otherwise both are refused.
         **settings: any of ``cleft.base.config.TrainSettings``: steps, seed, classes, loss, lam, width, ...
 
     Returns:
         The model, ready to segment.
 
     Raises:
-        CleftError: data that can't be learnt from, or a setting out of range; the message says which.
+        CleftError: data that can't be learnt from, a setting out of range, or a place that is taken; the
+            message says which.
+        KeyboardInterrupt: it was stopped; the last checkpoint is whole, and ``resume`` goes on from it.
 
     Example:
         >>> from cleft.io.synthetic import make_cells
@@ -62,7 +75,9 @@ def train(
     """
     chosen = read_settings(None, **settings)
     if path is not None:
-        return train_to(Path(path), data, chosen, val=val, axes=axes, spacing=spacing, resume=resume)
+        return train_to(
+            Path(path), data, chosen, val=val, axes=axes, spacing=spacing, resume=resume, overwrite=overwrite
+        )
     with TemporaryDirectory() as folder:
         return train_to(Path(folder) / "model.safetensors", data, chosen, val=val, axes=axes, spacing=spacing)
 
@@ -76,9 +91,12 @@ def train_to(
     axes: str | None = None,
     spacing: Sequence[float] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
+    reads: Sequence[Path] = (),
 ) -> Model:
-    """``train`` with its settings made."""
-    settings = settled(settings)
+    """``train`` with its settings made; ``reads`` are files beside the data that stay as they are."""
+    settings, console = settled(settings), Console(stderr=True, soft_wrap=True)
+    _check_places(path, [*_inputs(data, val, settings), *reads], settings.rounds, resume, overwrite)
     if settings.shares is not None and (
         len(settings.shares) != len(_parts(data)) or not sum(settings.shares)
     ):
@@ -86,39 +104,97 @@ def train_to(
             f"shares are {settings.shares}, expected a number for each of {len(_parts(data))} folders, "
             "not all of them 0"
         )
-    examples = _examples(data, settings, axes, spacing)
-    checks = [] if val is None else _examples(val, settings, axes, spacing)
-    console = Console(stderr=True, soft_wrap=True)
-    if settings.rounds > 1 and not checks:
-        examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
-    for n in range(1, settings.rounds):
-        console.print(f"round {n} of {settings.rounds}", highlight=False)
-        model = _first(
-            path.with_name(f"{path.stem}-round{n}{path.suffix}"), (examples, checks), settings, resume
-        )
-        examples = [_completed(example, model) for example in examples]
-    again = resume and (settings.rounds == 1 or last_checkpoint(path).exists())
-    net, card = fit(examples, settings, path, checks, resume=again, console=console)
+    with _told_if_stopped(path, settings.rounds, console):
+        examples = _examples(data, settings, axes, spacing)
+        checks = [] if val is None else _examples(val, settings, axes, spacing)
+        if settings.rounds > 1 and not checks:
+            examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
+        for n in range(1, settings.rounds):
+            tell(console, f"round {n} of {settings.rounds}")
+            model = _first(_of_round(path, n), (examples, checks), settings, resume, overwrite)
+            examples = [_completed(example, model) for example in examples]
+        again = resume and (settings.rounds == 1 or last_checkpoint(path).exists())
+        net, card = fit(examples, settings, path, checks, again, console, overwrite)
     return Model(net, card, name=path.name)
 
 
+@contextmanager
+def _told_if_stopped(path: Path, rounds: int, console: Console) -> Iterator[None]:
+    """Say how to go on where Ctrl-C comes before, between or after trainings; ``fit`` says it itself."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if error.args or rank_zero_only.rank > 0:
+            raise
+        places = [*(_of_round(path, n) for n in range(1, rounds)), path]
+        kept = [last_checkpoint(place) for place in places if unfinished(place)] or _rounds_done(path, rounds)
+        told = f"the same command with --resume goes on from {kept[-1]}" if kept else "nothing is kept yet"
+        tell(console, f"stopped; {told}")
+        raise KeyboardInterrupt(f"stopped; {told}") from error
+
+
+def _rounds_done(path: Path, rounds: int) -> list[Path]:
+    """Models of earlier rounds, where the last has written none."""
+    done = [_of_round(path, n) for n in range(1, rounds)]
+    return [] if path.exists() else [place for place in done if place.exists()]
+
+
+def _inputs(data: Data, val: Data | None, settings: TrainSettings) -> list[Path]:
+    """Every file that a training reads."""
+    folders = [part for part in [*_parts(data), *_parts(val or [])] if isinstance(part, (str, Path))]
+    pairs = [pair for folder in folders for pair in find_pairs(folder)]
+    read = [path for pair in pairs for path in (pair.image, pair.labels)]
+    return read if settings.start is None else [*read, find_model(settings.start)]
+
+
+def _check_places(path: Path, read: list[Path], rounds: int, resume: bool, overwrite: bool) -> None:
+    """Find before the work that a training would be lost, or something that isn't a training's."""
+    if rank_zero_only.rank > 0:
+        return  # of several processes the main one has looked
+    places = [*(_of_round(path, n) for n in range(1, rounds)), path]
+    if not path.is_dir():  # which has a message of its own
+        check_outputs(places, read, overwrite)
+    for place in places:
+        check_place(place, resume, overwrite)
+    if (done := _rounds_done(path, rounds)) and not (resume or overwrite):
+        raise DataError(
+            f"{done[-1]}: is one of {rounds} rounds of an unfinished training; "
+            "--resume goes on, --overwrite begins anew"
+        )
+
+
+def _of_round(path: Path, n: int) -> Path:
+    """The model file of a round before the last."""
+    return path.with_name(f"{path.stem}-round{n}{path.suffix}")
+
+
 def _first(
-    path: Path, data: tuple[list[Example], list[Example]], settings: TrainSettings, resume: bool
+    path: Path,
+    data: tuple[list[Example], list[Example]],
+    settings: TrainSettings,
+    resume: bool,
+    overwrite: bool,
 ) -> Model:
     """A model of a round before the last; after an interruption the one that is there."""
     if not (resume and path.exists()):
         again = resume and last_checkpoint(path).exists()
-        return Model(*fit(data[0], settings, path, data[1], resume=again), name=path.name)
+        return Model(*fit(data[0], settings, path, data[1], again, overwrite=overwrite), name=path.name)
     model = load_model(path)
     if other := differences(settings, model.card.training):
         raise DataError(f"{path}: was made with {', '.join(other)}; give the same settings to resume")
+    if model.card.trained_on.get("fingerprint") != digest(*map(fingerprints, data)):
+        raise DataError(
+            f"{path}: was made from other images or labels than these; "
+            "give them as they were to resume, or begin anew with --overwrite"
+        )
     return model
 
 
 def _completed(example: Example, model: Model) -> Example:
     """The example, with what the model finds on background in its labels."""
     image = Image(example.channels, "C" + model.card.axes, example.spacing, example.name)
-    return replace(example, labels=adopt(example.labels, model.segment(image)))
+    labels = adopt(example.labels, model.segment(image))
+    return replace(example, labels=labels, fingerprint=fingerprint(example))
 
 
 def _examples(

@@ -11,11 +11,12 @@ import typer
 import cleft
 from cleft.apps.data import data
 from cleft.apps.figures import paper
-from cleft.apps.options import Axes, Device, integers, out, plain, said
+from cleft.apps.options import Axes, Device, Overwrite, integers, out, said
 from cleft.apps.segmenting import segment
 from cleft.apps.training import train
 from cleft.base.config import LOSSES
 from cleft.base.errors import CleftError
+from cleft.base.text import tell
 
 __all__ = ["app", "main"]
 
@@ -36,13 +37,13 @@ def main() -> None:
     try:
         app()
     except CleftError as error:
-        said.print(f"[red]error:[/red] {plain(error)}", highlight=False)
+        tell(said, error, "error:")
         sys.exit(1)
 
 
 def _version(asked: bool) -> None:
     if asked:
-        out.print(f"cleft {cleft.__version__}", highlight=False)
+        tell(out, f"cleft {cleft.__version__}")
         raise typer.Exit
 
 
@@ -62,11 +63,12 @@ def score(
     markers: Annotated[
         bool, typer.Option("--markers", help="The truth holds one marker per cell, not contours.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled."""
     from cleft.apps.files import score_files
 
-    out.print(score_files(truth, prediction, json, axes, markers))
+    out.print(score_files(truth, prediction, json, axes, markers, overwrite))
 
 
 @app.command()
@@ -74,11 +76,12 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what it makes.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of the made cells.")] = 0,
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Make crowded cells of known truth, segment and score them. Needs no data and no network."""
     from cleft.apps.demo import run_demo
 
-    run_demo(output, seed, device, out)
+    run_demo(output, seed, device, out, overwrite)
 
 
 @app.command()
@@ -92,14 +95,14 @@ def info(
     from cleft.model.zoo import find_model, shipped_models
 
     if model is None:
-        out.print("\n".join(shipped_models()), highlight=False)
-        out.print("\nlosses, for cleft train --loss:", highlight=False)
+        tell(out, "\n".join(shipped_models()))
+        tell(out, "\nlosses, for cleft train --loss:")
         for name, says in LOSSES.items():
-            out.print(f"  {name:<10} {says}", highlight=False)
+            tell(out, f"  {name:<10} {says}")
         return
     from cleft.apps.models import described
 
-    out.print(plain(described(find_model(model), everything)), highlight=False)
+    tell(out, described(find_model(model), everything))
 
 
 @app.command()
@@ -110,7 +113,7 @@ def models(
     from cleft.apps.models import models_in
 
     for line in models_in(folders or [Path()]):
-        out.print(plain(line), highlight=False)
+        tell(out, line)
 
 
 @app.command()
@@ -120,13 +123,14 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write; by default named after the model.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model for other programs: deepImageJ, ilastik, QuPath, ONNX Runtime, libtorch."""
     from cleft.model.export import ENDINGS, export
 
     path = output or Path(Path(model).stem + ENDINGS.get(to, ""))  # type: ignore[call-overload]
-    export(model, to, path)  # type: ignore[arg-type]  # refused if it isn't one
-    out.print(f"{path}: written", highlight=False)
+    export(model, to, path, overwrite)  # type: ignore[arg-type]  # refused if it isn't one
+    tell(out, f"{path}: written")
 
 
 @app.command()
@@ -142,9 +146,10 @@ def synthetic(
         str | None,
         typer.Option(help="brightfield, cytoplasm, dic, membrane, nuclei, phase, speckle."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make images of crowded cells of many kinds with their true masks, to train on or to try with."""
     from cleft.apps.files import make_files
 
-    make_files(output, count, tuple(integers(shape) or ()), seed, diameter=diameter, style=style)
-    out.print(f"{output}: {count} images with masks", highlight=False)
+    make_files(output, count, tuple(integers(shape) or ()), seed, overwrite, diameter=diameter, style=style)
+    tell(out, f"{output}: {count} images with masks")

@@ -11,6 +11,7 @@ import typer
 
 from cleft.apps.options import out, said
 from cleft.base.errors import CleftError
+from cleft.base.text import tell
 
 __all__ = ["paper"]
 
@@ -133,9 +134,9 @@ def _listed(text: str) -> tuple[str, ...]:
 def _tabulate(make: Callable[[], Path]) -> None:
     """Make a table; print it and say where it is."""
     path = make()
-    out.print(path.with_suffix(".md").read_text(), highlight=False, markup=False)
+    tell(out, path.with_suffix(".md").read_text())
     names = ", ".join(path.with_suffix(end).name for end in (".md", ".json"))
-    out.print(f"{path} and {names}", highlight=False, markup=False)
+    tell(out, f"{path} and {names}")
 
 
 def _show(make: Callable[[], Path]) -> None:
@@ -143,4 +144,4 @@ def _show(make: Callable[[], Path]) -> None:
     started = time.perf_counter()
     path = make()
     seconds = time.perf_counter() - started
-    out.print(f"{path} and {path.with_suffix('.json').name}: {seconds:.1f} s", highlight=False, markup=False)
+    tell(out, f"{path} and {path.with_suffix('.json').name}: {seconds:.1f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 import yaml
 
+from cleft.base.bounds import shown
 from cleft.base.config import ModelCard
 from cleft.base.errors import ModelError
-from cleft.model.file import read_card
+from cleft.model.card import card_of
+from cleft.model.header import Stored, open_stored, reason
 from cleft.model.zoo import find_model, shipped_models
 
 __all__ = ["described", "models_in"]
@@ -22,10 +23,11 @@ def models_in(folders: Sequence[Path]) -> Iterator[str]:
     """A line for each model: those that ship, then those in folders.
 
     Args:
-        folders: looked into for ``.safetensors`` files, not below.
+        folders: looked into for what is named ``.safetensors``, not below. What is no model gets a line
+            that says why.
 
     Raises:
-        ModelError: no such folder.
+        ModelError: no such folder, or it can't be looked into.
 
     Example:
         >>> for line in models_in([]):
@@ -34,24 +36,32 @@ def models_in(folders: Sequence[Path]) -> Iterator[str]:
         cells2d-small  YX
         cells3d        ZYX
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise ModelError(f"{folder}: no such folder to look for models in")
-    local = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    local = [path for folder in folders for path in _named_so(folder)]
     places = {**{name: find_model(name) for name in shipped_models()}, **{str(path): path for path in local}}
     width = max(map(len, places))
     for name, path in places.items():
         yield f"{name:<{width}}  {_said(path)}"
 
 
+def _named_so(folder: Path) -> list[Path]:
+    """What a folder holds that is named as models are."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.endswith(".safetensors"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelError(f"{folder}: no such folder to look for models in") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: can't be looked into for models ({reason(error)})") from error
+
+
 def _said(path: Path) -> str:
     try:
-        card = read_card(path)
+        with open_stored(path) as stored:
+            card = card_of(stored)
     except ModelError as error:
         return str(error).removeprefix(f"{path}: ")
     return (
         f"{_images_of(card)}, cells of about {card.cell_diameter:.0f} pixels{_pixel(card)}; learnt from "
-        f"{_amount(card.trained_on)}; {path.stat().st_size / 1e6:.1f} MB"
+        f"{_amount(card.trained_on)}; {stored.size / 1e6:.1f} MB"
     )
 
 
@@ -69,36 +79,38 @@ def described(path: Path, everything: bool = False) -> str:
         >>> print(described(find_model("cells2d")).split("\\n")[1])
         images       YX, 1 channel
     """
-    card = read_card(path)
-    if everything:
-        return yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False).rstrip()
-    return "\n".join(f"{name:<11}  {value}" for name, value in _lines(path, card).items() if value)
+    with open_stored(path) as stored:
+        card = card_of(stored)
+        if everything:
+            return yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False).rstrip()
+        return "\n".join(f"{name:<11}  {value}" for name, value in _lines(stored, card).items() if value)
 
 
-def _lines(path: Path, card: ModelCard) -> dict[str, str]:
+def _lines(stored: Stored, card: ModelCard) -> dict[str, str]:
     """The card by names, each a line."""
     learnt, training = card.trained_on, card.training
-    folders = ", ".join(f"{name} {count:,}" for name, count in learnt.get("folders", {}).items())
-    begun = learnt.get("from", {})
+    folders, begun = _dict(learnt.get("folders")), _dict(learnt.get("from"))
+    counts = ", ".join(f"{name} {_number(count)}" for name, count in folders.items())
     span = "{:.0f} to {:.0f} pixels, ".format(*card.diameters) if card.diameters else ""
     levels, times = len(card.net.strides) + 1, " x ".join(map(str, card.shrink))
     return {
-        "model": f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, made by cleft {card.cleft}",
+        "model": f"{stored.path.name}, {stored.size / 1e6:.1f} MB, made by cleft {card.cleft}",
         "images": _images_of(card),
         "cells": f"{span}half of them below {card.cell_diameter:.0f}{_pixel(card)}",
-        "learnt from": f"{_amount(learnt)}{': ' * bool(folders)}{folders}",
-        "began with": f"{begun['model']} ({begun['sha256']})" if begun else "",
+        "learnt from": f"{_amount(learnt)}{': ' * bool(counts)}{counts}",
+        "began with": f"{_text(begun.get('model'))} ({_text(begun.get('sha256'))})" if begun else "",
         "network": f"U-Net of width {card.net.width}, {levels} levels, {card.net.n_classes} classes",
         "shrunk": f"{times} for the network" if math.prod(card.shrink) > 1 else "",
         "classes": f"touching window {card.k:g}, gap radius {card.gap_radius:g} pixels; "
         f"ceiling PQ {card.ceiling_pq:.3f}",
-        "training": f"{training['steps']:,} steps, {training['minutes']:g} minutes, seed {training['seed']}"
+        "training": f"{_number(training.get('steps'))} steps, {_number(training.get('minutes'), 'g')} "
+        f"minutes, seed {_number(training.get('seed'), 'd')}"
         if training
         else "",
         "scores": ", ".join(f"{name} {value:.3f}" for name, value in card.scores.items()),
         "licence": card.licence,
         "notes": card.notes,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": stored.sha256(),
     }
 
 
@@ -112,4 +124,20 @@ def _pixel(card: ModelCard) -> str:
 
 def _amount(trained_on: dict[str, Any]) -> str:
     cells, images = (trained_on.get(of, 0) for of in ("cells", "images"))
-    return f"{cells:,} cells in {images:,} image{'s' if images != 1 else ''}"
+    return f"{_number(cells)} cells in {_number(images)} image{'s' if images != 1 else ''}"
+
+
+# what a card says of its making may be anything: it is shown, not computed with
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {} if value is None else {"?": value}
+
+
+def _number(value: Any, style: str = ",") -> str:
+    is_one = isinstance(value, int) or (isinstance(value, float) and style != "d")
+    return format(value, style) if is_one else shown(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)

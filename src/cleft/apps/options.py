@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cleft.base.errors import CleftError
 
-__all__ = ["Axes", "Device", "Spacing", "integers", "numbers", "out", "plain", "said", "width_of"]
+__all__ = ["Axes", "Device", "Overwrite", "Spacing", "integers", "numbers", "out", "said", "width_of"]
 
 out = Console(soft_wrap=True)
 said = Console(stderr=True, soft_wrap=True)
@@ -18,12 +18,10 @@ Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say th
 Spacing = Annotated[
     str | None, typer.Option(help="Micrometres per pixel along each axis, such as 0.5,0.2,0.2.")
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what stands there, even if cleft didn't write it.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
-
-
-def plain(error: object) -> str:
-    """A message as text: rich would take square brackets for markup."""
-    return str(error).replace("[", "\\[")
 
 
 def numbers(text: str | None) -> tuple[float, ...] | None:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cleft.apps.options import Axes, Device, Spacing, integers, numbers, plain, said
+from cleft.apps.options import Axes, Device, Spacing, integers, numbers, said
 from cleft.base.errors import CleftError
+from cleft.base.text import tell
 
 __all__ = ["segment"]
 
@@ -46,13 +47,17 @@ def segment(
     device: Device = "auto",
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace an OME-Zarr, or an unfinished run, that stands there."),
+        typer.Option("--overwrite", help="Replace files and OME-Zarr labels that stand there."),
     ] = False,
     memory: Annotated[
-        str | None, typer.Option(help="What it may hold, such as 4GB; half of the free by default.", **LARGE)
+        str | None,
+        typer.Option(
+            help="What it may hold, such as 4GB; half of the free by default. Changes no label.", **LARGE
+        ),
     ] = None,
     block: Annotated[
-        str | None, typer.Option(help="Block in pixels, such as 64,256,256; what fits by default.", **LARGE)
+        str | None,
+        typer.Option(help="Block in pixels, such as 64,256,256; about four million by default.", **LARGE),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Bit for bit as in one piece; several times slower.", **LARGE)
@@ -71,7 +76,7 @@ def segment(
     What doesn't fit in memory goes block by block into an OME-Zarr of labels; stopped, the same command
     goes on.
     """
-    from cleft.apps.files import SegmentOptions, segment_files
+    from cleft.apps.runs import SegmentOptions, segment_files
     from cleft.apps.volumes import Where
     from cleft.infer.memory import bytes_of
     from cleft.infer.model import load_model
@@ -86,11 +91,11 @@ def segment(
     )  # fmt: skip
     options = SegmentOptions(
         output, axes, numbers(spacing), method, integers(tile), smallest, diameter, probabilities, overlays,
-        volume, Where(scheduler, workers, slurm),
+        overwrite, volume, Where(scheduler, workers, slurm),
     )  # fmt: skip
     failed = segment_files(load_model(model, device, tta), inputs, options, said)
     if failed:
-        said.print(f"[red]{len(failed)} of the images failed:[/red]")
+        tell(said, "", f"{len(failed)} of the images failed:")
         for path, reason in failed:
-            said.print(f"  {path.name}: {plain(reason)}", highlight=False)
+            tell(said, f"  {path.name}: {reason}")
         raise typer.Exit(1)

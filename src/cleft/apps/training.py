@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cleft.apps.options import Axes, Spacing, numbers, out, width_of
+from cleft.apps.options import Axes, Overwrite, Spacing, numbers, out, width_of
 from cleft.base.config import LOSSES
+from cleft.base.text import tell
 
 __all__ = ["train"]
 
@@ -49,6 +50,7 @@ def train(
     devices: Annotated[int | None, typer.Option(min=1, help="Processes, a card each; all cards.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Machines, under Slurm or torchrun.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    overwrite: Overwrite = False,
     config: Annotated[Path | None, typer.Option(help="YAML with any of the settings.")] = None,
 ) -> None:
     """Train a model on annotated images: images/ + masks/, x.tif + x_masks.tif, or 01/ + 01_GT/."""
@@ -60,5 +62,8 @@ def train(
         width=width, seed=seed, k=width_of(k), gap_radius=width_of(gap_radius), unknown=unknown,
         ignore=ignore, devices=devices, nodes=nodes,
     )  # fmt: skip
-    train_to(output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume)
-    out.print(f"next: cleft segment IMAGES -m {output} -o labels/", highlight=False)
+    train_to(
+        output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume,
+        overwrite=overwrite, reads=[] if config is None else [config],
+    )  # fmt: skip
+    tell(out, f"next: cleft segment IMAGES -m {output} -o labels/")

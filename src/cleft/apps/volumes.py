@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cleft.base.errors import CleftError
+from cleft.base.text import tell
 from cleft.infer.engine import Engine, OnDask
 from cleft.infer.model import Model
-from cleft.infer.planning import VolumeOptions, fits_in_memory
+from cleft.infer.planning import VolumeOptions
 from cleft.infer.volume import Watch, segment_volume, work_folder
-from cleft.io import open_image
 
-__all__ = ["Where", "engine_for", "segment_large", "takes_the_long_way", "telling"]
+__all__ = ["Where", "engine_for", "segment_large", "telling"]
 
 EVERY = 20.0  # seconds between two lines where there is no terminal
 STEPS = {
@@ -42,29 +42,15 @@ class Where:
 
 
 @contextmanager
-def engine_for(where: Where) -> Iterator[Engine | None]:
+def engine_for(where: Where | None) -> Iterator[Engine | None]:
     """Who does the blocks; ``None`` for this process."""
-    if not where.away:
+    if where is None or not where.away:
         yield None
         return
     from cleft.infer.cluster import dask_client
 
     with dask_client(where.scheduler, where.workers, where.slurm) as client:
         yield OnDask(client)
-
-
-def takes_the_long_way(model: Model, path: Path, output: Path, options: VolumeOptions, where: Where) -> bool:
-    """Whether an image goes block by block: it doesn't fit, did so before, or blocks were asked for."""
-    if (
-        work_folder(output).exists()
-        or where.away
-        or options.block is not None
-        or options.exact
-        or options.empty is not None
-    ):
-        return True
-    with open_image(path, options.axes, options.spacing) as image:
-        return not fits_in_memory(model, image, options.memory, options.diameter is not None)
 
 
 def segment_large(
@@ -113,7 +99,7 @@ class _Bar(Watch):
         self.bar.stop()
 
     def say(self, line: str) -> None:
-        self.console.print(line, highlight=False)
+        tell(self.console, line)
 
     def step(self, name: str, of: int, before: int) -> None:
         self.name, self.of, self.n = STEPS.get(name, "coarser levels"), of, before
@@ -139,4 +125,4 @@ class _Told(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(record.getMessage(), highlight=False, markup=False)
+        tell(self.console, record.getMessage())

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
+from cleft.base import bounds
 from cleft.base.errors import CleftError, DataError
 
 __all__ = [
@@ -17,7 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 Auto = Literal["auto"]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=bounds.LARGEST)]
 Weight = Annotated[float, Field(ge=0)]
 Weights = Weight | tuple[Weight, ...] | tuple[tuple[Weight, ...], ...]
 Length = Annotated[str, Field(pattern=r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(um|µm|nm|mm)\s*$")]
@@ -46,10 +55,14 @@ LOSSES: dict[LossName, str] = {
 }
 
 
-class Settings(BaseModel):
-    """Settings can't change after they are made, and an unknown name is an error."""
+MOST_SAID, LONGEST_NAME = 5, 60  # mistakes in a message, letters of a setting's name
+LARGEST_STRIDE = 64  # images are padded to multiples of it
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class Settings(BaseModel):
+    """Settings can't change after they are made; an unknown name is an error, and so is NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class NetSettings(Settings):
@@ -59,16 +72,18 @@ class NetSettings(Settings):
     and its rows' length the number of spatial axes.
     """
 
-    channels: int = Field(1, ge=1)
+    channels: int = Field(1, ge=1, le=4096)
     n_classes: Literal[3, 4] = 4
     width: int = Field(32, ge=1, le=256)
-    strides: tuple[tuple[Count, ...], ...] = Field(min_length=2)
+    strides: tuple[tuple[bounds.Stride, ...], ...] = Field(min_length=2, max_length=6)
 
     @field_validator("strides")
     @classmethod
     def _of_the_same_axes(cls, strides: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
         if {len(row) for row in strides} not in ({2}, {3}):
             raise ValueError("expected rows of one number for each of 2 or 3 axes")
+        if max(math.prod(along) for along in zip(*strides, strict=True)) > LARGEST_STRIDE:
+            raise ValueError(f"expected strides along an axis whose product is at most {LARGEST_STRIDE}")
         return strides
 
 
@@ -101,9 +116,9 @@ class TrainSettings(Settings):
     )  # fmt: skip
     width: int = Field(32, ge=4, le=128, description="features of the first level")
     levels: int = Field(5, ge=3, le=6, description="resolution levels of the U-Net")
-    k: float | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
-    gap_radius: float | Auto | Length = Field("auto", description='gap ball: pixels, "1.5um", or auto')
-    shrink: tuple[int, ...] | None = Field(
+    k: bounds.Width | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
+    gap_radius: bounds.Width | Auto | Length = Field("auto", description='gap ball: pixels, "1.5um", or auto')
+    shrink: tuple[bounds.Factor, ...] | None = Field(
         None, description="average blocks of so many pixels along each axis; auto if not given"
     )
     patch: tuple[Count, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
@@ -131,7 +146,7 @@ class TrainSettings(Settings):
         description="decay of a moving average of the weights, which then is the model; 0 is none",
     )
     half: bool = Field(False, description="kernels are kept as 16-bit floats: a file half as large")
-    percentiles: tuple[float, float] = Field((1.0, 99.8), description="intensities that become 0 and 1")
+    percentiles: bounds.Percentiles = Field((1.0, 99.8), description="intensities that become 0 and 1")
     unknown: Literal["anything", "cells"] = Field(
         "anything", description="what not annotated (-1) beside a cell is taken for; cells: then they touch"
     )
@@ -141,8 +156,12 @@ class TrainSettings(Settings):
     held_out: float = Field(0.1, ge=0, le=0.5, description="share of images held out if no --val is given")
     checks: int = Field(20, ge=1, description="how often to validate and save")
     patience: int = Field(0, ge=0, description="checks without a better PQ before stopping; 0 never stops")
-    licence: str = Field("not stated", description="under which the model may be used; kept in its file")
-    notes: str = Field("", description="what the model is for and where it fails; kept in its file")
+    licence: bounds.ShortText = Field(
+        "not stated", description="under which the model may be used; kept in its file"
+    )
+    notes: bounds.LongText = Field(
+        "", description="what the model is for and where it fails; kept in its file"
+    )
     tensorboard: bool = Field(False, description="log for TensorBoard too (pip install cleft[log])")
     seed: int = Field(0, ge=0, description="fixes weights, patches and augmentation")
     devices: int | None = Field(
@@ -150,38 +169,64 @@ class TrainSettings(Settings):
     )
     nodes: int = Field(1, ge=1, description="machines; Slurm or torchrun tells each of them its place")
 
-    @field_validator("percentiles")
+    @field_validator("*", mode="before")
     @classmethod
-    def _rising(cls, percentiles: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= percentiles[0] < percentiles[1] <= 100:
-            raise ValueError("expected two rising numbers from 0 to 100")
-        return percentiles
+    def _storable(cls, found: Any) -> Any:
+        """Numbers that the model's card, which keeps them, can hold."""
+        if isinstance(found, int) and abs(found) >= bounds.LARGEST:
+            raise ValueError("expected a whole number of at most 64 bits")
+        return found
 
 
 class ModelCard(Settings):
     """What a model file says of itself."""
 
     format: Literal[1] = 1
-    cleft: str
+    cleft: bounds.ShortText
     net: NetSettings
     axes: str
-    spacing_um: tuple[float, ...] | None = None
-    shrink: tuple[int, ...] = Field(description="pixels averaged along each axis before the network")
-    k: float = Field(description="touching window, in pixels after shrinking")
-    gap_radius: float = Field(description="gap ball, in pixels after shrinking")
-    percentiles: tuple[float, float]
-    cell_diameter: float = Field(description="median diameter of the training cells, in pixels of the image")
-    diameters: tuple[float, float] | None = Field(
+    spacing_um: bounds.Spacing | None = None
+    shrink: tuple[bounds.Times, ...] = Field(description="pixels averaged along each axis before the network")
+    k: bounds.Width = Field(ge=1, description="touching window, in pixels after shrinking")
+    gap_radius: bounds.Width = Field(ge=1, description="gap ball, in pixels after shrinking")
+    percentiles: bounds.Percentiles
+    cell_diameter: float = Field(
+        gt=0, le=1e6, description="median diameter of the training cells, in pixels of the image"
+    )
+    diameters: tuple[bounds.Pixels, bounds.Pixels] | None = Field(
         None, description="the same of one in twenty smaller, and one in twenty larger"
     )
-    smallest_cell: float = Field(0.0, description="pixels of the image; smaller finds are dropped")
-    smallest_cut: float = Field(0.0, description="the same of cells at the border of an image")
-    ceiling_pq: float = Field(description="PQ of labels -> classes -> labels on the training labels")
-    trained_on: dict[str, Any] = Field(default_factory=dict)
-    training: dict[str, Any] = Field(default_factory=dict)
-    scores: dict[str, float] = Field(default_factory=dict)
-    licence: str = "not stated"
-    notes: str = ""
+    smallest_cell: bounds.Pixels = Field(0.0, description="pixels of the image; smaller finds are dropped")
+    smallest_cut: bounds.Pixels = Field(0.0, description="the same of cells at the border of an image")
+    ceiling_pq: bounds.Share = Field(description="PQ of labels -> classes -> labels on the training labels")
+    trained_on: bounds.Free = Field(default_factory=dict)
+    training: bounds.Free = Field(default_factory=dict)
+    scores: dict[bounds.ShortText, float] = Field(default_factory=dict, max_length=1000)
+    licence: bounds.ShortText = "not stated"
+    notes: bounds.LongText = ""
+
+    @field_validator("axes")
+    @classmethod
+    def _known(cls, axes: str) -> str:
+        if axes not in ("YX", "ZYX"):
+            raise ValueError("expected YX or ZYX")
+        return axes
+
+    @field_validator("axes", "spacing_um", "shrink")
+    @classmethod
+    def _of_the_network(cls, found: Any, info: ValidationInfo) -> Any:
+        """Of as many axes; of a network that isn't one its own message tells."""
+        net = info.data.get("net")
+        if found is not None and net is not None and len(found) != len(net.strides[0]):
+            raise ValueError(f"expected one for each of the network's {len(net.strides[0])} axes")
+        return found
+
+    @field_validator("diameters")
+    @classmethod
+    def _positive(cls, found: tuple[float, float] | None) -> tuple[float, float] | None:
+        if found is not None and not 0 < found[0] <= found[1]:
+            raise ValueError("expected two positive numbers, the smaller one first")
+        return found
 
     def smallest(self, given: float | None = None) -> tuple[float, float]:
         """Pixels of the smallest cells inside an image and at its border: as given, or the model's."""
@@ -216,9 +261,11 @@ def explain(error: ValidationError) -> str:
     """
     parts = []
     for e in error.errors():
-        name = ".".join(str(p) for p in e["loc"][:1])
-        parts.append(f"{name} is {e['input']!r}: {e['msg'][:1].lower()}{e['msg'][1:]}")
-    return "; ".join(dict.fromkeys(parts))
+        name = " ".join(map(str, e["loc"][:1])) or "it"
+        name = name if name.isprintable() and len(name) <= LONGEST_NAME else bounds.shown(name)
+        parts.append(f"{name} is {bounds.shown(e['input'])}: {e['msg'][:1].lower()}{e['msg'][1:]}")
+    said, more = list(dict.fromkeys(parts)), len(set(parts)) - MOST_SAID
+    return "; ".join([*said[:MOST_SAID], *([f"and {more} more"] if more > 0 else [])])
 
 
 def read_settings(path: Path | None, **given: Any) -> TrainSettings:
@@ -239,7 +286,7 @@ def read_settings(path: Path | None, **given: Any) -> TrainSettings:
     if path is not None:
         try:
             loaded = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise DataError(f"{path}: can't be read as YAML settings ({error})") from error
         if not isinstance(loaded, dict):
             raise DataError(

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import torch
 
 from cleft.base.errors import CleftError, DataError
+from cleft.base.machine import give_back
 from cleft.infer import steps
 from cleft.infer.finder import Finder
-from cleft.infer.memory import give_back
 from cleft.infer.model import Model, load_model
 from cleft.infer.work import Work
 from cleft.io.read import open_image

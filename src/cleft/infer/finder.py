@@ -14,13 +14,13 @@ from cleft.base.scale import shrink
 from cleft.base.tiles import Grid, Slices, Tile
 from cleft.infer.enlarge import enlarged_classes
 from cleft.infer.model import Model
-from cleft.infer.predict import likeliest, softmax
+from cleft.infer.predict import Finish, likeliest, pixels_at_once, predict, softmax
 from cleft.infer.runtime import network_for
 from cleft.infer.work import Work
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import decided
 from cleft.labels.stitch import TOUCH, find_parts
-from cleft.model.unet import memory_format, net_stride
+from cleft.model.unet import net_reach, net_stride
 
 __all__ = ["Finder", "Piece"]
 
@@ -122,7 +122,7 @@ class Finder:
         if key in self._alike:
             return np.full(extent, self._alike[key], np.uint8)
         values = np.array(piece.one_value, np.float32).reshape(-1, *(1,) * len(read))
-        classes = self._ask(np.broadcast_to(values, (len(values), *read)), piece.tile, piece.write)
+        classes = self._ask(np.broadcast_to(values, (len(values), *read)).copy(), piece.tile, piece.write)
         if (classes == classes.flat[0]).all():
             self._alike[key] = int(classes.flat[0])
         return classes
@@ -149,74 +149,51 @@ class Finder:
             self.work.keep("found", piece.block, sizes=parts.sizes, first=parts.first, blank=blank)
 
     def _ask(self, channels: np.ndarray, tile: Tile, write: Slices) -> np.ndarray:
-        """Classes from the network; in halves, again and again, where the device's memory doesn't do."""
-        try:
-            return self._network(channels, tile, write)
-        except torch.OutOfMemoryError:
-            halves = self._halves(tile)
-            if not halves:
-                raise
-            log.warning(
-                "block at %s: out of memory for %s pixels, tried again in halves",
-                tuple(s.start for s in write), tuple(channels.shape[1:]),
-            )  # fmt: skip
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        classes = np.empty([s.stop - s.start for s in write], np.uint8)
-        for half in halves:
-            part = tuple(
-                slice(s.start * f, min(s.stop * f, n))
-                for s, f, n in zip(half.write, self.factors, self.work.plan.shape)
-            )
-            seen = tuple(slice(h.start - t.start, h.stop - t.start) for h, t in zip(half.read, tile.read))
-            found = self._ask(channels[(slice(None), *seen)], half, part)
-            classes[tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, write))] = found
-        return classes
-
-    def _halves(self, tile: Tile) -> list[Tile]:
-        """The tile in two along its longest axis, each with the halo; nothing if it can't be cut."""
-        lengths = [s.stop - s.start for s in tile.write]
-        axis = int(np.argmax(lengths))
-        middle = -(-lengths[axis] // (2 * self.stride[axis])) * self.stride[axis]
-        if middle >= lengths[axis]:
-            return []
-        whole = tile.write
-        ends = ((0, middle), (middle, lengths[axis]))
-        halves = []
-        for start, stop in ends:
-            at = whole[axis].start
-            write = tuple(slice(at + start, at + stop) if a == axis else s for a, s in enumerate(whole))
-            read = tuple(
-                slice(max(w.start - h, t.start), min(w.stop + h, t.stop))
-                for w, h, t in zip(write, self.halo, tile.read)
-            )
-            inner = tuple(slice(w.start - r.start, w.stop - r.start) for w, r in zip(write, read))
-            halves.append(Tile(write, read, inner))
-        return halves
-
-    @torch.inference_mode()
-    def _network(self, channels: np.ndarray, tile: Tile, write: Slices) -> np.ndarray:
-        like = next(self.net.parameters())
-        given = torch.from_numpy(np.ascontiguousarray(channels))[None].to(like)
-        logits = self.net(given.to(memory_format=memory_format(channels.ndim - 1)))
+        """Classes from the network; of fewer pixels at once where the device's memory doesn't do."""
+        decides = set(self.factors) == {1} and self.work.plan.method == "map"
+        found = self._predicted(channels, likeliest if decides else softmax, write)
         # one pixel of the network beyond the block, for interpolation, as far as the image goes
         around = tuple(
             slice(max(w.start - 1, r.start), min(w.stop + 1, r.stop, n)) if f > 1 else
             slice(w.start, min(w.stop, n))
             for w, r, n, f in zip(tile.write, tile.read, self.small, self.factors)
         )  # fmt: skip
-        seen = tuple(slice(a.start - r.start, a.stop - r.start) for a, r in zip(around, tile.read))
-        logits = logits[(slice(None), slice(None), *seen)].float()
-        if set(self.factors) == {1} and self.work.plan.method == "map":
-            return likeliest(logits)[0, 0].cpu().numpy()
-        probabilities = softmax(logits)[0, : 3 if self.work.plan.method == "map" else None]
+        found = found[
+            (slice(None), *(slice(a.start - r.start, a.stop - r.start) for a, r in zip(around, tile.read)))
+        ]
+        if decides:
+            return found[0]
+        probabilities = torch.from_numpy(found[: 3 if self.work.plan.method == "map" else None])
         classes = enlarged_classes(probabilities, self.factors, self._decided)
         inside = (
             slice(w.start - a.start * f, w.stop - a.start * f) for w, a, f in zip(write, around, self.factors)
         )
         return classes[tuple(inside)]
 
+    def _predicted(self, channels: np.ndarray, finish: Finish, write: Slices) -> np.ndarray:
+        """What the network says of a block with its halo, tile by tile where it is too large for memory.
+
+        Tiles within the block are read as far as the network sees, so they change no label.
+        """
+        settings = self.model.card.net
+        like = next(self.net.parameters())
+        most = min(self.work.plan.at_once, pixels_at_once(settings, like))
+        while True:
+            try:
+                return predict(self.net, settings, channels, finish, most=most)
+            except torch.OutOfMemoryError:
+                least = int(np.prod([s + 2 * r for s, r in zip(self.stride, net_reach(settings))]))
+                if min(most, channels[0].size) <= least:
+                    raise
+                most = min(most, channels[0].size) // 2
+                log.warning(
+                    "block at %s: out of memory for %s pixels, tried again with %s at once",
+                    tuple(s.start for s in write), channels[0].size, most,
+                )  # fmt: skip
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+
     def _decided(self, probabilities: Tensor) -> np.ndarray:
         if self.work.plan.method == "map":
-            return likeliest(probabilities[None])[0, 0].cpu().numpy()
-        return decided(probabilities.cpu().numpy(), self.work.plan.method)
+            return likeliest(probabilities[None])[0, 0].numpy()
+        return decided(probabilities.numpy(), self.work.plan.method)

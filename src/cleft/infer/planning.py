@@ -14,14 +14,15 @@ import torch
 
 from cleft.base.errors import DataError, ModelError
 from cleft.base.intensity import limits_of
+from cleft.base.machine import available_memory, resident_memory
+from cleft.base.text import words_for
 from cleft.infer.memory import (
     RESERVE,
     BlockCost,
-    available_memory,
+    affordable,
     choose_block,
     network_speed,
-    resident_memory,
-    words_for,
+    usual_block,
 )
 from cleft.infer.model import Model
 from cleft.infer.predict import ALIVE, BUDGET
@@ -29,15 +30,19 @@ from cleft.infer.runtime import Precision, Runtime, best_runtime, network_for
 from cleft.infer.size import estimate_diameter
 from cleft.infer.work import VolumePlan, Work
 from cleft.infer.zoom import Diameter, factors_for, pixels_across, whole_factors
+from cleft.io.fingerprint import fingerprint
 from cleft.io.lazy import LazyImage
 from cleft.model.unet import net_halo, net_reach, net_stride
 from cleft.model.zoo import find_model
 
-__all__ = ["VolumeOptions", "fits_in_memory", "make_plan", "sized", "what_it_takes"]
+__all__ = ["WHOLE", "VolumeOptions", "fits_in_memory", "make_plan", "sized", "way_for", "what_it_takes"]
 
 AFTER = 5e6  # pixels a second and core of the steps after the network, about
 DISK = 1.2  # bytes a pixel on disk while it runs, about, where cells fill half of it
-WHOLE = 30  # bytes a pixel of an image that is segmented in one piece, beside the network's
+WHOLE = 1 << 26  # pixels of an image that is segmented as one piece; larger ones go block by block
+PER_PIXEL = 30  # bytes a pixel of an image that is segmented in one piece, beside the network's
+
+Way = Literal["whole", "exact", "blocks"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,14 @@ class VolumeOptions:
         spacing: micrometres per pixel along each axis, where not read.
         method: ``"map"``, ``"biased"`` or ``"threshold"``, see ``to_labels``.
         smallest: pixels of the smallest cell, see ``Model.segment``.
-        memory: bytes that the process may hold; by default half of what is available.
-        block: pixels of a block along each axis, rounded up to what the network takes; by default what
-            ``memory`` allows.
+        memory: bytes that the process may hold; by default half of what is available. Less takes longer;
+            the labels are the same.
+        block: pixels of a block along each axis, rounded up to what the network takes; by default about four
+            million of the network's with their halo, whatever the memory.
         exact: the class of each pixel is that of the whole image at once, bit for bit: blocks are read with
             a halo as wide as the network sees, and it computes in float32. Several times slower.
         empty: blocks whose brightest pixel is at most this are background without asking the network.
-        overwrite: begin anew where labels, or an unfinished run, stand already.
+        overwrite: begin anew where labels of cleft's, or an unfinished run, stand already.
         diameter: of the cells, see ``Model.segment``; here an image is shrunk by whole factors alone.
     """
 
@@ -81,11 +87,25 @@ def fits_in_memory(model: Model, image: LazyImage, memory: int | None, resampled
         resampled: to another size of cells, which takes the probabilities of every pixel.
     """
     net, pixels = model.card.net, float(np.prod(image.shape, dtype=float))
-    per_pixel = WHOLE + 8 * net.channels + np.dtype(image.pixels.dtype).itemsize
+    per_pixel = PER_PIXEL + 8 * net.channels + np.dtype(image.pixels.dtype).itemsize
     per_pixel += 8 * net.n_classes * resampled
     on_processor = next(model.net.parameters()).device.type == "cpu"
     activations = 4 * ALIVE * net.width * pixels / float(np.prod(model.card.shrink)) * on_processor
     return pixels * per_pixel + min(activations, BUDGET) <= _room(memory)
+
+
+def way_for(model: Model, image: LazyImage, options: VolumeOptions) -> Way:
+    """How an image is segmented unless blocks were asked for; its labels don't depend on free memory.
+
+    Up to ``WHOLE`` pixels it is one piece: in memory where it fits, otherwise in blocks that give the same
+    labels, bit for bit (``exact``). Larger ones go block by block.
+
+    Args:
+        model, image, options: as for ``segment_volume``.
+    """
+    if np.prod(image.shape, dtype=float) > WHOLE:
+        return "blocks"
+    return "whole" if fits_in_memory(model, image, options.memory, options.diameter is not None) else "exact"
 
 
 def _room(memory: int | None) -> int:
@@ -125,8 +145,10 @@ def _check_suits(model: Model, image: LazyImage) -> None:
         )
 
 
-def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptions, jobs: int) -> VolumePlan:
-    """What the labels will depend on."""
+def make_plan(
+    model: Model, image: LazyImage, folder: Path, options: VolumeOptions, jobs: int
+) -> tuple[VolumePlan, int]:
+    """What the labels will depend on, and how many of ``jobs`` blocks memory allows to grow at once."""
     card = model.card
     _check_suits(model, image)
     limits = limits_of(image.read, image.shape, card.percentiles)
@@ -136,32 +158,35 @@ def make_plan(model: Model, image: LazyImage, folder: Path, options: VolumeOptio
         )
     halo = net_reach(card.net) if options.exact else net_halo(card.net)
     precision: Precision = "float32" if options.exact else _fast(model)
-    runtime: Runtime = "torch" if options.exact else _runtime(model, folder, options)
+    runtime: Runtime = "torch" if options.exact else _runtime(model, folder)
     network_for(model, precision, runtime)  # now, so that what it holds counts as held already
     cost = BlockCost(
         card, tuple(h * f for h, f in zip(halo, card.shrink)), np.dtype(image.pixels.dtype).itemsize,
         4 if precision == "float32" else 2, jobs,
     )  # fmt: skip
-    device = next(model.net.parameters()).device
-    block = _block(cost, image.shape, folder, options, device)
+    room, device = _room(options.memory), next(model.net.parameters()).device
+    block = _block(cost, image.shape, folder, options, room, device)
+    at_once, jobs = affordable(cost, block, image.shape, room)
     paths = [find_model(name) for name in model.origin.names]
-    return VolumePlan(
-        source=str(Path(image.source).resolve()), axes=options.axes, given_spacing=options.spacing,
+    plan = VolumePlan(
+        source=str(Path(image.source).resolve()), fingerprint=fingerprint(Path(image.source)),
+        axes=options.axes, given_spacing=options.spacing,
         shape=image.shape, spacing_um=image.spacing,
         models=tuple(str(path.resolve()) for path in paths), tta=model.origin.tta, shrink=card.shrink,
         weights=tuple(hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths),
-        precision=precision, runtime=runtime,
+        precision=precision, runtime=runtime, at_once=at_once,
         method=options.method, limits=limits, block=block, halo=cost.halo, empty=options.empty,
         smallest=card.smallest(options.smallest),
         cleft=version("cleft"),
     )  # fmt: skip
+    return plan, jobs
 
 
-def _runtime(model: Model, folder: Path, options: VolumeOptions) -> Runtime:
-    """The unfinished run's, whatever memory is free now, or the best."""
+def _runtime(model: Model, folder: Path) -> Runtime:
+    """The unfinished run's, whatever is installed now, or the best."""
     if (folder / "plan.json").exists():
         return Work.open(folder).plan.runtime
-    return best_runtime(model, _room(options.memory))
+    return best_runtime(model)
 
 
 def _fast(model: Model) -> Precision:
@@ -178,24 +203,24 @@ def _fast(model: Model) -> Precision:
 
 
 def _block(
-    cost: BlockCost, shape: Sequence[int], folder: Path, options: VolumeOptions, device: torch.device
+    cost: BlockCost,
+    shape: Sequence[int],
+    folder: Path,
+    options: VolumeOptions,
+    room: int,
+    device: torch.device,
 ) -> tuple[int, ...]:
-    """As given, as the unfinished run has it, or what memory allows."""
-    room = _room(options.memory)
+    """As given, as the unfinished run has it, or the usual one; if it changes no bit, what memory allows."""
     if options.block is not None:
         if len(options.block) != len(shape) or min(options.block) < 1:
             raise DataError(f"block is {options.block}, expected {len(shape)} positive numbers of pixels")
         unit = [s * f for s, f in zip(net_stride(cost.card.net), cost.card.shrink)]
         return tuple(-(-b // u) * u for b, u in zip(options.block, unit))
-    if not (folder / "plan.json").exists():
-        return choose_block(cost, shape, room, device)
-    block = Work.open(folder).plan.block
-    if len(block) == len(shape) and cost.worst(block, shape) > room:
-        raise DataError(
-            f"{folder}: holds an unfinished run in blocks of {block}, which take "
-            f"{words_for(cost.worst(block, shape))}, more than memory allows; --overwrite begins anew"
-        )
-    return block
+    if (folder / "plan.json").exists():
+        return Work.open(folder).plan.block
+    return (
+        choose_block(cost, shape, room, device) if options.exact else usual_block(cost.card, cost.halo, shape)
+    )
 
 
 def what_it_takes(work: Work, model: Model, jobs: int) -> tuple[str, str]:
@@ -203,6 +228,9 @@ def what_it_takes(work: Work, model: Model, jobs: int) -> tuple[str, str]:
     plan, card, n = work.plan, model.card, len(work.grid)
     item = 4 if plan.precision == "float32" else 2
     cost = BlockCost(card, plan.halo, 2, item, jobs)
+    holds = max(
+        cost.finding(plan.block, plan.shape, plan.at_once), cost.growing(plan.block, plan.shape)
+    )  # fmt: skip
     pixels = float(np.prod(plan.shape, dtype=float))
     tiles = (work.grid.tile(i, plan.halo).read for i in range(min(n, 1000)))
     read = n * float(np.mean([np.prod([s.stop - s.start for s in tile], dtype=float) for tile in tiles]))
@@ -210,7 +238,7 @@ def what_it_takes(work: Work, model: Model, jobs: int) -> tuple[str, str]:
         np.prod(card.shrink)
     )
     seconds = read / speed + pixels / (AFTER * jobs)
-    memory = resident_memory() + RESERVE + cost.worst(plan.block, plan.shape)
+    memory = resident_memory() + RESERVE + holds
     disk, duration = words_for(DISK * pixels), _minutes(seconds)
     return (
         f"{'x'.join(map(str, plan.shape))} pixels in {n} blocks of {'x'.join(map(str, plan.block))}, halo "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from cleft.base.config import NetSettings
 from cleft.base.errors import DataError
+from cleft.base.machine import available_memory
 from cleft.base.tiles import Tile, tiles
 from cleft.model.unet import memory_format, net_reach, net_stride
 
-__all__ = ["choose_tile", "likeliest", "predict", "softmax"]
+__all__ = ["choose_tile", "likeliest", "pixels_at_once", "predict", "softmax"]
 
 Finish = Callable[[Tensor], Tensor]
 BUDGET = 4 << 30  # bytes of activations at once on a processor
@@ -42,6 +44,7 @@ def predict(
     finish: Finish = softmax,
     tile: Sequence[int] | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    most: int | None = None,
 ) -> np.ndarray:
     """What the network says of every pixel, the same whatever the tile.
 
@@ -56,6 +59,7 @@ def predict(
         finish: from the logits (N, K, *S) of a tile to what is kept (N, M, *S); runs on the device.
         tile: extent along each axis, rounded up to the network's stride; by default what memory allows.
         progress: called with tiles done and tiles in all.
+        most: pixels computed at once, about; by default what memory allows.
 
     Returns:
         (M, *S); float32 probabilities with ``softmax``, uint8 classes (1, *S) with ``likeliest``.
@@ -74,14 +78,15 @@ def predict(
         raise DataError(f"image is empty: shape {shape}")
     like = next(net.parameters())
     padded = _padded(channels, stride)
-    wanted = choose_tile(padded.shape[1:], settings, like.device) if tile is None else tuple(tile)
+    most = pixels_at_once(settings, like) if most is None else most
+    wanted = choose_tile(padded.shape[1:], settings, most) if tile is None else tuple(tile)
     if len(wanted) != ndim or min(wanted) < 1:
         raise DataError(f"tile is {wanted}, expected {ndim} positive numbers of pixels")
     size = [-(-t // s) * s for t, s in zip(wanted, stride, strict=True)]
     todo = list(tiles(padded.shape[1:], size, net_reach(settings)))
     result: np.ndarray | None = None
     done = 0
-    for group in _batches(todo):
+    for group in _batches(todo, most):
         stack = torch.stack([torch.from_numpy(padded[(slice(None), *t.read)]) for t in group])
         logits = net(stack.to(like).to(memory_format=memory_format(ndim))).float()
         found = finish(logits).cpu().numpy()
@@ -95,17 +100,33 @@ def predict(
     return np.ascontiguousarray(result[(slice(None), *map(slice, shape))])
 
 
-def choose_tile(shape: Sequence[int], settings: NetSettings, device: torch.device) -> tuple[int, ...]:
-    """The whole image if memory allows, or the largest tile, equal along all axes, that does.
+def pixels_at_once(settings: NetSettings, like: Tensor) -> int:
+    """Pixels that the network may compute at once, by what memory its device has left.
+
+    Args:
+        settings: that made the network.
+        like: one of its weights, for device and precision.
+    """
+    if like.device.type == "cuda":
+        budget = int(0.6 * torch.cuda.mem_get_info(like.device)[0])
+    else:
+        budget = min(BUDGET, available_memory() // 2)
+    return max(1, budget // (like.element_size() * ALIVE * max(settings.width, settings.channels)))
+
+
+def choose_tile(shape: Sequence[int], settings: NetSettings, most: int) -> tuple[int, ...]:
+    """The whole image if so many pixels allow, or the largest tile, equal along all axes, that does.
+
+    Args:
+        shape: of the image.
+        settings: that made the network.
+        most: pixels that it may compute at once.
 
     Example:
-        >>> choose_tile((512, 512), NetSettings(strides=((2, 2),) * 2), torch.device("cpu"))
-        (512, 512)
+        >>> settings = NetSettings(strides=((2, 2),) * 2)
+        >>> choose_tile((512, 512), settings, 300_000), choose_tile((512, 512), settings, 30_000)
+        ((512, 512), (131, 131))
     """
-    budget = BUDGET
-    if device.type == "cuda":
-        budget = int(0.6 * torch.cuda.mem_get_info(device)[0])
-    most = budget // (4 * ALIVE * max(settings.width, settings.channels))
     reach = net_reach(settings)
     tile = tuple(shape)
 
@@ -123,13 +144,14 @@ def _padded(channels: np.ndarray, stride: Sequence[int]) -> np.ndarray:
     return np.pad(channels, extra, mode="edge") if any(e for _, e in extra) else channels
 
 
-def _batches(todo: Sequence[Tile]) -> list[list[Tile]]:
-    """Neighbours of equal shape together, at most ``BATCH``."""
+def _batches(todo: Sequence[Tile], most: int) -> list[list[Tile]]:
+    """Neighbours of equal shape together, at most ``BATCH`` and as many as ``most`` pixels allow."""
     groups: list[list[Tile]] = []
     extent = None
     for t in todo:
         shape = tuple(s.stop - s.start for s in t.read)
-        if shape == extent and len(groups[-1]) < BATCH:
+        fit = min(BATCH, most // math.prod(shape))
+        if shape == extent and len(groups[-1]) < fit:
             groups[-1].append(t)
         else:
             groups.append([t])

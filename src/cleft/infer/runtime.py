@@ -10,30 +10,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cleft.base.config import NetSettings
 from cleft.base.errors import ModelError
 from cleft.infer.model import Model
+from cleft.model.unet import net_stride
 
 __all__ = ["Precision", "Runtime", "best_runtime", "network_for"]
 
 Runtime = Literal["torch", "openvino"]
 Precision = Literal["float32", "bfloat16"]
-ENOUGH = 1 << 30
 
 
-def best_runtime(model: Model, room: int) -> Runtime:
+def best_runtime(model: Model) -> Runtime:
     """OpenVINO for a network on the processor where it is installed: half as fast again as torch there.
 
     Args:
         model: with its device.
-        room: bytes that may be taken; where they are few torch it is, which holds a third of a gigabyte less.
     """
     on_processor = next(model.net.parameters()).device.type == "cpu"
     installed = importlib.util.find_spec("openvino") is not None
-    return "openvino" if on_processor and installed and room > ENOUGH else "torch"
+    return "openvino" if on_processor and installed else "torch"
 
 
 def network_for(model: Model, precision: Precision, runtime: Runtime) -> nn.Module:
@@ -69,12 +69,14 @@ class _OnOpenVINO(nn.Module):
             ) from error
         self.like = nn.Parameter(torch.zeros(1), requires_grad=False)  # tells device and type of the input
         axes = len(settings.strides[0])
-        example = torch.zeros((1, settings.channels, *(64,) * axes))
+        example = torch.zeros((1, settings.channels, *(2 * s for s in net_stride(settings))))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing: this network has no branches that depend on pixels
             # the converter's own door reports its use over the network; this one doesn't
             front = FrontEndManager().load_by_framework("pytorch")
-            traced = TorchScriptPythonDecoder(net, example_input=(example,))  # must outlive the conversion
+            # without the check, which runs the network thrice more: it has no branches
+            script = torch.jit.trace(net, example, check_trace=False)
+            traced = TorchScriptPythonDecoder(script, example_input=(example,))  # must outlive the conversion
             graph = front.convert(front.load(traced))
         graph.inputs[0].get_node().set_element_type(Type.f32)
         graph.inputs[0].get_node().set_partial_shape(PartialShape([1, settings.channels, *(-1,) * axes]))
@@ -87,8 +89,12 @@ class _OnOpenVINO(nn.Module):
             self._request = Core().compile_model(graph, "CPU", options).create_infer_request()
 
     def forward(self, x: Tensor) -> Tensor:
-        (found,) = self._request.infer({0: x.float().contiguous().numpy()}).values()
-        return torch.from_numpy(found)
+        # one by one, as the graph takes them; the request's own result is overwritten by the next
+        found = [
+            next(iter(self._request.infer({0: one.numpy()}).values())).copy()
+            for one in x.float().contiguous().split(1)
+        ]
+        return torch.from_numpy(np.concatenate(found) if len(found) > 1 else found[0])
 
 
 class _SignalStack(ctypes.Structure):

@@ -9,7 +9,7 @@ import fastremap
 import numpy as np
 
 from cleft.base.tiles import Slices
-from cleft.infer.work import Work
+from cleft.infer.work import MADE, Work
 from cleft.io.zarr_labels import chunks_of, create_labels, fill_level, level_grid
 from cleft.labels.instances import kept_numbers
 from cleft.labels.stitch import Seams, grow_within, look_up, meetings, number
@@ -137,7 +137,7 @@ def make_labels(work: Work) -> list[int]:
     """The output with all its levels, still empty; the number of pieces that each level is filled in."""
     import zarr
 
-    path = work.folder / "labels.ome.zarr"
+    path = work.folder / MADE
     if not ((path / "zarr.json").exists() and "ome" in zarr.open_group(path, mode="r").attrs):
         shutil.rmtree(path, ignore_errors=True)  # what a killed run has left half made
         kind = work.table("numbers").dtype
@@ -173,7 +173,7 @@ def coarsen(work: Work, level: int, piece: int) -> None:
 def _labels(work: Work) -> Any:
     import zarr
 
-    return zarr.open_group(work.folder / "labels.ome.zarr", mode="r+")
+    return zarr.open_group(work.folder / MADE, mode="r+")
 
 
 def _holding(n: int) -> type[np.unsignedinteger]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,16 @@ from cleft.infer import steps
 from cleft.infer.engine import Engine, Here
 from cleft.infer.model import Model
 from cleft.infer.planning import VolumeOptions, make_plan, sized, what_it_takes
-from cleft.infer.work import VolumePlan, Work
+from cleft.infer.work import LOCK, MADE, VolumePlan, Work
+from cleft.io.lock import held
+from cleft.io.outputs import MARK, check_outputs, made_by
 from cleft.io.read import open_image
+from cleft.io.write import write_labels
+from cleft.io.zarr_labels import remove_labels
 
-__all__ = ["Watch", "segment_volume", "work_folder"]
+__all__ = ["Watch", "check_work_folder", "segment_volume", "work_folder", "working_on"]
+
+TIFF = (".tif", ".tiff")
 
 
 class Watch:
@@ -50,18 +57,20 @@ def segment_volume(
     Args:
         model: loaded with ``load_model``.
         source: OME-Zarr, TIFF, HDF5 (``stack.h5`` or ``stack.h5/dataset``), ``.npy`` or PNG.
-        output: the folder to make, by habit ``labels.ome.zarr``.
+        output: the folder to make, by habit ``labels.ome.zarr``; or a TIFF, ``labels.tif``, of labels that
+            fit in memory.
         options: how.
         engine: who does it: this process, if not given.
         watch: told of the progress.
 
     Returns:
-        The number of cells. The output holds uint32 (uint64 from 2**32 cells on), numbered in raster order,
+        The number of cells. The folder holds uint32 (uint64 from 2**32 cells on), numbered in raster order,
         with axes, scale, a pyramid of levels, and what made it under ``cleft``.
 
     Raises:
-        DataError: an image that can't be read (the message names the region; what is done is kept), a full
-            disk, an output that exists, too little memory.
+        DataError: an image that can't be read (the message names the region; what is done is kept), that was
+            written to since an unfinished run began, or that the output would overwrite; an output that
+            exists or that another process makes; a full disk; too little memory.
         ModelError: the image has other axes or channels than the model was made for.
 
     Example:
@@ -76,27 +85,67 @@ def segment_volume(
         True
     """
     output, options, watch = Path(output), options or VolumeOptions(), watch or Watch()
+    check_outputs([output], [Path(source)], options.overwrite)
     folder = work_folder(output)
-    if options.overwrite:
-        shutil.rmtree(folder, ignore_errors=True)
-    elif output.exists():
-        raise DataError(f"{output}: exists already; expected a new name, or --overwrite")
-    jobs = engine.jobs if isinstance(engine, Here) else os.cpu_count() or 1
-    with open_image(source, options.axes, options.spacing) as image:
-        model = sized(model, image, options.diameter)
-        plan = make_plan(model, image, folder, options, jobs)
-    work = Work.begin(folder, plan)
-    for line in what_it_takes(work, model, jobs):
-        watch.say(line)
-    _run(work, engine or Here(model, jobs), watch)
-    cells = int(work.table("numbers").max(initial=0))
-    made = folder / "labels.ome.zarr"
-    _note(made, plan, cells)
-    if output.exists():
-        shutil.rmtree(output)
-    os.replace(made, output)
-    shutil.rmtree(folder)
+    check_work_folder(output)
+    with working_on(output):
+        if options.overwrite:
+            _clear(folder)
+        jobs = engine.jobs if isinstance(engine, Here) else os.cpu_count() or 1
+        with open_image(source, options.axes, options.spacing) as image:
+            model = sized(model, image, options.diameter)
+            plan, jobs = make_plan(model, image, folder, options, jobs)
+        work = Work.begin(folder, plan)
+        for line in what_it_takes(work, model, jobs):
+            watch.say(line)
+        _run(work, engine or Here(model, jobs), watch)
+        cells = int(work.table("numbers").max(initial=0))
+        _move(folder / MADE, output, plan, cells)
+        shutil.rmtree(folder)
     return cells
+
+
+def check_work_folder(output: Path) -> None:
+    """Refuse a place for unfinished work where something else stands.
+
+    Raises:
+        DataError: it is no folder of cleft's.
+    """
+    folder = work_folder(output)
+    if os.path.lexists(folder) and (folder.is_symlink() or not Work.stands_in(folder)):
+        raise DataError(
+            f"{folder}: is where the work on {output.name} would stand, but holds something else; "
+            "expected another name for the labels"
+        )
+
+
+def working_on(output: Path) -> AbstractContextManager[None]:
+    """Hold what is made of an image; a second process is told who does."""
+    return held(work_folder(output) / LOCK, str(output))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an unfinished run has left, but for the lock."""
+    for path in folder.iterdir():
+        if path.name == LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _move(made: Path, output: Path, plan: VolumePlan, cells: int) -> None:
+    """Put the labels in their place."""
+    _note(made, plan, cells)
+    if output.suffix in TIFF:
+        import zarr
+
+        labels = np.asarray(zarr.open_array(made / "0", mode="r")[...])
+        write_labels(output, labels, "ZYX"[-labels.ndim :], plan.spacing_um)
+        return
+    remove_labels(output)
+    os.replace(made, output)
 
 
 def work_folder(output: Path) -> Path:
@@ -121,6 +170,7 @@ def _run(work: Work, engine: Engine, watch: Watch) -> None:
     _make_arrays(work)
     failed = engine.find(work, over("found"), watch.done)
     if failed:
+        work.note_unreadable(failed)
         raise DataError(
             f"{failed[0]}" + (f" and {len(failed) - 1} more blocks" if len(failed) > 1 else "")
             + f"; the other {n - len(failed)} blocks are kept: mend the image and give the same command again"
@@ -150,4 +200,4 @@ def _note(made: Path, plan: VolumePlan, cells: int) -> None:
     import zarr
 
     group: Any = zarr.open_group(made, mode="r+")
-    group.attrs["cleft"] = {**plan.model_dump(mode="json"), "cells": cells}
+    group.attrs[MARK] = {"made_by": made_by(), **plan.model_dump(mode="json"), "cells": cells}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from cleft.io.zarr_labels import chunks_of
 
 __all__ = ["VolumePlan", "Work"]
 
+PLAN, UNREADABLE, LOCK, MADE = "plan.json", "unreadable.json", "lock", "labels.ome.zarr"
+NOT_COMPARED = ("at_once", "fingerprint")  # what labels don't depend on, and what is checked apart
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -29,6 +31,7 @@ class VolumePlan(Settings):
     """Everything the labels depend on; a run is resumed only under the same plan."""
 
     source: str
+    fingerprint: str
     axes: str | None = None
     given_spacing: tuple[float, ...] | None = None
     shape: tuple[int, ...]
@@ -43,6 +46,7 @@ class VolumePlan(Settings):
     limits: tuple[tuple[float, float], ...]
     block: tuple[int, ...]
     halo: tuple[int, ...]
+    at_once: int
     empty: float | None = None
     smallest: tuple[float, float]
     cleft: str
@@ -71,7 +75,7 @@ class Work:
         Raises:
             DataError: its plan can't be read.
         """
-        path = folder / "plan.json"
+        path = folder / PLAN
         try:
             return Work(folder, VolumePlan.model_validate_json(path.read_bytes()))
         except OSError as error:
@@ -86,19 +90,45 @@ class Work:
         Raises:
             DataError: another plan's work stands there; the message says what differs.
         """
-        if (folder / "plan.json").exists():
+        if (folder / PLAN).exists():
             old = Work.open(folder)
-            now, then = plan.model_dump(mode="json"), old.plan.model_dump(mode="json")
-            other = [f"{name} {then[name]} (now {now[name]})" for name in now if now[name] != then[name]]
-            if other:
-                raise DataError(
-                    f"{folder}: holds an unfinished run of {', '.join(other)}; "
-                    "give the same settings to go on with it, or --overwrite to begin anew"
-                )
-            return old
-        with atomic_path(folder / "plan.json") as beside:
+            old._check(plan)
+            if old.plan == plan:
+                return old
+        work = Work(folder, plan)
+        with atomic_path(folder / PLAN) as beside:
             beside.write_text(json.dumps(plan.model_dump(mode="json"), indent=1) + "\n")
-        return Work(folder, plan)
+        return work
+
+    def _check(self, plan: VolumePlan) -> None:
+        """Refuse to go on under another plan, or with an image that has changed since."""
+        now, then = plan.model_dump(mode="json"), self.plan.model_dump(mode="json")
+        other = [
+            f"{name} {then[name]} (now {now[name]})"
+            for name in now
+            if name not in NOT_COMPARED and now[name] != then[name]
+        ]
+        if other:
+            raise DataError(
+                f"{self.folder}: holds an unfinished run of {', '.join(other)}; "
+                "give the same settings to go on with it, or --overwrite to begin anew"
+            )
+        if plan.fingerprint != self.plan.fingerprint and not (self.folder / UNREADABLE).exists():
+            raise DataError(
+                f"{plan.source}: was written to since the unfinished run in {self.folder} began, "
+                "whose labels would be of two images; --overwrite begins anew"
+            )
+
+    def note_unreadable(self, errors: Sequence[Exception]) -> None:
+        """Keep what can't be read: an image that is mended is no other image."""
+        with atomic_path(self.folder / UNREADABLE) as beside:
+            beside.write_text(json.dumps([str(error) for error in errors], indent=1) + "\n")
+
+    @staticmethod
+    def stands_in(folder: Path) -> bool:
+        """Whether a folder is one of cleft's works, or one that a run has just begun with."""
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+        return PLAN in names or all(name == LOCK or ".partial" in name for name in names)
 
     @functools.cached_property
     def grid(self) -> Grid:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -38,13 +40,19 @@ def download(
         pause: seconds before the first retry of a lost connection; doubled each time.
 
     Raises:
-        DataError: the server can't be reached or refuses, or the checksum is another.
+        DataError: the server can't be reached or refuses, the checksum is another, or something else has one
+            of the two names. What was there before stays as it is.
     """
     if path.exists():
-        _checked(path, sha256, url)
+        _check_there(path, sha256)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
+    for name in (path, part):
+        _check_own(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: its folder can't be made ({error.strerror})") from error
     for attempt in range(TRIES):
         try:
             _receive(url, part, progress)
@@ -56,7 +64,7 @@ def download(
                 there = f"what there is of it is in {part}, and the same command goes on"
                 raise DataError(f"{url}: lost {TRIES} times ({error}); {there}") from error
             time.sleep(pause * 2**attempt)
-    _checked(part, sha256, url)
+    _check_new(part, sha256, url)
     part.replace(path)
 
 
@@ -95,11 +103,26 @@ def _receive(url: str, part: Path, progress: Progress) -> None:
         raise http.client.IncompleteRead(b"", whole - there)
 
 
-def _checked(path: Path, sha256: str | None, url: str) -> None:
-    """Refuse, and remove, a file of another checksum."""
-    if sha256 is None:
-        return
-    found = sha256_of(path)
-    if found != sha256:
-        path.unlink()
+def _check_there(path: Path, sha256: str | None) -> None:
+    """Refuse what was there before and isn't the file."""
+    if not path.is_file():
+        raise DataError(f"{path}: is no file, expected the download or nothing")
+    if sha256 is not None and (found := sha256_of(path)) != sha256:
+        raise DataError(
+            f"{path}: was there already, but its SHA-256 is {found}, expected {sha256}; "
+            "it is left as it is, move it away to download the file"
+        )
+
+
+def _check_own(path: Path) -> None:
+    """Refuse a link, a folder or a device where a file is to be written."""
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        kind = "a symbolic link" if path.is_symlink() else "no regular file"
+        raise DataError(f"{path}: is {kind}, expected what an earlier download left, or nothing")
+
+
+def _check_new(part: Path, sha256: str | None, url: str) -> None:
+    """Refuse, and remove, a download of another checksum."""
+    if sha256 is not None and (found := sha256_of(part)) != sha256:
+        part.unlink()
         raise DataError(f"{url}: SHA-256 of the file is {found}, expected {sha256}; it was removed")

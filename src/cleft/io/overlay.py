@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from cleft.base.errors import DataError
 from cleft.base.image import Image
+from cleft.io.outputs import made_by
 
 __all__ = ["overlay", "write_overlay"]
 
@@ -15,6 +18,7 @@ _MIN_WIDTH = 500
 _STRIP = 4  # pixels of white between panels
 _NEAR = 3  # cells closer than twice this, in pixels, count as neighbours when colours are chosen
 _FILL = 0.18
+_HEADER = 33  # bytes of a PNG's signature and first chunk
 
 
 def overlay(image: Image, labels: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:
@@ -81,9 +85,16 @@ def write_overlay(
 
     from cleft.io.write import atomic_path
 
-    encoded = imagecodecs.png_encode(overlay(image, labels, truth))
+    encoded = bytes(imagecodecs.png_encode(overlay(image, labels, truth)))
     with atomic_path(Path(path)) as beside:
-        Path(beside).write_bytes(encoded)
+        Path(beside).write_bytes(_signed(encoded))
+
+
+def _signed(png: bytes) -> bytes:
+    """A PNG with its maker's name, a text chunk before its pixels."""
+    text = b"tEXtSoftware\0" + made_by().encode()
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    return png[:_HEADER] + chunk + png[_HEADER:]
 
 
 def _check(image: Image, layers: dict[str, np.ndarray]) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import glob
+import lzma
+import os
 import shutil
+import tempfile
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +19,11 @@ from skimage.color import rgb2gray
 from skimage.measure import label
 from skimage.util import img_as_ubyte
 
-from cleft.base.errors import DataError
+from cleft.base.errors import CleftError, DataError
 from cleft.base.image import Image
 from cleft.io.download import Progress, download
 from cleft.io.formats import load_png
+from cleft.io.lock import held
 from cleft.io.read import read_image
 from cleft.io.write import write_image, write_labels
 
@@ -26,6 +33,14 @@ BROAD = "https://data.broadinstitute.org/bbbc"
 TRACKING = "https://data.celltrackingchallenge.net/training-datasets"
 CITED = "for research, to be cited (Ulman et al. 2017)"
 ARCHIVES = "archives"
+MARK = "cleft-data-fetch.txt"  # in every folder that may be removed
+# The sets here unpack to about ten times their size, as masks are mostly nothing; a bomb to a thousand times.
+SWELLS = 50
+ALWAYS = 1_000_000_000  # bytes that any archive may hold
+MOST_FILES = 200_000  # the largest, bbbc038, holds 30,000
+# what zipfile raises of encrypted, strange and damaged members, beside BadZipFile
+DAMAGE = (RuntimeError, NotImplementedError, zlib.error, lzma.LZMAError, EOFError, ValueError)
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class PublicSet:
     Args:
         says: what it is.
         terms: under which it may be used.
-        archives: addresses of zip files, with their SHA-256 where it is known.
+        archives: addresses of zip files, with their SHA-256; ``None`` where nobody has said.
         arrange: from the folder of the unpacked archives to the folder to train on.
     """
 
@@ -49,7 +64,8 @@ def fetch(name: str, folder: Path, progress: Progress = lambda done, of: None) -
     """Download a public set and lay it out for ``cleft train``.
 
     Archives stay in ``folder/archives``, so that nothing is downloaded twice; an interrupted download goes
-    on. A set that is there already is left as it is: only a whole one has its name.
+    on. A set that is there already is left as it is: only a whole one has its name. Nothing is removed or
+    replaced but what this function has made itself.
 
     Args:
         name: of ``SETS``.
@@ -60,38 +76,108 @@ def fetch(name: str, folder: Path, progress: Progress = lambda done, of: None) -
         The set's folder.
 
     Raises:
-        DataError: no such set, the server can't be reached, or an archive isn't what it should be.
+        DataError: no such set, the server can't be reached, an archive isn't what it should be or wants more
+            room than there is, or another process is fetching the same set.
     """
     if name not in SETS:
         raise DataError(f'found "{name}", expected a set of {", ".join(SETS)}')
-    found, out = SETS[name], folder / name
+    out, archives = folder / name, folder / ARCHIVES
     if out.is_dir():
         return out
-    unpacked, whole = folder / ARCHIVES / name, folder / ARCHIVES / f"{name}.whole"
-    for part in filter(Path.exists, (unpacked, whole)):
-        shutil.rmtree(part)  # of a command that was stopped
-    for url, sha256 in found.archives.items():
-        path = folder / ARCHIVES / f"{name}-{url.rsplit('/', 1)[1]}"
-        download(url, path, sha256, progress)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(unpacked)
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{path}: isn't a zip file ({error}); remove it to fetch it again") from error
-    found.arrange(unpacked, whole)
-    whole.rename(out)
-    shutil.rmtree(unpacked)
+    if os.path.lexists(out):
+        raise DataError(f"{out}: is no folder, expected the set or nothing")
+    try:
+        archives.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{archives}: can't be made ({error.strerror})") from error
+    with held(archives / f".{name}.lock", name):
+        if not out.is_dir():  # else another process has fetched it meanwhile
+            _clear(archives, name)
+            _fetch(name, archives, out, progress)
     return out
+
+
+def _fetch(name: str, archives: Path, out: Path, progress: Progress) -> None:
+    """Download the archives, unpack them in a fresh folder, and move what is made of them to its place."""
+    found = SETS[name]
+    paths = [archives / f"{name}-{url.rsplit('/', 1)[1]}" for url in found.archives]
+    for path, (url, sha256) in zip(paths, found.archives.items(), strict=True):
+        download(url, path, sha256, progress)
+    work = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=archives))
+    try:
+        (work / MARK).write_text(
+            "cleft data fetch unpacks here, and removes what a stopped command has left\n"
+        )
+        for path in paths:
+            _unpack(name, path, work / "unpacked")
+        _arrange(name, paths, work / "unpacked", work / "whole")
+        (work / "whole").rename(out)
+    except OSError as error:
+        raise DataError(f"{out}: can't be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _clear(archives: Path, name: str) -> None:
+    """Remove what a command that was killed has left; it is known by its mark."""
+    for left in archives.glob(f".{glob.escape(name)}.*"):
+        if left.is_dir() and not left.is_symlink() and (left / MARK).is_file():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _unpack(name: str, path: Path, folder: Path) -> None:
+    """Unpack an archive that isn't damaged and doesn't claim more than it may, or than there is room for."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            size, most = (
+                sum(member.file_size for member in members),
+                max(SWELLS * path.stat().st_size, ALWAYS),
+            )
+            if size > most or len(members) > MOST_FILES:
+                raise DataError(
+                    f"{name}: {path} says that it holds {len(members)} files of {_gb(size)}, "
+                    f"expected at most {MOST_FILES} of {_gb(most)}"
+                )
+            if size > (free := shutil.disk_usage(path.parent).free):
+                raise DataError(
+                    f"{name}: {path} takes {_gb(size)} unpacked, and on its disk {_gb(free)} are free"
+                )
+            archive.extractall(folder)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: isn't a zip file ({error}); remove it to fetch it again") from error
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
+        raise DataError(f"{name}: {path} can't be unpacked ({error or type(error).__name__})") from error
+
+
+def _arrange(name: str, paths: Sequence[Path], unpacked: Path, whole: Path) -> None:
+    """Lay a set out. Whatever is raised here is about what the archives hold, which is not ours."""
+    try:
+        SETS[name].arrange(unpacked, whole)
+        if not whole.is_dir():
+            raise DataError("found no image")
+    except Exception as error:
+        kind = "" if isinstance(error, CleftError) else f"{type(error).__name__}: "
+        archives = ", ".join(map(str, paths))
+        raise DataError(f"{name}: can't be laid out from {archives} ({kind}{error})") from error
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
 
 
 def _bowl(unpacked: Path, out: Path) -> None:
     """ID/images/ID.png and a mask of each nucleus in ID/masks/."""
     folders = sorted(path for path in unpacked.iterdir() if (path / "images").is_dir())
     if not folders:
-        raise DataError(f"{unpacked}: found no folder with images/, expected one for each image")
+        raise DataError("found no folder with images/, expected one for each image")
     for folder in folders:
-        (picture,) = (folder / "images").glob("*.png")
-        data = np.asarray(load_png(picture).data)
+        pictures = sorted((folder / "images").glob("*.png"))
+        if len(pictures) != 1:
+            raise DataError(f"found {len(pictures)} PNG files in {folder.name}/images, expected 1")
+        data = _pixels(pictures[0])
         grey = img_as_ubyte(rgb2gray(data[..., :3])) if data.shape[2:] else data
         labels = np.zeros(grey.shape, np.int32)
         for number, path in enumerate(sorted((folder / "masks").glob("*.png")), start=1):
@@ -111,12 +197,22 @@ def _hoechst(unpacked: Path, out: Path) -> None:
 
 def _sequences(unpacked: Path, out: Path) -> None:
     """NAME/01, 01_GT, ..., which is read as it is."""
-    (folder,) = (path for path in unpacked.iterdir() if path.is_dir())
-    folder.rename(out)
+    folders = [path for path in unpacked.iterdir() if path.is_dir()]
+    if len(folders) != 1 or not any(folders[0].glob("[0-9][0-9]_GT")):
+        names = ", ".join(sorted(path.name for path in unpacked.iterdir()))
+        raise DataError(f"found {names}, expected one folder with 01 and 01_GT in it")
+    folders[0].rename(out)
+
+
+def _pixels(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(load_png(path).data)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{'/'.join(path.parts[-3:])}: {error}") from error
 
 
 def _plane(path: Path) -> np.ndarray:
-    data = np.asarray(load_png(path).data)
+    data = _pixels(path)
     return data[..., 0] if data.shape[2:] else data
 
 
@@ -197,11 +293,15 @@ _TRACKED = {
     ),
 }
 
-# checksums as others have published them; where none was found, what is downloaded is taken as it is
+# Checksums as others have published them: the servers say none. That of bbbc038 stands in several public
+# repositories that don't know each other.
 SETS: dict[str, PublicSet] = {
     "bbbc038": PublicSet(
         "nuclei of many kinds, Data Science Bowl 2018, 670 images", "CC0",
-        {f"{BROAD}/BBBC038/stage1_train.zip": None}, _bowl,
+        {
+            f"{BROAD}/BBBC038/stage1_train.zip":
+            "dcb6edc2690f137406638b2309581a71522c4dff19157d118453b448dcddcb68",
+        }, _bowl,
     ),
     "bbbc039": PublicSet(
         "U2OS nuclei, Hoechst, 200 images", "CC0",

@@ -15,6 +15,7 @@ import tifffile
 
 from cleft.base.errors import DataError
 from cleft.base.image import Image
+from cleft.io.outputs import made_by
 
 __all__ = ["atomic_path", "write_image", "write_labels"]
 
@@ -35,6 +36,7 @@ UNWRITABLE = {
     errno.EPERM,
     errno.EROFS,
 }
+LONGEST_SUFFIX = 12  # ".safetensors"; what is longer is part of a name
 STORABLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
@@ -61,7 +63,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         ['note.txt']
     """
     path = Path(path)
-    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    # short, since names may be as long as the file system allows; a suffix tells writers the format
+    suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
+    beside = path.with_name(f".{secrets.token_hex(4)}.partial{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -145,6 +149,7 @@ def write_image(path: str | Path, image: Image) -> None:
             bigtiff=data.nbytes > CLASSIC_LIMIT,
             photometric="minisblack",
             compression="zlib",
+            software=made_by(),
             metadata={"axes": axes, **{f"PhysicalSize{axis}": size for axis, size in sizes.items()}},
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from cleft.base.errors import DataError
 from cleft.base.scale import strides_for
 from cleft.base.tiles import Grid, Slices
+from cleft.io.outputs import MARK, check_outputs, made_by
 from cleft.io.write import atomic_path
 
-__all__ = ["chunks_of", "create_labels", "fill_level", "level_grid", "write_zarr_labels"]
+__all__ = ["chunks_of", "create_labels", "fill_level", "level_grid", "remove_labels", "write_zarr_labels"]
 
 CHUNK = 1 << 20  # pixels of a chunk at most, about
 COARSEST = 256  # pixels along the longest axis of the last level
@@ -105,13 +106,12 @@ def write_zarr_labels(
         path: of the folder.
         labels: (*S) uint32 or uint64, axes YX or ZYX.
         spacing: micrometres per pixel along each axis.
-        overwrite: replace what stands there.
+        overwrite: replace labels that cleft has written there.
 
     Raises:
         DataError: the folder exists, or can't be written.
     """
-    if path.exists() and not overwrite:
-        raise DataError(f"{path}: exists already; expected a new name, or --overwrite")
+    check_outputs([path], overwrite=overwrite)
     with atomic_path(path) as beside:
         group = create_labels(beside, labels.shape, chunks_of([1024] * labels.ndim), labels.dtype, spacing)
         group["0"][...] = labels
@@ -119,8 +119,21 @@ def write_zarr_labels(
             grid = level_grid(group, level)
             for i in range(len(grid)):
                 fill_level(group, level, grid.slices(i))
-        if path.exists():
-            shutil.rmtree(path)
+        group.attrs[MARK] = {"made_by": made_by()}
+        remove_labels(path)
+
+
+def remove_labels(path: Path) -> None:
+    """Remove what labels are to replace: labels that cleft has written, or a file; the place is free then.
+
+    Raises:
+        DataError: a folder stands there that cleft didn't write.
+    """
+    check_outputs([path], overwrite=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()  # of a link, not what it leads to
 
 
 def _steps(shape: Sequence[int], spacing: Sequence[float] | None) -> list[tuple[int, ...]]:

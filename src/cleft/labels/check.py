@@ -9,7 +9,9 @@ from scipy import ndimage
 from cleft.base.errors import DataError
 from cleft.base.image import Image
 
-__all__ = ["check_pair", "check_set"]
+__all__ = ["LARGEST", "check_pair", "check_set"]
+
+LARGEST = 2**63 - 1  # beyond it a label would turn negative, and -1 is one that means not annotated
 
 
 def check_pair(image: Image, labels: Image) -> None:
@@ -21,8 +23,9 @@ def check_pair(image: Image, labels: Image) -> None:
             at all is fine here, see :func:`check_set`.
 
     Raises:
-        DataError: axes or shapes differ, labels have channels, aren't integers or hold a negative value other
-            than -1, or the mask is binary (one label for several pieces that don't touch).
+        DataError: axes or shapes differ, labels have channels, aren't integers, hold a negative value other
+            than -1 or one above 2**63 - 1, or the mask is binary (one label for several pieces that don't
+            touch).
 
     Example:
         >>> import numpy as np
@@ -80,12 +83,17 @@ def _describe(image: Image) -> str:
 
 
 def _check_values(labels: Image) -> None:
-    """Only -1 may be negative."""
+    """Only -1 may be negative, and none so large that it would become negative."""
     below = labels.data[labels.data < -1]
     if below.size:
         raise DataError(
             f"{labels.source}: found {below.size} pixels below -1 (lowest {below.min()}), expected -1 for "
             "what isn't annotated, 0 for background and positive labels for cells"
+        )
+    if labels.data.size and (highest := int(labels.data.max())) > LARGEST:
+        raise DataError(
+            f"{labels.source}: found labels up to {highest}, expected at most {LARGEST}; "
+            f"what isn't annotated is -1 of a signed type, not of {labels.data.dtype}"
         )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cleft.base.errors import ModelError
 from cleft.io.write import atomic_path
+from cleft.model.file import read_tensor
+from cleft.model.header import Stored, open_stored, parsed, reason
 
 __all__ = ["SafeCheckpoints"]
+
+DEEPEST = 100  # dicts and lists in each other; Lightning's have about ten
 
 
 class SafeCheckpoints(CheckpointIO):
@@ -29,11 +33,11 @@ class SafeCheckpoints(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, **_: Any) -> dict[str, Any]:
         try:
-            with safe_open(path, "pt") as stored:
-                tree = _unpack(json.loads((stored.metadata() or {})["tree"]), stored)
-                return dict(tree)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}: not a checkpoint that can be resumed from ({error})") from error
+            with open_stored(path, "checkpoint") as stored:
+                return _tree(stored)
+        except ModelError as error:
+            said = str(error).removeprefix(f"{path}: ")
+            raise ModelError(f"{path}: not a checkpoint that can be resumed from ({said})") from error
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -56,12 +60,31 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     raise TypeError(f"a checkpoint holds a {type(value).__name__}, which is not saved")
 
 
-def _unpack(value: Any, stored: Any) -> Any:
+def _tree(stored: Stored) -> dict[str, Any]:
+    """The tree in an open file."""
+    try:
+        packed, left = parsed(stored.metadata["tree"]), dict.fromkeys(stored.tensors)
+        tree = _unpack(packed, stored, left, DEEPEST)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{stored.path}: its tree is none of cleft's ({reason(error)})") from error
+    if not isinstance(tree, dict):
+        raise ModelError(f"{stored.path}: its tree is a {type(tree).__name__}, expected a dict")
+    return tree
+
+
+def _unpack(value: Any, stored: Stored, left: dict[str, None], deeper: int) -> Any:
+    """The value, its tensors each once from those left: a file must not grow by naming one again."""
+    if not deeper:
+        raise ValueError(f"more than {DEEPEST} dicts and lists in each other")
     if not isinstance(value, dict):
+        if isinstance(value, list):
+            raise ValueError("a list without its kind")
         return value
     ((kind, content),) = value.items()
     if kind == "tensor":
-        return stored.get_tensor(content)
+        del left[content]
+        return read_tensor(stored, content)
+    parts = partial(_unpack, stored=stored, left=left, deeper=deeper - 1)
     if kind == "dict":
-        return {_unpack(k, stored): _unpack(v, stored) for k, v in content}
-    return {"list": list, "tuple": tuple}[kind](_unpack(v, stored) for v in content)
+        return {parts(k): parts(v) for k, v in content}
+    return {"list": list, "tuple": tuple}[kind](parts(v) for v in content)

@@ -34,6 +34,7 @@ class Example:
         group: images of one group (a folder) share its chance to be drawn from.
         folder: where it came from, for the model's card; empty for arrays.
         spots: for each class, flat positions of some of its pixels.
+        fingerprint: of the annotation, where a model has completed the labels since.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Example:
     group: int = 0
     folder: str = ""
     spots: dict[int, np.ndarray] = field(default_factory=dict)
+    fingerprint: str = ""
 
     def shrunk(self, factors: Sequence[int]) -> Example:
         """The same with blocks of pixels averaged."""

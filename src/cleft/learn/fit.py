@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cleft.base.config import ModelCard, TrainSettings
-from cleft.base.errors import CleftError, DataError
+from cleft.base.errors import CleftError
+from cleft.base.text import tell
 from cleft.learn.checkpoint import SafeCheckpoints
 from cleft.learn.dataset import Example
+from cleft.learn.fingerprint import digest, fingerprints
 from cleft.learn.module import Learner
 from cleft.learn.plan import Plan, choose_shrink, make_plan
 from cleft.learn.prepare import hold_out
 from cleft.learn.progress import ProgressBar
+from cleft.learn.run_folder import RunFolder, last_checkpoint, run_folder
 from cleft.learn.start import Start, settled, start_of
 from cleft.learn.trainer import make_loader, make_trainer
 from cleft.losses.named import GapDecided, make_loss
@@ -30,8 +36,6 @@ from cleft.model.file import halved, write_model
 from cleft.model.unet import make_unet
 
 __all__ = ["fit", "last_checkpoint"]
-
-LAST = "last.ckpt"
 
 
 def fit(
@@ -41,6 +45,7 @@ def fit(
     validation: Sequence[Example] = (),
     resume: bool = False,
     console: Console | None = None,
+    overwrite: bool = False,
 ) -> tuple[nn.Module, ModelCard]:
     """Train a model and write it.
 
@@ -55,13 +60,18 @@ def fit(
         validation: what to measure PQ on; if empty, ``settings.held_out`` of the examples.
         resume: go on from the last checkpoint in the ``.run`` folder.
         console: where to report; by default standard error.
+        overwrite: begin anew where the ``.run`` folder holds an unfinished training, or files that are no
+            training's; only files of the names that training writes are replaced.
 
     Returns:
         The network, ready to predict, and its card.
 
     Raises:
-        DataError: nothing to resume from, or a training with other settings.
+        DataError: nothing to resume from, or a training with other settings or images; an unfinished
+            training that would be lost, or another at work in the same place.
         CleftError: the place can't be written to, or training diverged.
+        KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM; the message, which is reported too, says how
+            to go on. The last checkpoint is whole.
     """
     # of several processes the first one talks
     console = (console or Console(stderr=True)) if rank_zero_only.rank == 0 else Console(quiet=True)
@@ -71,26 +81,36 @@ def fit(
     learn, check = list(examples), list(validation)
     if not check:
         learn, check = hold_out(learn, settings.held_out, settings.seed)
+    seen = {"learnt_from": fingerprints(learn), "checked_on": fingerprints(check)}
     shrink = choose_shrink(learn, settings, start)
     learn, check = [e.shrunk(shrink) for e in learn], [e.shrunk(shrink) for e in check]
     plan = make_plan(learn, settings, shrink, start)
     for line in plan.lines(len(check)):
-        console.print(line)
-    learner = _learner(plan, start, {"images": len(learn), "validated on": len(check)})
-    run = _run_folder(path)
-    done = _steps_done(last_checkpoint(path), learner.about) if resume else 0
-    score, main = _run(learner, plan, run, (learn, check), done, console)
-    net = learner.net.cpu().eval()
-    if settings.half:
-        net.load_state_dict(halved(net.state_dict()))  # so that what is returned is what the file holds
-    if not all(torch.isfinite(weights).all() for weights in net.parameters()):
-        raise CleftError(f"{path}: not written, training diverged to NaN; try a lower learning_rate")
-    training = {**settings.model_dump(mode="json"), "minutes": round((time.perf_counter() - started) / 60, 1)}
-    scores = {} if score is None else {"val_pq": score}
-    card = plan.card.model_copy(update={"scores": scores, "training": training})
-    if main:
-        write_model(path, net, card, settings.half)
-        console.print(f"{path}: trained in {training['minutes']:.1f} minutes")
+        tell(console, line)
+    about = {"images": len(learn), "validated on": len(check), **seen}
+    learner = _learner(plan, start, about)
+    with run_folder(path, rank_zero_only.rank == 0, resume, overwrite) as run:
+        done = run.steps_done(learner.about) if resume else 0
+        run.begin(settings, done)
+        score, main = _run(learner, plan, run, (learn, check), done, console)
+        net = learner.net.cpu().eval()
+        if settings.half:
+            net.load_state_dict(halved(net.state_dict()))  # so that what is returned is what the file holds
+        if not all(torch.isfinite(weights).all() for weights in net.parameters()):
+            run.finish(settings)  # there is nothing to go on from
+            raise CleftError(f"{path}: not written, training diverged to NaN; try a lower learning_rate")
+        minutes = round((time.perf_counter() - started) / 60, 1)
+        card = plan.card.model_copy(
+            update={
+                "scores": {} if score is None else {"val_pq": score},
+                "training": {**settings.model_dump(mode="json"), "minutes": minutes},
+                "trained_on": {**plan.card.trained_on, "fingerprint": digest(*seen.values())},
+            }
+        )
+        if main:
+            write_model(path, net, card, settings.half)
+            tell(console, f"{path}: trained in {minutes:.1f} minutes")
+        run.finish(settings)
     return net, card
 
 
@@ -101,14 +121,15 @@ def _learner(plan: Plan, start: Start | None, about: dict[str, Any]) -> Learner:
     net = make_unet(plan.card.net) if start is None else start.network(plan.card.net)
     loss = GapDecided(make_loss(settings), settings.gap_decided)
     learner = Learner(net, loss, plan)
-    learner.about = {**settings.model_dump(mode="json"), **about}
+    began = None if start is None else plan.card.trained_on["from"]["sha256"]
+    learner.about = {**settings.model_dump(mode="json"), **about, "start_sha256": began}
     return learner
 
 
 def _run(
     learner: Learner,
     plan: Plan,
-    run: Path,
+    run: RunFolder,
     data: tuple[list[Example], list[Example]],
     done: int,
     console: Console,
@@ -116,8 +137,8 @@ def _run(
     """Train, and leave the learner with the best weights; their PQ, and whether this is the main process."""
     learn, check = data
     bar = ProgressBar(console, plan.settings.steps)
-    trainer, best = make_trainer(plan, run, bar, bool(check), done)
-    with warnings.catch_warnings():
+    trainer, best = make_trainer(plan, run.path, bar, bool(check), done)
+    with warnings.catch_warnings(), _interruptible(trainer, plan, run, console):
         # Lightning's advice on workers and on logging; what it advises is decided here on purpose
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
@@ -125,7 +146,7 @@ def _run(
             learner,
             make_loader(learn, plan, trainer, done),
             DataLoader(check, batch_size=None) if check else None,  # type: ignore[arg-type]
-            ckpt_path=str(run / LAST) if done else None,
+            ckpt_path=str(run.last) if done else None,
         )
     if not (check and best.best_model_path):
         return None, trainer.is_global_zero
@@ -134,37 +155,30 @@ def _run(
     return None if score is None else float(score), trainer.is_global_zero
 
 
-def last_checkpoint(path: Path) -> Path:
-    """Where a training that writes this model file keeps its last checkpoint.
-
-    Example:
-        >>> last_checkpoint(Path("mine.safetensors")).as_posix()
-        'mine.run/last.ckpt'
-    """
-    return path.with_suffix(".run") / LAST
-
-
-def _run_folder(path: Path) -> Path:
-    """The folder beside the model file, made before the work and not missed after it."""
-    run = path.with_suffix(".run")
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder, expected the name of a file to write the model to")
+@contextmanager
+def _interruptible(
+    trainer: lightning.Trainer, plan: Plan, run: RunFolder, console: Console
+) -> Iterator[None]:
+    """Say how to go on where Ctrl-C or SIGTERM ends the block, of which Lightning makes a SystemExit."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{run}: can't be made ({error.strerror})") from error
-    return run
+        yield
+        return
+    except (KeyboardInterrupt, SystemExit):
+        told = _how_to_go_on(trainer.global_step, plan, run)
+    finally:
+        # Lightning has had Ctrl-C ignored while it shut down
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+    tell(console, told)
+    raise KeyboardInterrupt(told)
 
 
-def _steps_done(last: Path, about: dict[str, Any]) -> int:
-    """The steps behind a checkpoint, which must be of the same training."""
-    if not last.exists():
-        raise DataError(f"{last}: no checkpoint to resume from; train without --resume first")
-    checkpoint = SafeCheckpoints().load_checkpoint(last)
-    stored = checkpoint.get("about", {})
-    other = [
-        f"{name} {stored.get(name)} (now {now})" for name, now in about.items() if stored.get(name) != now
-    ]
-    if other:
-        raise DataError(f"{last}: can't resume a training of {', '.join(other)}; give the same settings")
-    return int(checkpoint["global_step"])
+def _how_to_go_on(step: int, plan: Plan, run: RunFolder) -> str:
+    """The one sentence that a training leaves that was stopped."""
+    stopped = f"stopped at step {step} of {plan.settings.steps}; "
+    if not run.last.exists():
+        first = min(plan.per_epoch, plan.settings.steps)
+        return f"{stopped}nothing is kept yet, the first checkpoint would have been at step {first}"
+    kept = int(SafeCheckpoints().load_checkpoint(run.last)["global_step"])
+    return f"{stopped}the same command with --resume goes on from step {kept} ({run.last})"

@@ -15,7 +15,7 @@ from cleft.base.errors import DataError
 from cleft.base.image import Image, as_image
 from cleft.base.intensity import normalise
 from cleft.io import check_pixels, find_pairs, read_image, read_labels
-from cleft.labels.check import check_pair, check_set
+from cleft.labels.check import LARGEST, check_pair, check_set
 from cleft.learn.dataset import Example
 
 __all__ = ["Annotated", "hold_out", "load_examples"]
@@ -67,10 +67,14 @@ def load_examples(
 
 
 def _unknown(labels: Image, ignore: int) -> Image:
-    """The labels with -1 where they are ``ignore``; what holds no integers is left to the check."""
+    """The labels with -1 where they are ``ignore``; what int64 can't hold is left to the check."""
     if labels.data.dtype.kind not in "iu":
         return labels
-    return replace(labels, data=np.where(labels.data == ignore, -1, labels.data.astype(np.int64)))
+    ignored = labels.data == ignore
+    others = np.where(ignored, labels.data.dtype.type(0), labels.data)
+    if others.max(initial=0) > LARGEST:
+        return labels
+    return replace(labels, data=np.where(ignored, -1, others.astype(np.int64)))
 
 
 def _small_numbers(labels: np.ndarray) -> np.ndarray:

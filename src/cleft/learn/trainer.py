@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,16 @@ def make_loader(examples: Sequence[Example], plan: Plan, trainer: lightning.Trai
     workers = 1 if trainer.strategy.root_device.type == "cpu" else 8
     return DataLoader(
         patches, plan.batch, sampler=sampler, num_workers=workers, persistent_workers=True,
-        prefetch_factor=4, pin_memory=workers > 1,
+        prefetch_factor=4, pin_memory=workers > 1, worker_init_fn=_leave_signals_to_the_training,
         # a process that talks to others has threads, whose locks a fork may copy while they are held
         multiprocessing_context="forkserver" if trainer.world_size > 1 else None,
     )  # fmt: skip
+
+
+def _leave_signals_to_the_training(_: int) -> None:
+    """Ctrl-C and SIGTERM reach a whole group of processes; this one ends when the training ends it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def make_trainer(

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from cleft.base.config import ModelCard
 from cleft.base.image import Image
 from cleft.base.intensity import normalise
+from cleft.io.outputs import made_by
 from cleft.io.overlay import write_overlay
 from cleft.io.synthetic import make_cells
 from cleft.labels.instances import to_labels
@@ -68,6 +70,8 @@ def write_package(net: nn.Module, card: ModelCard, path: Path) -> None:
         raise missing() from error
     with TemporaryDirectory() as folder:
         save_bioimageio_package(_described(net, card, Path(folder)), output_path=path)
+    with ZipFile(path, "a") as package:
+        package.comment = made_by().encode()
 
 
 def _described(net: nn.Module, card: ModelCard, folder: Path) -> Any:

@@ -10,6 +10,7 @@ from torch import nn
 
 from cleft.base.config import ModelCard
 from cleft.base.errors import ModelError
+from cleft.io.outputs import check_outputs
 from cleft.io.write import atomic_path
 from cleft.model.bioimageio import write_package
 from cleft.model.file import read_model
@@ -22,7 +23,7 @@ Target = Literal["onnx", "torchscript", "bioimageio"]
 ENDINGS: dict[Target, str] = {"onnx": ".onnx", "torchscript": ".pt", "bioimageio": ".zip"}
 
 
-def export(model: str | Path, to: Target, path: str | Path) -> None:
+def export(model: str | Path, to: Target, path: str | Path, overwrite: bool = False) -> None:
     """Write a model as other programs read it.
 
     What is written takes images (N, C, *S) float32 of any size, each channel scaled so that the card's
@@ -34,10 +35,11 @@ def export(model: str | Path, to: Target, path: str | Path) -> None:
         to: ``"onnx"``, ``"torchscript"``, or ``"bioimageio"``: a package of the BioImage Model Zoo with both,
             the percentiles, a test and how to make labels.
         path: of the file to write.
+        overwrite: replace what stands there, even if cleft didn't write it.
 
     Raises:
         ModelError: no such model or target, or the extra ``cleft[export]`` isn't installed.
-        CleftError: the place can't be written to.
+        DataError: the place can't be written to, is the model, or holds what cleft didn't write.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -53,6 +55,8 @@ def export(model: str | Path, to: Target, path: str | Path) -> None:
     }
     if to not in writers:
         raise ModelError(f'found "{to}" to export to, expected one of {", ".join(get_args(Target))}')
-    net, card = read_model(find_model(model))
+    source = find_model(model)
+    check_outputs([Path(path)], [source], overwrite)
+    net, card = read_model(source)
     with atomic_path(Path(path)) as beside:
         writers[to](net, card, Path(beside))

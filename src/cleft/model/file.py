@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from cleft.base.config import ModelCard, explain
+from cleft.base.bounds import shown
+from cleft.base.config import ModelCard
 from cleft.base.errors import ModelError
 from cleft.io.write import atomic_path
+from cleft.model.card import CARD, card_of, read_card
+from cleft.model.header import Stored, open_stored
 from cleft.model.unet import make_unet, tensors_of
 
-__all__ = ["halved", "read_card", "read_model", "write_model"]
+__all__ = ["halved", "read_card", "read_model", "read_tensor", "write_model"]
 
-CARD = "cleft"
+DTYPES = {
+    "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu, "U16": torch.uint16,
+    "I16": torch.int16, "F16": torch.float16, "BF16": torch.bfloat16, "U32": torch.uint32,
+    "I32": torch.int32, "F32": torch.float32, "U64": torch.uint64, "I64": torch.int64,
+    "F64": torch.float64, "C64": torch.complex64,
+}  # fmt: skip
+# what a network's tensors may be in a file; whole numbers count the batches that an average has seen
+KEPT_AS = {torch.float32: ("F32", "F16"), torch.int64: ("I64",)}
 
 
 def write_model(path: Path, net: nn.Module, card: ModelCard, half: bool = False) -> None:
@@ -53,51 +61,70 @@ def halved(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: t.half() if t.ndim > 1 else t for name, t in weights.items()}
 
 
-def read_card(path: Path) -> ModelCard:
-    """What a model file says of itself, without its weights.
-
-    Raises:
-        ModelError: the file is missing, damaged, not a model of cleft, or of a newer version.
-    """
-    try:
-        with safe_open(path, "pt") as stored:
-            metadata = stored.metadata() or {}
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such model file") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: damaged or not a safetensors file ({error})") from error
-    if CARD not in metadata:
-        raise ModelError(f"{path}: a safetensors file, but not a model of cleft (it has no card)")
-    try:
-        found = json.loads(metadata[CARD])
-        if isinstance(found, dict) and found.get("format", 1) != 1:
-            raise ModelError(f"{path}: model format {found['format']}, this version of cleft reads format 1")
-        return ModelCard.model_validate(found)
-    except json.JSONDecodeError as error:
-        raise ModelError(f"{path}: its card is damaged ({error})") from error
-    except ValidationError as error:
-        raise ModelError(f"{path}: its card is not understood ({explain(error)})") from error
-
-
 def read_model(path: Path) -> tuple[nn.Module, ModelCard]:
     """A network, ready to predict, and its card.
+
+    No tensor is made before the names, shapes and types of all of them are those of the card's network: what
+    a file takes in memory is at most twice its size.
 
     Raises:
         ModelError: as ``read_card``, or the weights don't fit the card or hold NaN.
     """
-    card = read_card(path)
-    net = make_unet(card.net)
-    expected = {name: tuple(t.shape) for name, t in tensors_of(net).items()}
-    try:
-        with safe_open(path, "pt") as stored:
-            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: its weights are damaged ({error})") from error
-    if {name: tuple(t.shape) for name, t in weights.items()} != expected:
-        raise ModelError(
-            f"{path}: its weights don't fit its card ({len(weights)} tensors, expected {len(expected)})"
-        )
-    if not all(torch.isfinite(t).all() for t in weights.values()):
-        raise ModelError(f"{path}: its weights hold NaN or infinity")
-    net.load_state_dict(weights, strict=False)  # strict would ask for MONAI's second names, see tensors_of
+    with open_stored(path) as stored:
+        card = card_of(stored)
+        with torch.device("meta"):
+            net = make_unet(card.net)
+        _check_fit(stored, tensors_of(net))
+        _fill(net, stored)
     return net.eval(), card
+
+
+def read_tensor(stored: Stored, name: str) -> torch.Tensor:
+    """A tensor of an open file.
+
+    Raises:
+        ModelError: it can't be read.
+    """
+    entry = stored.tensors[name]
+    dtype = DTYPES[entry.dtype]
+    if not entry.size:
+        return torch.empty(entry.shape, dtype=dtype)
+    return torch.frombuffer(stored.bytes_of(name), dtype=dtype).reshape(entry.shape)
+
+
+def _check_fit(stored: Stored, expected: Mapping[str, torch.Tensor]) -> None:
+    """Refuse tensors that aren't the network's."""
+    path, found = stored.path, stored.tensors
+    if found.keys() != expected.keys():
+        raise ModelError(
+            f"{path}: its weights don't fit its card ({len(found)} tensors, expected {len(expected)}; "
+            f"{shown(min(found.keys() ^ expected.keys()))} is in one alone)"
+        )
+    for name, tensor in expected.items():
+        entry, shape = found[name], tuple(tensor.shape)
+        if entry.shape != shape:
+            raise ModelError(
+                f"{path}: its weights don't fit its card ({name} has shape {entry.shape}, expected {shape})"
+            )
+        if entry.dtype not in KEPT_AS[tensor.dtype]:
+            kinds = " or ".join(KEPT_AS[tensor.dtype])
+            raise ModelError(
+                f"{path}: its weights don't fit its card ({name} is {entry.dtype}, expected {kinds})"
+            )
+
+
+def _fill(net: nn.Module, stored: Stored) -> None:
+    """Give a network without memory the file's weights."""
+    path = stored.path
+    try:
+        net.to_empty(device="cpu")
+    except (MemoryError, RuntimeError) as error:
+        raise ModelError(f"{path}: no memory for a network of {stored.size / 1e9:.1f} GB") from error
+    with torch.no_grad():
+        for name, tensor in tensors_of(net).items():
+            found = read_tensor(stored, name)
+            if not torch.isfinite(found).all():
+                raise ModelError(f"{path}: its weights hold NaN or infinity")
+            if name.endswith("running_var") and (found < 0).any():
+                raise ModelError(f"{path}: its weights hold a variance below 0")
+            tensor.copy_(found)

@@ -15,6 +15,7 @@ from torch.nn import functional
 from cleft.base.config import ModelCard
 from cleft.base.errors import ModelError
 from cleft.base.intensity import HIGHEST, LOWEST
+from cleft.io.outputs import MARK
 from cleft.model.unet import folded, net_stride
 
 __all__ = ["IMAGE", "OPSET", "PROBABILITIES", "Portable", "missing", "write_onnx", "write_torchscript"]
@@ -112,6 +113,7 @@ def write_onnx(net: nn.Module, card: ModelCard, path: Path) -> None:
         )  # fmt: skip
         assert program is not None
         program.model.metadata_props[CARD] = card.model_dump_json()
+        program.model.producer_name = MARK
         program.save(path)
 
 

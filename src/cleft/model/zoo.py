@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cleft.base.errors import ModelError
+from cleft.model.header import check_is_file
 
 __all__ = ["find_model", "shipped_models"]
 
@@ -25,7 +26,7 @@ def find_model(name: str | Path) -> Path:
     """The file of a model, by shipped name or path.
 
     Raises:
-        ModelError: there is neither.
+        ModelError: there is neither, or what is there is no file.
 
     Example:
         >>> find_model("cells2d").name
@@ -33,6 +34,8 @@ def find_model(name: str | Path) -> Path:
     """
     if str(name) in shipped_models():
         return SHIPPED / f"{name}.safetensors"
-    if not Path(name).is_file():
-        raise ModelError(f"{name}: no such model; expected a file or one of {', '.join(shipped_models())}")
+    instead = f"; expected a file or one of {', '.join(shipped_models())}"
+    if not str(name):  # which a path would take for this folder
+        raise ModelError(f"{name}: no such model{instead}")
+    check_is_file(Path(name), "model", instead)
     return Path(name)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from cleft.base.config import TrainSettings, differences
 from cleft.base.errors import DataError
+from cleft.base.text import tell
 from cleft.infer.model import Model, load_model
 from cleft.io.write import atomic_path
 from cleft.learn.fit import fit, last_checkpoint
@@ -127,10 +128,10 @@ def work_through(runs: Sequence[Run], folder: Path, console: Console) -> None:
         try:
             with lock:
                 if _result(run, folder) is None:
-                    console.print(f"run {i + 1} of {len(runs)}: {run.name}", highlight=False)
+                    tell(console, f"run {i + 1} of {len(runs)}: {run.name}")
                     _write(_report(run, folder), perform(run, folder, console))
         except Timeout:
-            console.print(f"run {i + 1} of {len(runs)}: {run.name} is being done by another process")
+            tell(console, f"run {i + 1} of {len(runs)}: {run.name} is being done by another process")
 
 
 def finished(folder: Path) -> list[dict[str, Any]]:

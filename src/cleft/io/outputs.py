@@ -1,0 +1,204 @@
+"""Where results may be written: never onto an input, and onto nothing that cleft hasn't written itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import struct
+import sys
+import zipfile
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tifffile
+
+from cleft.base.errors import DataError
+
+__all__ = ["MARK", "check_outputs", "is_own", "made_by"]
+
+MARK = "cleft"  # the name under which every file that is written says so
+MOST = 1 << 26  # bytes of text that is looked through for the mark
+
+
+def made_by() -> str:
+    """What a file says of its maker.
+
+    Example:
+        >>> made_by().split()[0]
+        'cleft'
+    """
+    return f"{MARK} {version(MARK)}"
+
+
+def check_outputs(targets: Iterable[Path], inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
+    """Refuse to write where something stands that must stay; called for all of a run before any work.
+
+    Links are followed: what counts is where a path leads.
+
+    Args:
+        targets: every file and zarr folder that is going to be written.
+        inputs: every file and zarr folder that is read.
+        overwrite: whether files that cleft hasn't written may be replaced. Inputs and folders that are no
+            zarr of cleft's never are.
+
+    Raises:
+        DataError: a target is an input, lies in one or holds one; is written twice; or something stands
+            there that cleft hasn't written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.tif"
+        ...     check_outputs([path])
+        ...     _ = path.write_bytes(b"mine")
+        ...     check_outputs([path])
+        Traceback (most recent call last):
+        cleft.base.errors.DataError: ...a.tif: exists already, and cleft didn't write it; expected another ...
+    """
+    read = {_place(path): path for path in inputs}
+    claimed: dict[str, Path] = {}
+    for target in targets:
+        place = _place(target)
+        _check_apart(target, place, read)
+        if place in claimed:
+            raise DataError(
+                f"{target}: would be written twice, for {claimed[place]} too; expected one of them"
+            )
+        claimed[place] = target
+        _check_replaceable(target, overwrite)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file or zarr folder says that cleft wrote it; what can't be read doesn't.
+
+    Example:
+        >>> is_own(Path("no such file"))
+        False
+    """
+    looks = [_look_into_folder] if path.is_dir() else _LOOKS.get(path.suffix.lower(), _EVERY_LOOK)
+    return any(_says_so(look, path) for look in looks)
+
+
+def _says_so(look: Callable[[Path], bool], path: Path) -> bool:
+    try:
+        return look(path)
+    except Exception:  # whatever a foreign file makes of its reader: it isn't ours
+        return False
+
+
+def _place(path: Path) -> str:
+    """Where a path leads, one text for each place; names differ by more than case where that's the rule."""
+    real = os.path.realpath(path)
+    return real.casefold() if sys.platform in ("darwin", "win32") else real
+
+
+def _check_apart(target: Path, place: str, read: dict[str, Path]) -> None:
+    """Refuse a target that is an input, lies within one, or holds one."""
+    if place in read:
+        raise DataError(
+            f"{target}: would overwrite {read[place]}, which is read; expected another place to write to"
+        )
+    above = [str(parent) for parent in Path(place).parents]
+    around = next((read[parent] for parent in above if parent in read), None)
+    if around is not None:
+        raise DataError(f"{target}: lies within {around}, which is read; expected another place to write to")
+    within = next((path for real, path in read.items() if real.startswith(place + os.sep)), None)
+    if within is not None:
+        raise DataError(f"{target}: holds {within}, which is read; expected another place to write to")
+    if os.path.lexists(target):
+        there = os.lstat(target)
+        same = next((path for path in read.values() if _same_file(there, path)), None)
+        if same is not None:
+            raise DataError(
+                f"{target}: is the same file as {same}, which is read; expected another place to write to"
+            )
+
+
+def _same_file(there: os.stat_result, path: Path) -> bool:
+    """Whether two names are one file, as hard links are."""
+    try:
+        return os.path.samestat(there, os.stat(path))
+    except OSError:
+        return False
+
+
+def _check_replaceable(target: Path, overwrite: bool) -> None:
+    """Refuse a target at whose place something stands that must stay."""
+    if not os.path.lexists(target):
+        return
+    if target.is_dir():
+        if not is_own(target):
+            raise DataError(
+                f"{target}: is a folder that cleft didn't write, which is never replaced; "
+                "expected another name"
+            )
+        if not overwrite:
+            raise DataError(f"{target}: exists already; expected a new name, or --overwrite")
+        return
+    if target.exists() and not stat.S_ISREG(os.stat(target).st_mode):
+        raise DataError(f"{target}: is no file but a device or a pipe, expected the name of a file")
+    if not overwrite and not is_own(target):
+        raise DataError(
+            f"{target}: exists already, and cleft didn't write it; expected another name, or --overwrite"
+        )
+
+
+def _look_into_folder(path: Path) -> bool:
+    """A zarr group whose attributes tell."""
+    return MARK in _json(path / "zarr.json")["attributes"]
+
+
+def _look_into_tiff(path: Path) -> bool:
+    with tifffile.TiffFile(path) as tif:
+        return tif.pages.first.software.startswith(MARK)
+
+
+def _look_into_png(path: Path) -> bool:
+    """Its text chunks come before its pixels."""
+    with path.open("rb") as file:
+        return f"Software\0{MARK}".encode() in file.read(4096)
+
+
+def _look_into_json(path: Path) -> bool:
+    return MARK in _json(path)
+
+
+def _look_into_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        return MARK in json.loads(file.read(min(length, MOST)))["__metadata__"]
+
+
+def _look_into_onnx(path: Path) -> bool:
+    """The producer's name is its second field."""
+    with path.open("rb") as file:
+        return b"\x12\x05" + MARK.encode() in file.read(32)
+
+
+def _look_into_zip(path: Path) -> bool:
+    """Packages say so in their comment, TorchScript in a file that it holds beside its own."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.comment.startswith(MARK.encode()) or any(
+            name.endswith(f"extra/{MARK}.json") for name in archive.namelist()
+        )
+
+
+def _json(path: Path) -> Any:
+    with path.open("rb") as file:
+        return json.loads(file.read(MOST))
+
+
+_LOOKS: dict[str, list[Callable[[Path], bool]]] = {
+    ".tif": [_look_into_tiff],
+    ".tiff": [_look_into_tiff],
+    ".png": [_look_into_png],
+    ".json": [_look_into_json],
+    ".safetensors": [_look_into_safetensors],
+    ".onnx": [_look_into_onnx],
+    ".pt": [_look_into_zip],
+    ".zip": [_look_into_zip],
+}
+_EVERY_LOOK = [look for looks in _LOOKS.values() for look in looks]

@@ -134,6 +134,8 @@ def _check_complete(tif: tifffile.TiffFile, series: list[Any]) -> None:
         if one.dataoffset is not None:
             if one.dataoffset + one.nbytes > size:
                 raise ValueError(f"it ends after {size} bytes, before its pixels do")
+            if one.dataoffset < HEADER:
+                raise ValueError("its pixels begin in its header")
             continue
         pages = list(one)
         if None in pages:

@@ -1,5 +1,7 @@
 """Reading: formats by content, refusals by name and reason, masks."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import imagecodecs
@@ -39,6 +41,34 @@ def test_png_colour_is_channels_and_opacity_is_not(tmp_path: Path) -> None:
     grey = read_image(write_png(tmp_path / "c.png", opaque[..., [0, 3]]))
     assert grey.axes == "YX"
     np.testing.assert_array_equal(grey.data, PLANE)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+@pytest.mark.parametrize(
+    ("colour", "bits", "opacity", "shape"),
+    [
+        (0, 1, b"", (6, 8)), (0, 4, b"", (6, 8)), (0, 8, b"\0\5", (6, 8)), (0, 16, b"\0\5", (6, 8)),
+        (2, 8, b"\0\1\0\2\0\3", (6, 8, 3)), (3, 8, b"", (6, 8, 3)), (3, 8, b"\1\2", (6, 8, 3)),
+        (3, 1, b"\1", (6, 8, 3)),
+    ],
+)  # fmt: skip
+def test_png_of_every_kind(
+    tmp_path: Path, colour: int, bits: int, opacity: bytes, shape: tuple[int, ...]
+) -> None:
+    """Few bits, a palette, and opacity in a chunk of its own, as imagecodecs writes none."""
+    row = bytes((8 * bits * (3 if colour == 2 else 1)) // 8)
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, bits, colour, 0, 0, 0))]
+    parts += [chunk(b"PLTE", bytes(range(24)))] * (colour == 3) + [chunk(b"tRNS", opacity)] * bool(opacity)
+    parts += [chunk(b"IDAT", zlib.compress(6 * (b"\0" + row))), chunk(b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    image = read_image(tmp_path / "a.png")
+    assert image.data.shape == shape
+    assert image.data.dtype == (np.uint16 if bits == 16 else np.uint8)
+    assert image.data.ravel()[:3].tolist() == ([0, 1, 2] if colour == 3 else [0, 0, 0])
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "i8", "f4", ">u2"])
@@ -129,6 +159,7 @@ def test_opening_needs_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DataError, match=r"a.tif: can't be opened \(Permission denied\)"):
         read_image(tmp_path / "a.tif")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,6 +12,7 @@ import numpy as np
 from cleft.base.errors import DataError
 from cleft.base.image import SPATIAL, Image
 from cleft.base.tiles import Slices
+from cleft.io.damage import reading
 from cleft.io.on_disk import Pixels
 
 __all__ = ["LazyImage"]
@@ -28,7 +30,6 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         spacing_um: micrometres per pixel by letter; ``None`` unless known for every spatial axis.
         source: the file, for messages.
         channels: of the C axis, opacity left out; 1 where there is none.
-        damage: the errors that reading damaged pixels raises.
         open_files: closed with the image.
 
     Example:
@@ -44,7 +45,6 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     spacing_um: dict[str, float] | None
     source: str
     channels: int
-    damage: tuple[type[Exception], ...] = ()
     open_files: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
@@ -93,13 +93,13 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         """
         by_letter = dict(zip(self.axes, region), C=slice(0, self.channels))
         index = tuple(by_letter.get(letter, slice(0, 1)) for letter in self.letters)
-        try:
+
+        def told(reason: str) -> str:
+            place = self._at(self._damaged(index, region))
+            return f"{self.source}: can't be read at {place}, damaged? ({reason})"
+
+        with reading(told):
             data = np.asarray(self.pixels[index])
-        except self.damage as error:
-            raise DataError(
-                f"{self.source}: can't be read at {self._at(region, self._damaged(index, region))}, "
-                f"damaged? ({_reason(error)})"
-            ) from error
         data = data.astype(np.uint8 if data.dtype == bool else data.dtype.newbyteorder("="), copy=False)
         if data.dtype.kind == "f" and not np.isfinite(data).all():
             raise DataError(f"{self.source}: found NaN or infinite pixels at {self._at(region)}")
@@ -120,18 +120,15 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         chunks = getattr(self.pixels, "chunks", None)
         if chunks is None:
             return region
-        for place in np.ndindex(*(-(-n // c) for n, c in zip(self.pixels.shape, chunks))):
+        touched = [range(s.start // c, -(-s.stop // c)) for s, c in zip(index, chunks)]
+        for place in itertools.product(*touched):
             part = [slice(at * c, min((at + 1) * c, n)) for at, c, n in zip(place, chunks, self.pixels.shape)]
-            if all(p.start < s.stop and s.start < p.stop for p, s in zip(part, index)):
-                try:
+            try:
+                with reading(str):
                     self.pixels[tuple(part)]
-                except self.damage:
-                    return tuple(part[self.letters.index(a)] for a in self.axes)
+            except DataError:
+                return tuple(part[self.letters.index(a)] for a in self.axes)
         return region
 
-    def _at(self, region: Slices, part: Slices | None = None) -> str:
-        return ", ".join(f"{a} {s.start}:{s.stop}" for a, s in zip(self.axes, part or region))
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+    def _at(self, region: Slices) -> str:
+        return ", ".join(f"{a} {s.start}:{s.stop}" for a, s in zip(self.axes, region))

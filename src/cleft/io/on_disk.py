@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-__all__ = ["Cached", "Leading", "Mapped", "Pixels"]
+__all__ = ["Cached", "Leading", "Mapped", "Pixels", "spans"]
 
 
 class Pixels(Protocol):
@@ -41,19 +41,22 @@ class Mapped:
         dtype: of the pixels, with their byte order.
         shape: of the array.
         offset: bytes before its first pixel.
+        order: C, or F where the first axis is the fastest.
     """
 
     path: Path
     dtype: np.dtype
     shape: tuple[int, ...]
     offset: int = 0
+    order: Literal["C", "F"] = "C"
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
 
     def __getitem__(self, region: Any) -> np.ndarray:
-        return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[region])
+        mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+        return np.array(mapped[region], order="C")
 
 
 class Cached:
@@ -81,17 +84,17 @@ class Cached:
         self._lock = Lock()
 
     def __getitem__(self, region: Any) -> np.ndarray:
-        spans = _spans(region, self.shape)
-        result = np.empty([b - a for a, b in spans], self.dtype)
+        wanted = spans(region, self.shape)
+        result = np.empty([b - a for a, b in wanted], self.dtype)
         chunks = self.array.chunks
-        touched = [range(a // c, -(-b // c)) for (a, b), c in zip(spans, chunks)]
+        touched = [range(a // c, -(-b // c)) for (a, b), c in zip(wanted, chunks)]
         for place in itertools.product(*touched):
             corner = [at * c for at, c in zip(place, chunks)]
-            low = [max(a, start) for (a, _), start in zip(spans, corner)]
-            high = [min(b, start + c) for (_, b), start, c in zip(spans, corner, chunks)]
+            low = [max(a, start) for (a, _), start in zip(wanted, corner)]
+            high = [min(b, start + c) for (_, b), start, c in zip(wanted, corner, chunks)]
             chunk = self._chunk(place)
             source = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, corner))
-            target = tuple(slice(a - s, b - s) for a, b, (s, _) in zip(low, high, spans))
+            target = tuple(slice(a - s, b - s) for a, b, (s, _) in zip(low, high, wanted))
             result[target] = chunk[source]
         return result
 
@@ -118,12 +121,17 @@ class Leading:
         self.chunks = (1, *array.array.chunks)
 
     def __getitem__(self, region: Any) -> np.ndarray:
-        spans = _spans(region, self.shape)
-        return self.array[tuple(slice(*span) for span in spans[1:])][None][slice(*spans[0])]
+        wanted = spans(region, self.shape)
+        return self.array[tuple(slice(*span) for span in wanted[1:])][None][slice(*wanted[0])]
 
 
-def _spans(region: Any, shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Start and stop along each axis of slices, which may be fewer than the axes, or of ``...``."""
+def spans(region: Any, shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Start and stop along each axis of slices, which may be fewer than the axes, or of ``...``.
+
+    Example:
+        >>> spans((slice(1, 3),), (4, 5))
+        [(1, 3), (0, 5)]
+    """
     given = () if region is Ellipsis else region if isinstance(region, tuple) else (region,)
     whole = [*given, *(slice(None) for _ in shape[len(given) :])]
     return [s.indices(n)[:2] for s, n in zip(whole, shape)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cleft.base.errors import DataError
+from cleft.io.damage import is_file
 from cleft.io.hdf5 import is_hdf5
 from cleft.io.zarr_store import is_zarr
 
@@ -72,9 +75,9 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in map(Path, inputs):
-        if not path.exists() and not is_hdf5(path):
+        if not os.path.exists(path) and not is_hdf5(path):
             raise DataError(f"{path}: no such file or folder")
-        if path.is_dir() and not is_zarr(path):
+        if os.path.isdir(path) and not is_zarr(path):
             images = _listing(path, READABLE)
             if not images:
                 raise DataError(f"{path}: no TIFF, PNG, .npy or OME-Zarr in this folder; {_contents(path)}")
@@ -113,15 +116,14 @@ def find_pairs(folder: str | Path) -> list[Pair]:
         [('t2', 't2_masks.png'), ('t10', 't10_masks.png')]
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}, expected {LAYOUTS}"
-        )
+    if not os.path.isdir(folder):
+        found = "not a folder" if os.path.exists(folder) else "no such folder"
+        raise DataError(f"{folder}: {found}, expected {LAYOUTS}")
     inner = [folder / "images", folder / "masks"]
-    if all(path.is_dir() for path in inner):
+    if all(os.path.isdir(path) for path in inner):
         images, masks = (by_name(_listing(path, READABLE + REFUSED)) for path in inner)
         return _matched(folder, images, masks)
-    sequences = [path for path in _natural(folder.iterdir()) if path.name.isdigit() and _truths(path)]
+    sequences = [path for path in _natural(_entries(folder)) if path.name.isdecimal() and _truths(path)]
     if sequences:
         return [pair for sequence in sequences for pair in _tracking_pairs(sequence)]
     images, masks = _cellpose_files(folder)
@@ -179,18 +181,18 @@ def _cellpose_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
 def _truths(sequence: Path) -> list[Path]:
     """The SEG folders of a tracking sequence, silver before gold so that gold overwrites it."""
     folders = [sequence.with_name(f"{sequence.name}_{truth}") / "SEG" for truth in ("ST", "GT")]
-    return [folder for folder in folders if folder.is_dir()]
+    return [folder for folder in folders if os.path.isdir(folder)]
 
 
 def _tracking_pairs(sequence: Path) -> list[Pair]:
     """The annotated frames of one Cell Tracking Challenge sequence."""
-    frames = {int(p.stem[1:]): p for p in sequence.glob("t*.tif") if p.stem[1:].isdigit()}
+    frames = {int(p.stem[1:]): p for p in _like(sequence, "t*.tif") if p.stem[1:].isdecimal()}
     masks: dict[int, Path] = {}
     slices = 0
     for truth in _truths(sequence):
-        found = {p.stem.removeprefix("man_seg"): p for p in truth.glob("man_seg*.tif")}
-        masks |= {int(number): path for number, path in found.items() if number.isdigit()}
-        slices += sum(not number.isdigit() for number in found)
+        found = {p.stem.removeprefix("man_seg"): p for p in _like(truth, "man_seg*.tif")}
+        masks |= {int(number): path for number, path in found.items() if number.isdecimal()}
+        slices += sum(not number.isdecimal() for number in found)
     if not masks:
         what = (
             f"only {slices} masks of single slices (man_seg_000_010.tif)" if slices else "no man_seg000.tif"
@@ -204,10 +206,23 @@ def _tracking_pairs(sequence: Path) -> list[Pair]:
     return [Pair(f"{sequence.name}_{frames[n].stem}", frames[n], masks[n]) for n in sorted(masks)]
 
 
+def _like(folder: Path, pattern: str) -> list[Path]:
+    """The entries of a folder whose names fit a pattern."""
+    return [path for path in _entries(folder) if fnmatchcase(path.name, pattern)]
+
+
 def _listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The images directly in a folder, by suffix or as a zarr store, in natural order."""
-    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return _natural(p for p in visible if is_zarr(p) or (p.is_file() and p.suffix.lower() in suffixes))
+    visible = (path for path in _entries(folder) if not path.name.startswith("."))
+    return _natural(p for p in visible if is_zarr(p) or (is_file(p) and p.suffix.lower() in suffixes))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies directly in a folder."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: the folder can't be read ({error.strerror})") from error
 
 
 def _natural(paths: Iterable[Path]) -> list[Path]:
@@ -224,6 +239,6 @@ def _rank(chunk: str) -> tuple[bool, int, str]:
 
 def _contents(folder: Path) -> str:
     """What a folder holds, for a message."""
-    names = [path.name for path in _natural(folder.iterdir())]
+    names = [path.name for path in _natural(_entries(folder))]
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return f"found {shown}" if names else "it is empty"

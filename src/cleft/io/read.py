@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import struct
+import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import numpy as np
 
 from cleft.base.errors import DataError
 from cleft.base.image import Image, check_spacing
+from cleft.io.claims import Allowance
+from cleft.io.damage import reading, regular_file
 from cleft.io.formats import load_npy, load_png
 from cleft.io.hdf5 import is_hdf5, load_hdf5
 from cleft.io.layout import check_numbers, layout
 from cleft.io.lazy import LazyImage
 from cleft.io.stored import UNNAMED, Stored
-from cleft.io.tiff import load_tiff, open_tiff
+from cleft.io.tiff import load_tiff
 from cleft.io.zarr_store import is_zarr, load_zarr
 
 __all__ = ["check_pixels", "open_image", "read_image", "read_labels"]
@@ -32,20 +35,23 @@ MAGIC = {
     b"\x93NUMPY": ".npy",
     b"\x89HDF": "HDF5",
 }
-# What reads each of them whole, and what leaves its pixels on disk where it can.
-READERS: dict[str, tuple[Callable[[Path], Stored], Callable[[Path], Stored]]] = {
-    "TIFF": (load_tiff, open_tiff),
-    "PNG": (load_png, load_png),
-    ".npy": (load_npy, load_npy),
-    "HDF5": (load_hdf5, load_hdf5),
-    "OME-Zarr": (load_zarr, load_zarr),
+# What reads each of them: whole, or with its pixels left on disk where that can be.
+READERS: dict[str, Callable[[Path, Allowance, bool], Stored]] = {
+    "TIFF": load_tiff,
+    "PNG": load_png,
+    ".npy": load_npy,
+    "HDF5": load_hdf5,
+    "OME-Zarr": load_zarr,
 }
 JPEG_MAGIC = (b"\xff\xd8\xff", b"\0\0\0\x0cjP  ")
-# What the decoders raise on damaged input; running out of memory or a bug of ours isn't among them.
-DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, EOFError, struct.error, SyntaxError)
 
 
-def read_image(path: str | Path, axes: str | None = None, spacing: Sequence[float] | None = None) -> Image:
+def read_image(
+    path: str | Path,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+    limit: int | None = None,
+) -> Image:
     """Read an image with its axes and its pixel size.
 
     TIFF (plain, ImageJ, OME), PNG, .npy and OME-Zarr (0.4 and 0.5, highest resolution). Axes are read from
@@ -57,13 +63,16 @@ def read_image(path: str | Path, axes: str | None = None, spacing: Sequence[floa
         path: a file, or the folder of an OME-Zarr image.
         axes: letters of T, C, Z, Y, X in the order of the array; wins over what the file says.
         spacing: micrometres per pixel for each spatial axis in the order of ``axes``; wins too.
+        limit: bytes of pixels at most; ``None``: what memory is available, and no more than a file of its
+            size can hold.
 
     Returns:
         The image in the file's integer or float type (booleans as uint8); ``spacing`` is ``None`` unless it
         is known for every spatial axis.
 
     Raises:
-        DataError: the file is missing, empty, damaged, of another format, or doesn't say what its axes are.
+        DataError: the file is missing, empty, damaged, of another format, claims more pixels than it or
+            the memory can hold, or doesn't say what its axes are.
 
     Example:
         >>> import tempfile
@@ -73,23 +82,29 @@ def read_image(path: str | Path, axes: str | None = None, spacing: Sequence[floa
         >>> image.axes, image.spatial_shape, image.spacing
         ('ZYX', (3, 4, 5), (2.0, 0.5, 0.5))
     """
-    return _to_image(_load(Path(path)), str(path), axes, spacing)
+    return _to_image(_load(Path(path), limit), str(path), axes, spacing)
 
 
-def read_labels(path: str | Path, axes: str | None = None, spacing: Sequence[float] | None = None) -> Image:
+def read_labels(
+    path: str | Path,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+    limit: int | None = None,
+) -> Image:
     """Read a mask: one integer per cell, 0 background, -1 not annotated.
 
     Args:
         path: a file, or the folder of an OME-Zarr label image.
         axes: as for :func:`read_image`; T and C are ignored, so the axes of the image can be passed.
-        spacing: as for :func:`read_image`.
+        spacing, limit: as for :func:`read_image`.
 
     Returns:
         The labels as the stored integer type; whole numbers stored as float come out as int32, or int64 where
         they need it.
 
     Raises:
-        DataError: the file can't be read, is a colour image, went through JPEG, or holds fractions.
+        DataError: the file can't be read, is a colour image, went through JPEG, or holds fractions or numbers
+            from 2**63 on.
 
     Example:
         >>> import tempfile
@@ -98,7 +113,7 @@ def read_labels(path: str | Path, axes: str | None = None, spacing: Sequence[flo
         ...     read_labels(f"{folder}/mask.npy").data.tolist()
         [[0, 1], [-1, 2]]
     """
-    stored = _load(Path(path))
+    stored = _load(Path(path), limit)
     if stored.lossy:
         raise DataError(
             f"{path}: found a mask compressed as JPEG, which changes labels; expected a lossless TIFF or PNG"
@@ -114,6 +129,8 @@ def read_labels(path: str | Path, axes: str | None = None, spacing: Sequence[flo
             f"{path}: found a mask with axes {image.axes} and shape {image.data.shape}, expected Y, X and "
             "perhaps Z alone with one integer per cell; pass axes='ZYX' (--axes ZYX) if its planes are depth"
         )
+    if image.data.dtype == np.uint64 and image.data.max() >= 2**63:
+        raise DataError(f"{path}: found label {image.data.max()}, expected labels below 2**63")
     if image.data.dtype.kind != "f":
         return image
     return Image(_whole_numbers(image.data, str(path)), image.axes, image.spacing, image.source)
@@ -146,12 +163,17 @@ def check_pixels(image: Image) -> None:
 
 
 def open_image(
-    path: str | Path, axes: str | None = None, spacing: Sequence[float] | None = None
+    path: str | Path,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+    limit: int | None = None,
 ) -> LazyImage:
     """Open an image of any size: axes and pixel size as :func:`read_image` finds them, no pixels yet.
 
     Args:
         path, axes, spacing: as for :func:`read_image`.
+        limit: bytes at most that a chunk of the file may take, or all of it where it can't be read in parts;
+            ``None`` as for :func:`read_image`.
 
     Returns:
         An image that is read region by region. What a format can't give in parts (PNG, TIFFs of several
@@ -169,9 +191,8 @@ def open_image(
         (3, 4, 5) [[[[20, 21, 22]]]]
     """
     source = str(path)
-    stored = _load(Path(path), lazy=True)
+    stored = _load(Path(path), limit, lazy=True)
     with stored.open_files as files:
-        check_numbers(stored, source)
         gone, names = layout(stored, axes, source)
         letters = [UNNAMED if i in gone else "" for i in range(stored.data.ndim)]
         kept = iter(names)
@@ -190,40 +211,41 @@ def open_image(
             {a: known[a] for a in spatial} if set(spatial) <= set(known) else None,
             source,
             channels,
-            DAMAGE,
             files.pop_all(),
         )
 
 
-def _load(path: Path, lazy: bool = False) -> Stored:
+def _load(path: Path, limit: int | None, lazy: bool = False) -> Stored:
     """What the file holds, by the reader its first bytes ask for; in memory unless ``lazy``."""
+    allowance = Allowance.of(limit)
     if is_zarr(path):
         kind = "OME-Zarr"
     elif is_hdf5(path):
         kind = "HDF5"
-    elif path.is_dir():
+    elif os.path.isdir(path):
         raise DataError(f"{path}: found a folder that is no zarr store, {EXPECTED}")
     else:
         kind = _kind(path)
-    load, open_lazily = READERS[kind]
-    try:
+
+    def told(reason: str) -> str:
+        return f"{path}: can't be read as {kind}, damaged or cut short? ({reason})"
+
+    with reading(told), ExitStack() as files:
+        stored = READERS[kind](path, allowance, not lazy)
+        files.enter_context(stored.open_files)
+        check_numbers(stored, str(path))
         if lazy:
-            return open_lazily(path)
-        stored = load(path)
-        with stored.open_files:
-            return replace(stored, data=np.asarray(stored.data[...]))
-    except DAMAGE as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise DataError(f"{path}: can't be read as {kind}, damaged or cut short? ({reason})") from error
+            files.pop_all()
+            return stored
+        return replace(stored, data=np.asarray(stored.data[...]))
 
 
 def _kind(path: Path) -> str:
     """The format of a file."""
+    regular_file(path)
     try:
         with path.open("rb") as file:
             head = file.read(12)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: can't be opened ({error.strerror})") from error
     if not head:
@@ -245,7 +267,6 @@ def _to_image(stored: Stored, source: str, axes: str | None, spacing: Sequence[f
     if stored.alpha and "C" not in (axes or "").upper():
         data = np.delete(data, -1, axis=stored.axes.index("C"))
     stored = replace(stored, data=data)
-    check_numbers(stored, source)
     gone, axes = layout(stored, axes, source)
     if spacing is None:
         known = [stored.spacing_um.get(a) for a in axes if a in "ZYX"]
@@ -263,4 +284,10 @@ def _whole_numbers(data: np.ndarray, source: str) -> np.ndarray:
             f"{source}: found a mask of type {data.dtype} with {bad.size} pixels that are no whole number "
             f"(such as {bad[0]:g}), expected one integer per cell"
         )
-    return data.astype(np.int32 if np.abs(data).max() < 2**31 else np.int64)
+    largest = float(np.abs(data).max())
+    if largest >= 2**63:
+        raise DataError(
+            f"{source}: found a mask of type {data.dtype} with a label of {largest:g}, expected labels below "
+            "2**63"
+        )
+    return data.astype(np.int32 if largest < 2**31 else np.int64)

@@ -14,18 +14,23 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from cleft.io.claims import Allowance
 from cleft.io.on_disk import Cached, Leading, Mapped, Pixels
 from cleft.io.stored import UNNAMED, Stored, micrometres
+from cleft.io.tiff_claims import check_metadata, check_pages
 
-__all__ = ["load_tiff", "open_tiff"]
+__all__ = ["load_tiff"]
 
 # Print software writes 72 to 1200 dots per inch into every file; no microscope has pixels that coarse.
 COARSEST_UM = 10.0
 JPEG = {6, 7, 33007, 34892}
 ALPHA = {1, 2}
+HEADER = 8  # bytes at the beginning of every TIFF that are no pixels
+# Kinds of series for which tifffile opens whatever files a file names.
+NO_OTHER_FILES = {"is_mmstack": False, "is_ndtiff": False}
 
 
-def load_tiff(path: Path) -> Stored:
+def load_tiff(path: Path, allowance: Allowance, whole: bool = True) -> Stored:
     """Read a TIFF with what it says of itself.
 
     Axes come from OME-XML, ImageJ's or tifffile's metadata; pages that nothing names give an unnamed axis.
@@ -33,45 +38,50 @@ def load_tiff(path: Path) -> Stored:
     resolution tags where it is finer than 10 µm (coarser ones are for printers).
 
     Args:
-        path: the file; BigTIFF, compressed, tiled and multi-page files included.
+        path: the file; BigTIFF, compressed, tiled and multi-page files included. No other file is opened.
+        allowance: what its pixels may take.
+        whole: into memory, otherwise the pixels are left on disk, whether in one piece, in strips or in
+            tiles. Several series are read at once all the same.
 
     Returns:
-        The array in native byte order. Equally shaped series are stacked along an unnamed first axis.
+        The array; in memory in native byte order. Equally shaped series are stacked along an unnamed first
+        axis.
 
     Raises:
+        DataError: it claims more pixels than it or the memory can hold, or its planes lie in other files.
         ValueError: the file is damaged, cut short, lacks planes or holds images of several shapes.
         RuntimeError: its compressed data are damaged.
     """
-    with _no_silent_damage(), tifffile.TiffFile(path) as tif:
-        series = _whole_series(tif)
-        _check_complete(tif, series)
-        shape = _axes_and_shape(series[0])[1]
-        data = np.stack([s.asarray().reshape(shape) for s in series])
-        return _described(data.astype(data.dtype.newbyteorder("="), copy=False), tif, series[0])
+    with ExitStack() as files:
+        with _no_silent_damage():
+            tif = files.enter_context(tifffile.TiffFile(path, _multifile=False, **NO_OTHER_FILES))
+            check_metadata(tif, path)
+            series = _whole_series(tif)
+            whole = whole or len(series) > 1
+            _check_complete(tif, series)
+            check_pages(series, path, allowance, whole)
+            pixels = _in_memory(series) if whole else _on_disk(tif, path, series[0], files)
+            stored = _described(pixels, tif, series[0])
+        return stored if whole else replace(stored, open_files=files.pop_all())
 
 
-def open_tiff(path: Path) -> Stored:
-    """As ``load_tiff``, with the pixels left on disk, whether in one piece, in strips or in tiles.
+def _in_memory(series: list[Any]) -> np.ndarray:
+    """One or more series, (n, *shape), in native byte order."""
+    shape = _axes_and_shape(series[0])[1]
+    arrays = [one.asarray().reshape(shape) for one in series]
+    data = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
 
-    Several series are read at once all the same.
-    """
-    with _no_silent_damage(), ExitStack() as files:
-        tif = files.enter_context(tifffile.TiffFile(path))
-        series = _whole_series(tif)
-        _check_complete(tif, series)
-        first = series[0]
-        if len(series) > 1:
-            return load_tiff(path)
-        if first.dataoffset is not None:
-            shape = (1, *_axes_and_shape(first)[1])
-            data: Pixels = Mapped(path, np.dtype(tif.byteorder + first.dtype.char), shape, first.dataoffset)
-        else:
-            import zarr
 
-            store = files.enter_context(first.aszarr(squeeze=False))
-            data = Leading(Cached(zarr.open_array(store, mode="r")))
-        stored = _described(data, tif, first)
-        return replace(stored, open_files=files.pop_all())
+def _on_disk(tif: tifffile.TiffFile, path: Path, series: Any, files: ExitStack) -> Pixels:
+    """A series, (1, *shape), that is read region by region."""
+    if series.dataoffset is not None:
+        shape = (1, *_axes_and_shape(series)[1])
+        return Mapped(path, np.dtype(tif.byteorder + series.dtype.char), shape, series.dataoffset)
+    import zarr
+
+    store = files.enter_context(series.aszarr(squeeze=False))
+    return Leading(Cached(zarr.open_array(store, mode="r")))
 
 
 def _described(data: Pixels, tif: tifffile.TiffFile, series: Any) -> Stored:
@@ -116,12 +126,29 @@ def _check_complete(tif: tifffile.TiffFile, series: list[Any]) -> None:
         raise ValueError(
             f"found {len(series)} images of several shapes or types: {shapes}; expected one image"
         )
+    page = series[0].keyframe
+    if page.dtype is None:
+        raise ValueError(f"pixels of {page.bitspersample} bits and format {page.sampleformat} aren't known")
     size = tif.filehandle.size
-    for page in (page for s in series for page in s.pages):
-        if page is None:
+    for one in series:
+        if one.dataoffset is not None:
+            if one.dataoffset + one.nbytes > size:
+                raise ValueError(f"it ends after {size} bytes, before its pixels do")
+            if one.dataoffset < HEADER:
+                raise ValueError("its pixels begin in its header")
+            continue
+        pages = list(one)
+        if None in pages:
             raise ValueError("some of its planes are missing")
-        if any(start + count > size for start, count in zip(page.dataoffsets, page.databytecounts)):
+        if sum(page.size for page in pages) != one.size:
+            raise ValueError(
+                f"its metadata promise the shape {one.shape}, its {len(pages)} pages don't fit it"
+            )
+        places = [place for page in pages for place in zip(page.dataoffsets, page.databytecounts)]
+        if any(start + count > size for start, count in places):
             raise ValueError(f"it ends after {size} bytes, before its pixels do")
+        if any(count and start < HEADER for start, count in places):
+            raise ValueError("its pixels begin in its header")
 
 
 def _samples_are_channels(axes: str, shape: tuple[int, ...]) -> str:
@@ -176,7 +203,7 @@ def _tag_spacing(page: tifffile.TiffPage) -> dict[str, float | None]:
 
 
 class _Collector(logging.Handler):
-    """Keeps the error messages that its own thread logs."""
+    """Raises the errors that its own thread logs, and keeps them in case tifffile goes on all the same."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -186,6 +213,7 @@ class _Collector(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self.thread:
             self.messages.append(record.getMessage())
+            raise ValueError(self.messages[0])
 
 
 @contextmanager

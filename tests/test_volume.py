@@ -546,8 +546,8 @@ def test_memory_is_kept_with_a_volume_several_times_as_large(tmp_path: Path) -> 
 
 
 LARGE = {2: (1808, 2000), 3: (96, 200, 200)}
-SMALL = {2: (200 << 20, 150 << 20, 110 << 20), 3: (340 << 20, 320 << 20, 300 << 20)}
-LITTLE = {2: (1200 << 20, 700 << 20), 3: (900 << 20, 700 << 20)}
+SMALL = {2: (200 << 20, 150 << 20, 110 << 20), 3: (270 << 20, 250 << 20, 230 << 20)}
+LITTLE = {2: (1200 << 20, 700 << 20), 3: (900 << 20, 820 << 20)}
 
 
 def free_memory(monkeypatch: pytest.MonkeyPatch, amount: int) -> None:
@@ -582,7 +582,7 @@ def test_labels_of_an_image_do_not_depend_on_whether_it_fits(
     cleft_says: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ndim: int
 ) -> None:
     """In memory or in blocks that are read as far as the network sees: bit for bit the same."""
-    name, shape = {2: ("cells2d", (500, 420)), 3: ("cells3d", (40, 100, 120))}[ndim]
+    name, shape = {2: ("cells2d", (500, 420)), 3: ("cells3d", (24, 60, 260))}[ndim]
     image, _ = make_cells(shape, seed=7, settings=CellSettings(diameter=16))
     write_image(tmp_path / "i.tif", image)
     found, ways = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,7 +183,8 @@ class Finder:
             try:
                 return predict(self.net, settings, channels, finish, most=most)
             except torch.OutOfMemoryError:
-                least = int(np.prod([s + 2 * r for s, r in zip(self.stride, net_reach(settings))]))
+                reach = zip(channels.shape[1:], self.stride, net_reach(settings))
+                least = math.prod(min(n, s + 2 * r) for n, s, r in reach)
                 if min(most, channels[0].size) <= least:
                     raise
                 most = min(most, channels[0].size) // 2

@@ -115,28 +115,38 @@ def pixels_at_once(settings: NetSettings, like: Tensor) -> int:
 
 
 def choose_tile(shape: Sequence[int], settings: NetSettings, most: int) -> tuple[int, ...]:
-    """The whole image if so many pixels allow, or the largest tile, equal along all axes, that does.
+    """The whole image if so many pixels allow, or equal tiles of it that do with what is read around them.
 
     Args:
         shape: of the image.
         settings: that made the network.
         most: pixels that it may compute at once.
 
+    Returns:
+        The extent along each axis; the network's stride where nothing is small enough.
+
     Example:
         >>> settings = NetSettings(strides=((2, 2),) * 2)
         >>> choose_tile((512, 512), settings, 300_000), choose_tile((512, 512), settings, 30_000)
-        ((512, 512), (131, 131))
+        ((512, 512), (128, 128))
     """
-    reach = net_reach(settings)
-    tile = tuple(shape)
+    stride, reach, rows = net_stride(settings), net_reach(settings), [1] * len(shape)
 
-    def read(t: Sequence[int]) -> int:
-        return int(np.prod([min(n, a + 2 * r) for a, n, r in zip(t, shape, reach, strict=True)]))
+    def cut(axis: int | None = None) -> list[int]:
+        """The tile, with one more cut along an axis."""
+        parts = [r + (a == axis) for a, r in enumerate(rows)]
+        return [max(s, -(-n // (p * s)) * s) for n, p, s in zip(shape, parts, stride)]
 
-    while read(tile) > most and max(tile) > max(net_stride(settings)):
-        longest = max(tile)
-        tile = tuple(min(n, max(1, longest * 7 // 8)) for n in tile)
-    return tile
+    def read(tile: Sequence[int]) -> int:
+        return math.prod(min(n, a + 2 * r) for a, n, r in zip(tile, shape, reach, strict=True))
+
+    while read(tile := cut()) > most:
+        finer = [axis for axis in range(len(shape)) if tile[axis] > stride[axis]]
+        if not finer:
+            break
+        # along the axis where it helps most; of equals along the longest
+        rows[min(finer, key=lambda axis: (read(cut(axis)), -tile[axis]))] += 1
+    return tuple(min(n, t) for n, t in zip(shape, tile))
 
 
 def _padded(channels: np.ndarray, stride: Sequence[int]) -> np.ndarray:

@@ -177,8 +177,9 @@ class Finder:
         Tiles within the block are read as far as the network sees, so they change no label.
         """
         settings = self.model.card.net
-        like = next(self.net.parameters())
-        most = min(self.work.plan.at_once, pixels_at_once(settings, like))
+        most, like = self.work.plan.at_once, next(self.net.parameters())
+        if like.device.type == "cuda":  # each worker's own card
+            most = min(most, pixels_at_once(settings, like))
         while True:
             try:
                 return predict(self.net, settings, channels, finish, most=most)

@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test fuzz lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,18 +24,23 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 demo: $(VENV)/installed  ## make the environment, then segment and score made cells in 2D and 3D (under 2 minutes after installation)
 	$(BIN)/cleft demo --output demo
 
-test: $(VENV)/installed-dev  ## lint, types, import floors, every test (8 to 12 minutes on two cores)
+test: $(VENV)/installed-dev  ## lint, types, import floors, bandit, every test (8 to 12 minutes on two cores)
 	@echo "Lint, types, import floors, then the tests: 8 to 12 minutes on two cores"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r src
 	$(BIN)/pytest --cov=cleft --cov-report=term:skip-covered
 
-lint: $(VENV)/installed-dev  ## lint, types and import floors alone
+lint: $(VENV)/installed-dev  ## lint, types, import floors and bandit alone
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r src
+
+fuzz: $(VENV)/installed-dev  ## 10,000 damaged files of every format, and model files (10 minutes on one core)
+	$(BIN)/python tests/fuzz/run.py --count 10000
 
 format: $(VENV)/installed-dev  ## format the code
 	$(BIN)/ruff format .

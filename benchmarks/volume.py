@@ -101,7 +101,7 @@ def run(size: int, memory: str, exact: bool) -> dict[str, Any]:
 
 def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, Any]:
     """Seconds of each step, the highest resident set, and the network's own time."""
-    from cleft.infer.memory import bytes_of
+    from cleft.base.text import parse_bytes
     from cleft.infer.model import load_model
     from cleft.infer.planning import VolumeOptions
     from cleft.infer.volume import Watch, segment_volume
@@ -119,7 +119,7 @@ def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, An
             self.at.append((re.sub(r"level\d", "levels", name), time.perf_counter()))
 
     model, clock = load_model("cells3d", "cpu"), Clock()
-    options = VolumeOptions(memory=bytes_of(memory), exact=exact, overwrite=True)
+    options = VolumeOptions(memory=parse_bytes(memory), exact=exact, overwrite=True)
     start = time.perf_counter()
     cells = segment_volume(model, image, output, options, watch=clock)
     ends = [*(at for _, at in clock.at[1:]), time.perf_counter()]

@@ -16,8 +16,9 @@ import tifffile
 import zarr
 
 from cleft.base.errors import DataError
+from cleft.base.text import format_bytes
 from cleft.io import open_image, read_image, read_labels
-from cleft.io.claims import Allowance, said
+from cleft.io.claims import Allowance
 
 resource = pytest.importorskip("resource", reason="limits of memory need a Unix")
 GREY = {"photometric": "minisblack"}
@@ -84,8 +85,8 @@ def test_a_png_that_claims_too_much(tmp_path: Path) -> None:
             read(path)
         size = path.stat().st_size
         assert str(caught.value) == (
-            f"{path}: claims 65535 x 65535 pixels of uint8 (4.3 GB), but a file of {said(size)} holds at "
-            f"most {said(1032 * size)}; damaged? a limit of your own reads it all the same "
+            f"{path}: claims 65535 x 65535 pixels of uint8 (4.3 GB), but a file of {format_bytes(size)} "
+            f"holds at most {format_bytes(1032 * size)}; damaged? a limit of your own reads it all the same "
             "(limit=5000000000, --memory 5GB)"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,6 +43,7 @@ def train(
     spacing: Sequence[float] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    limit: int | None = None,
     **settings: Any,
 ) -> Model:
     """Train a model on annotated images.
@@ -57,6 +59,8 @@ def train(
         resume: go on from the last checkpoint beside ``path``.
         overwrite: replace a file at ``path`` that cleft didn't write, and begin anew where an unfinished
             training is kept beside it; otherwise both are refused.
+        limit: bytes that each image may take; by default what memory is free, and what a file of its size can
+            hold.
         **settings: any of ``cleft.base.config.TrainSettings``: steps, seed, classes, loss, lam, width, ...
 
     Returns:
@@ -76,8 +80,9 @@ def train(
     chosen = read_settings(None, **settings)
     if path is not None:
         return train_to(
-            Path(path), data, chosen, val=val, axes=axes, spacing=spacing, resume=resume, overwrite=overwrite
-        )
+            Path(path), data, chosen, val=val, axes=axes, spacing=spacing, resume=resume, overwrite=overwrite,
+            limit=limit,
+        )  # fmt: skip
     with TemporaryDirectory() as folder:
         return train_to(Path(folder) / "model.safetensors", data, chosen, val=val, axes=axes, spacing=spacing)
 
@@ -92,6 +97,7 @@ def train_to(
     spacing: Sequence[float] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    limit: int | None = None,
     reads: Sequence[Path] = (),
 ) -> Model:
     """``train`` with its settings made; ``reads`` are files beside the data that stay as they are."""
@@ -105,8 +111,8 @@ def train_to(
             "not all of them 0"
         )
     with _told_if_stopped(path, settings.rounds, console):
-        examples = _examples(data, settings, axes, spacing)
-        checks = [] if val is None else _examples(val, settings, axes, spacing)
+        examples = _examples(data, settings, axes, spacing, limit)
+        checks = [] if val is None else _examples(val, settings, axes, spacing, limit)
         if settings.rounds > 1 and not checks:
             examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
         for n in range(1, settings.rounds):
@@ -152,7 +158,7 @@ def _check_places(path: Path, read: list[Path], rounds: int, resume: bool, overw
     if rank_zero_only.rank > 0:
         return  # of several processes the main one has looked
     places = [*(_of_round(path, n) for n in range(1, rounds)), path]
-    if not path.is_dir():  # which has a message of its own
+    if not os.path.isdir(path):  # which has a message of its own
         check_outputs(places, read, overwrite)
     for place in places:
         check_place(place, resume, overwrite)
@@ -198,13 +204,17 @@ def _completed(example: Example, model: Model) -> Example:
 
 
 def _examples(
-    data: Data, settings: TrainSettings, axes: str | None, spacing: Sequence[float] | None
+    data: Data,
+    settings: TrainSettings,
+    axes: str | None,
+    spacing: Sequence[float] | None,
+    limit: int | None = None,
 ) -> list[Example]:
     """Every folder's examples, each folder a group."""
     return [
         replace(example, group=group, folder=_told(part))
         for group, part in enumerate(_parts(data))
-        for example in load_examples(part, settings, axes, spacing)
+        for example in load_examples(part, settings, axes, spacing, limit)
     ]
 
 

@@ -11,7 +11,7 @@ import typer
 import cleft
 from cleft.apps.data import data
 from cleft.apps.figures import paper
-from cleft.apps.options import Axes, Device, Overwrite, integers, out, said
+from cleft.apps.options import Axes, Device, Memory, Overwrite, integers, memory_of, out, said
 from cleft.apps.segmenting import segment
 from cleft.apps.training import train
 from cleft.base.config import LOSSES
@@ -64,11 +64,12 @@ def score(
         bool, typer.Option("--markers", help="The truth holds one marker per cell, not contours.")
     ] = False,
     overwrite: Overwrite = False,
+    memory: Memory = None,
 ) -> None:
     """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled."""
     from cleft.apps.files import score_files
 
-    out.print(score_files(truth, prediction, json, axes, markers, overwrite))
+    out.print(score_files(truth, prediction, json, axes, markers, overwrite, memory_of(memory)))
 
 
 @app.command()

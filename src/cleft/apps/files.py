@@ -18,7 +18,7 @@ from rich.text import Text
 
 from cleft.base.errors import DataError
 from cleft.base.machine import available_memory
-from cleft.base.text import printable, words_for
+from cleft.base.text import format_bytes, printable
 from cleft.io import atomic_path, base_name, by_name, find_images, read_labels, write_image, write_labels
 from cleft.io.outputs import MARK, check_outputs, made_by
 from cleft.io.synthetic import checked_shape, make_cells, random_settings
@@ -39,6 +39,7 @@ def score_files(
     axes: str | None,
     markers: bool,
     overwrite: bool = False,
+    limit: int | None = None,
 ) -> Table:
     """Score one mask or a folder of them.
 
@@ -49,6 +50,7 @@ def score_files(
         axes: of masks that don't say theirs.
         markers: the truth holds markers.
         overwrite: replace a report that cleft didn't write.
+        limit: bytes that each mask may take, as for ``read_labels``.
 
     Returns:
         A table with a row per image, their mean, and all pooled.
@@ -61,7 +63,7 @@ def score_files(
     if report is not None:
         check_outputs([report], [path for pair in pairs.values() for path in pair], overwrite)
     for name, (true_path, found_path) in pairs.items():
-        true, found = read_labels(true_path, axes), read_labels(found_path, axes)
+        true, found = read_labels(true_path, axes, limit=limit), read_labels(found_path, axes, limit=limit)
         a, b = true.channels_first()[0], found.channels_first()[0]
         if a.shape != b.shape:
             raise DataError(f"{found_path}: shape {b.shape}, expected that of {true_path}: {a.shape}")
@@ -138,8 +140,8 @@ def make_files(
     need, room = TO_MAKE * math.prod(shape), available_memory()
     if need > room:
         raise DataError(
-            f"shape is {shape}, whose images take about {words_for(need)} of memory to make, "
-            f"but {words_for(room)} are free; expected fewer pixels"
+            f"shape is {shape}, whose images take about {format_bytes(need)} of memory to make, "
+            f"but {format_bytes(room)} are free; expected fewer pixels"
         )
     processes = max(1, min(count, os.cpu_count() or 1, room // need))
     with ProcessPoolExecutor(processes) as pool:

@@ -8,8 +8,21 @@ import typer
 from rich.console import Console
 
 from cleft.base.errors import CleftError
+from cleft.base.text import parse_bytes
 
-__all__ = ["Axes", "Device", "Overwrite", "Spacing", "integers", "numbers", "out", "said", "width_of"]
+__all__ = [
+    "Axes",
+    "Device",
+    "Memory",
+    "Overwrite",
+    "Spacing",
+    "integers",
+    "memory_of",
+    "numbers",
+    "out",
+    "said",
+    "width_of",
+]
 
 out = Console(soft_wrap=True)
 said = Console(stderr=True, soft_wrap=True)
@@ -21,7 +34,15 @@ Spacing = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what stands there, even if cleft didn't write it.")
 ]
+Memory = Annotated[
+    str | None, typer.Option(help="Most that an image may take, such as 64GB; what is free by default.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
+
+
+def memory_of(text: str | None) -> int | None:
+    """Bytes, of ``4GB`` and the like."""
+    return None if text is None else parse_bytes(text)
 
 
 def numbers(text: str | None) -> tuple[float, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -169,10 +170,10 @@ def _job(model: Model, path: Path, name: str, options: SegmentOptions) -> Job:
     piece = options.output if named else options.output / f"{name}.tif"
     large = options.output if named else options.output / f"{name}.ome.zarr"
     volume = options.volume
-    if _asked_for(options) or work_folder(large).exists():
+    if _asked_for(options) or os.path.exists(work_folder(large)):
         job = Job(path, large, volume)
     else:
-        with open_image(path, options.axes, options.spacing) as image:
+        with open_image(path, options.axes, options.spacing, volume.memory) as image:
             way = way_for(model, image, volume)
         if way == "whole":
             beside = piece.parent
@@ -210,7 +211,7 @@ def _only_whole(options: SegmentOptions) -> dict[str, bool]:
 
 
 def _segment_whole(model: Model, job: Job, options: SegmentOptions, check_size: bool) -> int:
-    image = read_image(job.image, options.axes, options.spacing)
+    image = read_image(job.image, options.axes, options.spacing, options.volume.memory)
     labels = model.segment(
         image, method=options.method, tile=options.tile, smallest=options.smallest, diameter=options.diameter
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cleft.apps.options import Axes, Device, Spacing, integers, numbers, said
+from cleft.apps.options import Axes, Device, Spacing, integers, memory_of, numbers, said
 from cleft.base.errors import CleftError
 from cleft.base.text import tell
 
@@ -79,7 +79,6 @@ def segment(
     """
     from cleft.apps.runs import SegmentOptions, segment_files
     from cleft.apps.volumes import Where
-    from cleft.infer.memory import bytes_of
     from cleft.infer.model import load_model
     from cleft.infer.planning import VolumeOptions
     from cleft.labels.instances import METHODS
@@ -88,7 +87,7 @@ def segment(
         raise CleftError(f'method is "{method}", expected one of {", ".join(METHODS)}')
     volume = VolumeOptions(
         axes, numbers(spacing), method, smallest,  # type: ignore[arg-type]  # of METHODS
-        None if memory is None else bytes_of(memory), integers(block), exact, empty, overwrite, diameter,
+        memory_of(memory), integers(block), exact, empty, overwrite, diameter,
     )  # fmt: skip
     options = SegmentOptions(
         output, axes, numbers(spacing), method, integers(tile), smallest, diameter, probabilities, overlays,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cleft.apps.options import Axes, Overwrite, Spacing, numbers, out, width_of
+from cleft.apps.options import Axes, Memory, Overwrite, Spacing, memory_of, numbers, out, width_of
 from cleft.base.config import LOSSES
 from cleft.base.text import tell
 
@@ -51,6 +51,7 @@ def train(
     nodes: Annotated[int | None, typer.Option(min=1, help="Machines, under Slurm or torchrun.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Overwrite = False,
+    memory: Memory = None,
     config: Annotated[Path | None, typer.Option(help="YAML with any of the settings.")] = None,
 ) -> None:
     """Train a model on annotated images: images/ + masks/, x.tif + x_masks.tif, or 01/ + 01_GT/."""
@@ -64,6 +65,6 @@ def train(
     )  # fmt: skip
     train_to(
         output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume,
-        overwrite=overwrite, reads=[] if config is None else [config],
+        overwrite=overwrite, limit=memory_of(memory), reads=[] if config is None else [config],
     )  # fmt: skip
     tell(out, f"next: cleft segment IMAGES -m {output} -o labels/")

@@ -53,7 +53,7 @@ class Here:
         failed: list[CleftError] = []
         plan = work.plan
         with (
-            open_image(plan.source, plan.axes, plan.given_spacing) as image,
+            open_image(plan.source, plan.axes, plan.given_spacing, plan.limit) as image,
             ThreadPoolExecutor(1) as reader,
             ThreadPoolExecutor(1) as keeper,
         ):
@@ -152,7 +152,7 @@ def _finder(folder: str) -> Finder:
     work = Work.open(Path(folder))
     plan = work.plan
     model = load_model(plan.models, _own_card(), plan.tta)
-    return Finder(work, model, open_image(plan.source, plan.axes, plan.given_spacing))
+    return Finder(work, model, open_image(plan.source, plan.axes, plan.given_spacing, plan.limit))
 
 
 def _own_card() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from torch import nn
 
 from cleft.base.config import ModelCard, NetSettings
 from cleft.base.errors import DataError
-from cleft.base.text import words_for
+from cleft.base.text import format_bytes
 from cleft.base.tiles import tiles
 from cleft.infer.predict import ALIVE, choose_tile
 from cleft.infer.steps import GROWTH
@@ -23,23 +22,11 @@ from cleft.model.unet import memory_format, net_reach, net_stride
 __all__ = [
     "BlockCost",
     "affordable",
-    "bytes_of",
     "choose_block",
     "network_speed",
     "usual_block",
 ]
 
-UNITS = {
-    "": 1,
-    "K": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "KI": 1 << 10,
-    "MI": 1 << 20,
-    "GI": 1 << 30,
-    "TI": 1 << 40,
-}
 LARGEST = {
     "cpu": 12 << 20,
     "cuda": 1 << 25,
@@ -51,22 +38,6 @@ SLOWEST = 4.0  # times the work that little memory may cost
 PER_PIXEL = 16  # bytes for each pixel of a block while its parts are found and written
 PER_GROWN = 34  # bytes for each pixel of a block and its halo while it grows
 RESERVE = 250 << 20  # libraries' own buffers, compiled code, tables
-
-
-def bytes_of(text: str) -> int:
-    """A number of bytes: ``4GB``, ``500M``, ``2.5GiB``.
-
-    Raises:
-        DataError: it can't be read so.
-
-    Example:
-        >>> bytes_of("4GB"), bytes_of("1.5 GiB")
-        (4000000000, 1610612736)
-    """
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?I?)B?\s*", text.upper())
-    if not found or float(found[1]) <= 0:
-        raise DataError(f'memory is "{text}", expected such as 4GB or 500MB')
-    return int(float(found[1]) * UNITS[found[2]])
 
 
 @dataclass(frozen=True)
@@ -181,8 +152,8 @@ def affordable(cost: BlockCost, block: Sequence[int], shape: Sequence[int], memo
         smaller = _split_until(lambda b: alone.worst(b, shape) <= memory, cost.card, shape)
         advice = f", or smaller blocks (--block {','.join(map(str, smaller))})" if smaller else ""
         raise DataError(
-            f"memory allows {words_for(memory)} beyond what is held already, blocks of "
-            f"{' x '.join(map(str, block))} pixels take {words_for(alone.worst(block, shape))}; "
+            f"memory allows {format_bytes(memory)} beyond what is held already, blocks of "
+            f"{' x '.join(map(str, block))} pixels take {format_bytes(alone.worst(block, shape))}; "
             f"expected more memory{advice}"
         )
     return at_once, jobs
@@ -226,8 +197,8 @@ def choose_block(cost: BlockCost, shape: Sequence[int], memory: int, device: tor
         need = cost.worst(block, shape)
         if need > memory:  # otherwise it is only wider than the device likes
             raise DataError(
-                f"memory allows {words_for(memory)} beyond what is held already, "
-                f"the smallest block takes {words_for(need)}; expected more memory"
+                f"memory allows {format_bytes(memory)} beyond what is held already, "
+                f"the smallest block takes {format_bytes(need)}; expected more memory"
             )
     return block
 

@@ -16,7 +16,7 @@ import torch
 from cleft.base.errors import DataError, ModelError
 from cleft.base.intensity import limits_of
 from cleft.base.machine import available_memory, resident_memory
-from cleft.base.text import words_for
+from cleft.base.text import format_bytes
 from cleft.infer.memory import (
     RESERVE,
     BlockCost,
@@ -175,7 +175,7 @@ def make_plan(
         shape=image.shape, spacing_um=image.spacing,
         models=tuple(str(path.resolve()) for path in paths), tta=model.origin.tta, shrink=card.shrink,
         weights=tuple(hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths),
-        precision=precision, runtime=runtime, at_once=at_once,
+        precision=precision, runtime=runtime, at_once=at_once, limit=options.memory,
         method=options.method, limits=limits, block=block, halo=cost.halo, empty=options.empty,
         smallest=card.smallest(options.smallest),
         cleft=version("cleft"),
@@ -239,11 +239,11 @@ def what_it_takes(work: Work, model: Model, jobs: int) -> tuple[str, str]:
     )
     seconds = read / speed + pixels / (AFTER * jobs)
     memory = resident_memory() + RESERVE + holds
-    disk, duration = words_for(DISK * pixels), _minutes(seconds)
+    disk, duration = format_bytes(DISK * pixels), _minutes(seconds)
     return (
         f"{'x'.join(map(str, plan.shape))} pixels in {n} blocks of {'x'.join(map(str, plan.block))}, halo "
         f"{'x'.join(map(str, plan.halo))}, {plan.precision}, {plan.runtime}",
-        f"takes about {words_for(memory)} of memory, {disk} of disk and {duration}",
+        f"takes about {format_bytes(memory)} of memory, {disk} of disk and {duration}",
     )
 
 

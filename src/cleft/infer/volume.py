@@ -92,7 +92,7 @@ def segment_volume(
         if options.overwrite:
             _clear(folder)
         jobs = engine.jobs if isinstance(engine, Here) else os.cpu_count() or 1
-        with open_image(source, options.axes, options.spacing) as image:
+        with open_image(source, options.axes, options.spacing, options.memory) as image:
             model = sized(model, image, options.diameter)
             plan, jobs = make_plan(model, image, folder, options, jobs)
         work = Work.begin(folder, plan)
@@ -112,7 +112,7 @@ def check_work_folder(output: Path) -> None:
         DataError: it is no folder of cleft's.
     """
     folder = work_folder(output)
-    if os.path.lexists(folder) and (folder.is_symlink() or not Work.stands_in(folder)):
+    if os.path.lexists(folder) and (os.path.islink(folder) or not Work.stands_in(folder)):
         raise DataError(
             f"{folder}: is where the work on {output.name} would stand, but holds something else; "
             "expected another name for the labels"

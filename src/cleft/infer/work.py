@@ -23,7 +23,7 @@ from cleft.io.zarr_labels import chunks_of
 __all__ = ["VolumePlan", "Work"]
 
 PLAN, UNREADABLE, LOCK, MADE = "plan.json", "unreadable.json", "lock", "labels.ome.zarr"
-NOT_COMPARED = ("at_once", "fingerprint")  # what labels don't depend on, and what is checked apart
+NOT_COMPARED = ("at_once", "limit", "fingerprint")  # what labels don't depend on, or what is checked apart
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -47,6 +47,7 @@ class VolumePlan(Settings):
     block: tuple[int, ...]
     halo: tuple[int, ...]
     at_once: int
+    limit: int | None = None
     empty: float | None = None
     smallest: tuple[float, float]
     cleft: str

@@ -15,8 +15,9 @@ import numpy as np
 
 from cleft.base.errors import DataError
 from cleft.base.machine import available_memory
+from cleft.base.text import format_bytes
 
-__all__ = ["DEFLATE", "LZW", "MOST", "PACKBITS", "Allowance", "bytes_of", "said"]
+__all__ = ["DEFLATE", "LZW", "MOST", "PACKBITS", "Allowance", "bytes_of"]
 
 # Bytes that one compressed byte can become at most.
 PACKBITS, LZW, DEFLATE = 128, 2800, 1032
@@ -81,15 +82,15 @@ class Allowance:
             DataError: more than the limit, or than ``on_disk`` can become.
         """
         claimed, holds = bytes_of(shape, dtype), on_disk * expansion
-        text = f"{source}: claims {what}{_times(shape)} pixels of {dtype} ({said(claimed)})"
+        text = f"{source}: claims {what}{_times(shape)} pixels of {dtype} ({format_bytes(claimed)})"
         if not self.given and claimed > max(FREE, holds):
             raise DataError(
-                f"{text}, but a file of {said(on_disk)} holds at most {said(holds)}; damaged? a limit of "
-                f"your own reads it all the same ({_ask(claimed)})"
+                f"{text}, but a file of {format_bytes(on_disk)} holds at most {format_bytes(holds)}; "
+                f"damaged? a limit of your own reads it all the same ({_ask(claimed)})"
             )
         if claimed > self.limit:
             raise DataError(
-                f"{text}, more than the {said(self.limit)} of memory that "
+                f"{text}, more than the {format_bytes(self.limit)} of memory that "
                 f"{'were allowed' if self.given else 'are available'}; {_ask(claimed)} allows more"
             )
 
@@ -101,8 +102,8 @@ class Allowance:
         """
         if math.prod(shape) > MOST_PIXELS:
             raise DataError(
-                f"{source}: claims {_times(shape)} pixels of {dtype} ({said(bytes_of(shape, dtype))}), "
-                f"expected 2**46 pixels at most; damaged?"
+                f"{source}: claims {_times(shape)} pixels of {dtype} "
+                f"({format_bytes(bytes_of(shape, dtype))}), expected 2**46 pixels at most; damaged?"
             )
 
     def check_chunks(self, shape: Sequence[int], chunks: Sequence[int], source: str, stored: int) -> None:
@@ -138,23 +139,6 @@ def bytes_of(shape: Sequence[int], dtype: np.dtype) -> int:
         True
     """
     return math.prod(int(n) for n in shape) * dtype.itemsize
-
-
-def said(count: float) -> str:
-    """Bytes as people say them.
-
-    Example:
-        >>> said(4_294_836_225), said(4096), said(17)
-        ('4.3 GB', '4.1 kB', '17 bytes')
-    """
-    if count < 1000:
-        return f"{count:.0f} bytes"
-    count = min(count, 10**24)
-    for unit in ("kB", "MB", "GB", "TB", "PB"):
-        count /= 1000
-        if count < 999.5 or unit == "PB":
-            break
-    return f"{count:.2g} {unit}" if count < 10 else f"{count:.0f} {unit}"
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -76,10 +76,12 @@ def sha256_of(path: Path) -> str:
 
 def _receive(url: str, part: Path, progress: Progress) -> None:
     """Whatever of the file isn't in the part yet."""
+    if not url.startswith(("http://", "https://")):
+        raise DataError(f"{url}: found another kind of address, expected http or https")
     there = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=PATIENCE)
+        answer = urllib.request.urlopen(request, timeout=PATIENCE)  # nosec B310
     except urllib.error.HTTPError as error:
         if error.code != NOTHING_LEFT:
             raise

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cleft.io.claims import DEFLATE, Allowance, bytes_of, said
+from cleft.base.text import format_bytes
+from cleft.io.claims import DEFLATE, Allowance, bytes_of
 from cleft.io.on_disk import Mapped
 from cleft.io.stored import Stored, bare_axes
 
@@ -47,7 +48,7 @@ def load_png(path: Path, allowance: Allowance | None = None, whole: bool = True)
     shape = (height, width, samples) if samples > 1 else (height, width)
     allowance.check(shape, dtype, str(path), size, DEFLATE * unpacked)
     if size > allowance.limit:
-        raise ValueError(f"a file of {said(size)}, more than may be taken")
+        raise ValueError(f"a file of {format_bytes(size)}, more than may be taken")
     content = path.read_bytes()
     if colour in NO_OPACITY and _has_chunk(content, b"tRNS"):
         samples += 1

@@ -32,7 +32,8 @@ class Child:
         # the child must find the same cleft, wherever this process has it from
         home = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.process = subprocess.Popen(
+        # this interpreter and a module of ours
+        self.process = subprocess.Popen(  # nosec B603
             [sys.executable, "-P", "-m", "cleft.io.hdf5_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

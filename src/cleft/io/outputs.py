@@ -78,7 +78,7 @@ def is_own(path: Path) -> bool:
         >>> is_own(Path("no such file"))
         False
     """
-    looks = [_look_into_folder] if path.is_dir() else _LOOKS.get(path.suffix.lower(), _EVERY_LOOK)
+    looks = [_look_into_folder] if os.path.isdir(path) else _LOOKS.get(path.suffix.lower(), _EVERY_LOOK)
     return any(_says_so(look, path) for look in looks)
 
 
@@ -129,7 +129,7 @@ def _check_replaceable(target: Path, overwrite: bool) -> None:
     """Refuse a target at whose place something stands that must stay."""
     if not os.path.lexists(target):
         return
-    if target.is_dir():
+    if os.path.isdir(target):
         if not is_own(target):
             raise DataError(
                 f"{target}: is a folder that cleft didn't write, which is never replaced; "
@@ -138,7 +138,7 @@ def _check_replaceable(target: Path, overwrite: bool) -> None:
         if not overwrite:
             raise DataError(f"{target}: exists already; expected a new name, or --overwrite")
         return
-    if target.exists() and not stat.S_ISREG(os.stat(target).st_mode):
+    if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
         raise DataError(f"{target}: is no file but a device or a pipe, expected the name of a file")
     if not overwrite and not is_own(target):
         raise DataError(

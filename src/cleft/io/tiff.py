@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -17,7 +16,7 @@ import tifffile
 from cleft.io.claims import Allowance
 from cleft.io.on_disk import Cached, Leading, Mapped, Pixels
 from cleft.io.stored import UNNAMED, Stored, micrometres
-from cleft.io.tiff_claims import check_metadata, check_pages
+from cleft.io.tiff_claims import check_metadata, check_pages, parse_ome
 
 __all__ = ["load_tiff"]
 
@@ -175,7 +174,7 @@ def _spacing(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, float
 
 def _ome_spacing(xml: str) -> dict[str, float | None]:
     """PhysicalSizeX, Y, Z of the first image; the schema's default unit is the micrometre."""
-    pixels = ElementTree.fromstring(xml).find(".//{*}Image/{*}Pixels")
+    pixels = parse_ome(xml).find(".//{*}Image/{*}Pixels")
     if pixels is None:
         return {}
     return {

@@ -14,13 +14,29 @@ import tifffile
 from cleft.base.errors import DataError
 from cleft.io.claims import DEFLATE, LZW, MOST, PACKBITS, Allowance
 
-__all__ = ["check_metadata", "check_pages"]
+__all__ = ["check_metadata", "check_pages", "parse_ome"]
 
 # By the number of the compression; others may do what the best of them do.
 EXPANSION = {1: 1, 5: LZW, 8: DEFLATE, 32946: DEFLATE, 32773: PACKBITS}
 # tifffile makes lists as long as OME-XML says. Planes may be samples of a page: so many more are no wonder.
 PLANES_PER_PAGE = 1024
 LONGEST_MODULO = 1 << 20
+
+
+def parse_ome(xml: str) -> ElementTree.Element:
+    """OME-XML as a tree; a document type is refused, since its entities could expand without end.
+
+    Raises:
+        ValueError: it has one.
+        SyntaxError: the XML is none.
+
+    Example:
+        >>> parse_ome("<OME><Image/></OME>").tag
+        'OME'
+    """
+    if "<!DOCTYPE" in xml:
+        raise ValueError("its OME-XML has a document type, which OME-XML never has")
+    return ElementTree.fromstring(xml)  # nosec B314
 
 
 def check_metadata(tif: tifffile.TiffFile, path: Path) -> None:
@@ -32,7 +48,7 @@ def check_metadata(tif: tifffile.TiffFile, path: Path) -> None:
     """
     if not tif.is_ome:
         return
-    root = ElementTree.fromstring(tif.ome_metadata or "")
+    root = parse_ome(tif.ome_metadata or "")
     room = PLANES_PER_PAGE * len(tif.pages)
     _check_files(root, path)
     planes = listed = 0

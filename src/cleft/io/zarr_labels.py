@@ -130,7 +130,7 @@ def remove_labels(path: Path) -> None:
         DataError: a folder stands there that cleft didn't write.
     """
     check_outputs([path], overwrite=True)
-    if path.is_dir() and not path.is_symlink():
+    if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     elif os.path.lexists(path):
         path.unlink()  # of a link, not what it leads to

@@ -29,6 +29,7 @@ def load_examples(
     settings: TrainSettings,
     axes: str | None = None,
     spacing: Sequence[float] | None = None,
+    limit: int | None = None,
 ) -> list[Example]:
     """Images with their labels, read, checked and normalised.
 
@@ -37,13 +38,14 @@ def load_examples(
         settings: for the percentiles of the normalisation, and the label that means not annotated.
         axes: of every image, where the files or arrays don't say; arrays of two dimensions are YX.
         spacing: micrometres per pixel along each spatial axis, for every image, where not read.
+        limit: bytes that each image may take, as for ``read_image``.
 
     Raises:
         DataError: no pairs, or one that can't be learnt from; the message names it.
     """
     if isinstance(data, (str, Path)):
         pairs = [
-            (p.name, read_image(p.image, axes, spacing), read_labels(p.labels, axes, spacing))
+            (p.name, read_image(p.image, axes, spacing, limit), read_labels(p.labels, axes, spacing, limit))
             for p in find_pairs(Path(data))
         ]
     else:

@@ -13,7 +13,7 @@ from cleft.base.bounds import shown
 from cleft.base.config import ModelCard
 from cleft.base.errors import ModelError
 from cleft.base.machine import available_memory
-from cleft.base.text import words_for
+from cleft.base.text import format_bytes
 from cleft.io.write import atomic_path
 from cleft.model.card import CARD, card_of, read_card
 from cleft.model.header import Stored, open_stored
@@ -79,7 +79,9 @@ def read_model(path: Path) -> tuple[nn.Module, ModelCard]:
         _check_fit(stored, tensors_of(net))
         need, room = 4 * sum(t.numel() for t in tensors_of(net).values()), available_memory()
         if need > room:
-            raise ModelError(f"{path}: takes {words_for(need)} of memory, but {words_for(room)} are free")
+            raise ModelError(
+                f"{path}: takes {format_bytes(need)} of memory, but {format_bytes(room)} are free"
+            )
         _fill(net, stored)
     return net.eval(), card
 

@@ -1,5 +1,6 @@
 """Settings: what is wrong is said with the file and the setting."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,10 @@ def test_what_a_message_shows_is_short() -> None:
     for value in (10**5000, "x" * 10**6, [1] * 10**6, {i: i for i in range(10**5)}, shared, b"x" * 10**6):
         assert len(shown(value)) < 400
     assert shown("a\n\x1b[31m\ud800") == r"'a\n\x1b[31m\ud800'"
+
+
+def test_a_pipe_is_no_file_of_settings(tmp_path: Path) -> None:
+    """Opening it would wait for ever."""
+    os.mkfifo(tmp_path / "c.yml")
+    with pytest.raises(DataError, match=r"c\.yml: is no file, expected YAML with settings"):
+        read_settings(tmp_path / "c.yml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -285,6 +286,8 @@ def read_settings(path: Path | None, **given: Any) -> TrainSettings:
     values: dict[str, Any] = {}
     if path is not None:
         try:
+            if os.path.exists(path) and not os.path.isfile(path):  # a pipe would wait for a writer
+                raise DataError(f"{path}: is no file, expected YAML with settings")
             loaded = yaml.safe_load(Path(path).read_text())
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise DataError(f"{path}: can't be read as YAML settings ({error})") from error

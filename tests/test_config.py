@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from cleft.base.bounds import shown
 from cleft.base.config import NetSettings, TrainSettings, read_settings
-from cleft.base.errors import CleftError
+from cleft.base.errors import CleftError, DataError
 from cleft.base.scale import strides_for
 
 

@@ -20,6 +20,7 @@ import zarr
 from cleft.apps import demo
 from cleft.base.errors import DataError
 from cleft.base.image import Image
+from cleft.infer import planning
 from cleft.infer.planning import VolumeOptions
 from cleft.infer.volume import segment_volume, work_folder
 from cleft.io import public as public_sets
@@ -268,12 +269,17 @@ def test_no_input_is_replaced_whatever_is_asked(
 # --- what the attack did ----------------------------------------------------------------------------------
 
 
-def test_the_raw_image_among_the_results(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blocks", [["--block", "16,16"], []], ids=["asked for", "too large for one piece"])
+def test_the_raw_image_among_the_results(
+    cleft_says: Says, hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: list[str]
+) -> None:
     save_classes(tmp_path / "d" / "x.ome.zarr", blobs((32, 32), 3))
+    if not blocks:
+        monkeypatch.setattr(planning, "WHOLE", 1000)
     before = state(tmp_path)
     for more in ([], ["--overwrite"]):
         said = cleft_says(
-            "segment", tmp_path / "d", "-m", hand_file(2, 2), "-o", tmp_path / "d", "--block", "16,16", *more
+            "segment", tmp_path / "d", "-m", hand_file(2, 2), "-o", tmp_path / "d", *blocks, *more
         )  # fmt: skip
         assert said.code == 1
         assert said.err == (

@@ -40,7 +40,8 @@ def load_png(path: Path, allowance: Allowance | None = None, whole: bool = True)
     size = path.stat().st_size
     with path.open("rb") as file:
         # the signature, the length and the name of the first chunk, and what it says
-        name, width, height, bits, colour = struct.unpack(">12x4sIIBB", file.read(26))
+        head = file.read(26).ljust(26, b"\0")
+    name, width, height, bits, colour = struct.unpack(">12x4sIIBB", head)
     if name != b"IHDR" or colour not in PNG_SAMPLES or bits not in {1, 2, 4, 8, 16}:
         raise ValueError("its header is no header of a PNG")
     dtype, samples = np.dtype("u2" if bits == 16 else "u1"), PNG_SAMPLES[colour]

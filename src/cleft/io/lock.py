@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -15,6 +16,8 @@ from filelock import FileLock, Timeout
 from cleft.base.errors import DataError
 
 __all__ = ["held"]
+
+TRIES, PAUSE = 10, 0.05  # seconds between two looks at who holds a lock
 
 
 @contextmanager
@@ -62,8 +65,10 @@ def held(path: Path, what: str) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     """Who wrote the file last, which is who holds it."""
-    try:
-        found = json.loads(path.read_text())
-        return f"process {found['process']} on {found['host']} since {found['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+    for _ in range(TRIES):
+        try:
+            found = json.loads(path.read_text())
+            return f"process {found['process']} on {found['host']} since {found['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(PAUSE)  # it has the lock, and is about to write
+    return "another process"

@@ -517,7 +517,7 @@ except SystemExit as left:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the highest resident set so")
 def test_memory_is_kept_with_a_volume_several_times_as_large(tmp_path: Path) -> None:
-    """4.3 GB of pixels in 2 GB: cells here and there, nothing between them."""
+    """4.3 GB of pixels in 2 GB (3 where float32 is needed): cells here and there, nothing between them."""
     image = tmp_path / "large.ome.zarr"
     shape = (512, 2048, 2048)
     array = zarr.create_array(
@@ -526,7 +526,8 @@ def test_memory_is_kept_with_a_volume_several_times_as_large(tmp_path: Path) -> 
     cells, _ = make_cells((64, 256, 256), seed=0, settings=CellSettings(diameter=20))
     for corner in ((0, 0, 0), (200, 900, 1000), (448, 1792, 1792)):
         array[tuple(slice(c, c + n) for c, n in zip(corner, cells.data.shape))] = cells.data
-    allowed = 2_000_000_000
+    fast = planning._fast(load_model("cells3d", "cpu")) == "bfloat16"
+    allowed = 2_000_000_000 if fast else 3_000_000_000
     command = [
         "segment",
         str(image),
@@ -535,7 +536,7 @@ def test_memory_is_kept_with_a_volume_several_times_as_large(tmp_path: Path) -> 
         "-o",
         str(tmp_path / "labels.ome.zarr"),
         "--memory",
-        "2GB",
+        f"{allowed}",
     ]
     ran = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True)
     peak, code = (int(word) for word in ran.stdout.split()[-2:])
@@ -546,7 +547,7 @@ def test_memory_is_kept_with_a_volume_several_times_as_large(tmp_path: Path) -> 
     assert group.attrs["cleft"]["cells"] > 300
 
 
-LARGE = {2: (1808, 2000), 3: (96, 200, 200)}
+LARGE = {2: (2000, 2400), 3: (96, 224, 224)}
 SMALL = {2: (200 << 20, 150 << 20, 110 << 20), 3: (270 << 20, 250 << 20, 230 << 20)}
 
 

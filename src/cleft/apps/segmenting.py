@@ -58,7 +58,7 @@ def segment(
     ] = None,
     block: Annotated[
         str | None,
-        typer.Option(help="Block in pixels, such as 64,256,256; about three million by default.", **LARGE),
+        typer.Option(help="Block in pixels, such as 64,256,256; about four million by default.", **LARGE),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Bit for bit as in one piece; several times slower.", **LARGE)

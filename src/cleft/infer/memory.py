@@ -33,7 +33,7 @@ LARGEST = {
     "mps": 1 << 24,
 }  # pixels of the network at once: more gain little
 # pixels of the network in a block with its halo, whatever the memory: labels follow from them
-USUAL = 3 << 20
+USUAL = 4 << 20
 SLOWEST = 4.0  # times the work that little memory may cost
 PER_PIXEL = 16  # bytes for each pixel of a block while its parts are found and written
 PER_GROWN = 34  # bytes for each pixel of a block and its halo while it grows
@@ -119,7 +119,7 @@ def usual_block(card: ModelCard, halo: Sequence[int], shape: Sequence[int]) -> t
         >>> from cleft.model.file import read_card
         >>> from cleft.model.zoo import find_model
         >>> usual_block(read_card(find_model("cells3d")), (16, 16, 16), (508, 1024, 1024))
-        (104, 120, 120)
+        (128, 128, 128)
     """
 
     def fits(block: Sequence[int]) -> bool:

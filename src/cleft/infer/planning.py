@@ -57,7 +57,7 @@ class VolumeOptions:
         smallest: pixels of the smallest cell, see ``Model.segment``.
         memory: bytes that the process may hold; by default two thirds of what is available. Less takes
             longer, the labels are the same.
-        block: pixels of a block along each axis, rounded up to what the network takes; by default about three
+        block: pixels of a block along each axis, rounded up to what the network takes; by default about four
             million of the network's with their halo, whatever the memory.
         exact: the class of each pixel is that of the whole image at once, bit for bit: blocks are read with
             a halo as wide as the network sees, and it computes in float32. Several times slower.

@@ -43,13 +43,12 @@ def run_demo(output: Path, seed: int, device: str, console: Console, overwrite: 
         DataError: such files stand there.
     """
     scores = output / "scores.json"
-    check_outputs(
-        [scores, *(path for name, *_ in SCENES for path in _files(output, name))], overwrite=overwrite
-    )
+    made = [path for name, *_ in SCENES for path in _files(output, name)]
+    check_outputs([scores, *made], (), overwrite, "demo")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("made image", "shape", "model", "true", "found", "RQ", "SQ", "PQ", "seconds"):
         table.add_column(title, no_wrap=True)
-    report: dict[str, Any] = {MARK: made_by()}
+    report: dict[str, Any] = {MARK: made_by("demo")}
     for name, shape, settings, model_name in SCENES:
         image, truth = make_cells(shape, seed, settings)
         model = load_model(model_name, device)
@@ -57,10 +56,10 @@ def run_demo(output: Path, seed: int, device: str, console: Console, overwrite: 
         labels = model.segment(image)
         seconds = time.perf_counter() - started
         for path, array in zip(_files(output, name), (truth, labels)):
-            write_labels(path, array, image.axes, image.spacing)
+            write_labels(path, array, image.axes, image.spacing, "demo")
         *_, picture, overlay = _files(output, name)
-        write_image(picture, image)
-        write_overlay(overlay, image, labels, truth)
+        write_image(picture, image, "demo")
+        write_overlay(overlay, image, labels, truth, "demo")
         found = score(truth, labels)
         report[name] = {"seed": seed, "model": model_name, "seconds": round(seconds, 2), **found.to_dict()}
         table.add_row(

@@ -61,7 +61,7 @@ def score_files(
     rows: dict[str, Scores | MarkerScores] = {}
     pairs = _matched(truth, prediction)
     if report is not None:
-        check_outputs([report], [path for pair in pairs.values() for path in pair], overwrite)
+        check_outputs([report], [path for pair in pairs.values() for path in pair], overwrite, "score")
     for name, (true_path, found_path) in pairs.items():
         true, found = read_labels(true_path, axes, limit=limit), read_labels(found_path, axes, limit=limit)
         a, b = true.channels_first()[0], found.channels_first()[0]
@@ -80,7 +80,7 @@ def score_files(
         columns = COLUMNS
     if report is not None:
         content = {
-            MARK: made_by(),
+            MARK: made_by("score"),
             "images": {name: value.to_dict() for name, value in rows.items()},
             **summary,
         }
@@ -136,7 +136,7 @@ def make_files(
         DataError: files that cleft didn't write stand there, or an image takes more memory than there is.
     """
     make_one = partial(_make_file, output, checked_shape(shape), seed, fixed)
-    check_outputs((path for i in range(count) for path in _made(output, i)), overwrite=overwrite)
+    check_outputs((path for i in range(count) for path in _made(output, i)), (), overwrite, "synthetic")
     need, room = TO_MAKE * math.prod(shape), available_memory()
     if need > room:
         raise DataError(
@@ -159,8 +159,8 @@ def _make_file(output: Path, shape: tuple[int, ...], seed: int, fixed: dict[str,
         settings = replace(settings, diameter=fixed["diameter"] * rng.uniform(0.75, 1.25))
     image, labels = make_cells(shape, seed=int(rng.integers(2**31)), settings=settings)
     picture, mask = _made(output, i)
-    write_image(picture, image)
-    write_labels(mask, labels, image.axes, image.spacing)
+    write_image(picture, image, "synthetic")
+    write_labels(mask, labels, image.axes, image.spacing, "synthetic")
 
 
 def _made(output: Path, i: int) -> tuple[Path, Path]:

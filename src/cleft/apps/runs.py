@@ -19,7 +19,7 @@ from cleft.base.text import printable, tell
 from cleft.infer.model import Model
 from cleft.infer.planning import VolumeOptions, way_for
 from cleft.infer.size import warn_of_another_size
-from cleft.infer.volume import check_work_folder, work_folder, working_on
+from cleft.infer.volume import VERB, check_work_folder, work_folder, working_on
 from cleft.io import LazyImage, base_name, find_images, open_image, read_image, write_image, write_labels
 from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
@@ -142,7 +142,8 @@ def plan_jobs(model: Model, paths: Sequence[Path], options: SegmentOptions) -> l
             jobs.append(error)
     good = [job for job in jobs if isinstance(job, Job)]
     models = [find_model(name) for name in model.origin.names]
-    check_outputs((place for job in good for place in job.writes), [*paths, *models], options.overwrite)
+    places = (place for job in good for place in job.writes)
+    check_outputs(places, [*paths, *models], options.overwrite, VERB)
     for job in good:
         if job.blocks is not None or job.labels.suffix == ".zarr":
             check_work_folder(job.labels)
@@ -220,13 +221,13 @@ def _segment_whole(model: Model, job: Job, options: SegmentOptions, check_size: 
         with _alone_on(job.labels):
             write_zarr_labels(job.labels, standard.data[0], standard.spacing, options.overwrite)
     else:
-        write_labels(job.labels, labels, image.spatial_axes, image.spacing)
+        write_labels(job.labels, labels, image.spatial_axes, image.spacing, VERB)
     if job.probabilities is not None:
         found = model.probabilities(image, tile=options.tile, diameter=options.diameter)
         standard = image.standard()
-        write_image(job.probabilities, Image(found, "C" + standard.spatial_axes, standard.spacing))
+        write_image(job.probabilities, Image(found, "C" + standard.spatial_axes, standard.spacing), VERB)
     if job.overlay is not None:
-        write_overlay(job.overlay, image, labels)
+        write_overlay(job.overlay, image, labels, verb=VERB)
     if check_size:
         warn_of_another_size(model, LazyImage.of(image))
     return int(labels.max(initial=0))

@@ -25,6 +25,7 @@ from cleft.io.zarr_labels import remove_labels
 __all__ = ["Watch", "check_work_folder", "segment_volume", "work_folder", "working_on"]
 
 TIFF = (".tif", ".tiff")
+VERB = "segment"  # of the command line, whose results those of the library are
 
 
 class Watch:
@@ -85,7 +86,7 @@ def segment_volume(
         True
     """
     output, options, watch = Path(output), options or VolumeOptions(), watch or Watch()
-    check_outputs([output], [Path(source)], options.overwrite)
+    check_outputs([output], [Path(source)], options.overwrite, VERB)
     folder = work_folder(output)
     check_work_folder(output)
     with working_on(output):
@@ -142,7 +143,7 @@ def _move(made: Path, output: Path, plan: VolumePlan, cells: int) -> None:
         import zarr
 
         labels = np.asarray(zarr.open_array(made / "0", mode="r")[...])
-        write_labels(output, labels, "ZYX"[-labels.ndim :], plan.spacing_um)
+        write_labels(output, labels, "ZYX"[-labels.ndim :], plan.spacing_um, VERB)
         return
     remove_labels(output)
     os.replace(made, output)
@@ -200,4 +201,4 @@ def _note(made: Path, plan: VolumePlan, cells: int) -> None:
     import zarr
 
     group: Any = zarr.open_group(made, mode="r+")
-    group.attrs[MARK] = {"made_by": made_by(), **plan.model_dump(mode="json"), "cells": cells}
+    group.attrs[MARK] = {"made_by": made_by(VERB), **plan.model_dump(mode="json"), "cells": cells}

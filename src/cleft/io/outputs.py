@@ -23,17 +23,23 @@ MARK = "cleft"  # the name under which every file that is written says so
 MOST = 1 << 26  # bytes of text that is looked through for the mark
 
 
-def made_by() -> str:
+def made_by(verb: str = "") -> str:
     """What a file says of its maker.
 
+    Args:
+        verb: of the command line, whose results are its own: a mask that was made to train on must stay when
+            its image is segmented.
+
     Example:
-        >>> made_by().split()[0]
-        'cleft'
+        >>> made_by("segment").split()[::2]
+        ['cleft', 'segment']
     """
-    return f"{MARK} {version(MARK)}"
+    return f"{MARK} {version(MARK)} {verb}".rstrip()
 
 
-def check_outputs(targets: Iterable[Path], inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
+def check_outputs(
+    targets: Iterable[Path], inputs: Iterable[Path] = (), overwrite: bool = False, verb: str = ""
+) -> None:
     """Refuse to write where something stands that must stay; called for all of a run before any work.
 
     Links are followed: what counts is where a path leads.
@@ -43,6 +49,7 @@ def check_outputs(targets: Iterable[Path], inputs: Iterable[Path] = (), overwrit
         inputs: every file and zarr folder that is read.
         overwrite: whether files that cleft hasn't written may be replaced. Inputs and folders that are no
             zarr of cleft's never are.
+        verb: of the command line; what another one has written isn't replaced either.
 
     Raises:
         DataError: a target is an input, lies in one or holds one; is written twice; or something stands
@@ -68,25 +75,30 @@ def check_outputs(targets: Iterable[Path], inputs: Iterable[Path] = (), overwrit
                 f"{target}: would be written twice, for {claimed[place]} too; expected one of them"
             )
         claimed[place] = target
-        _check_replaceable(target, overwrite)
+        _check_replaceable(target, overwrite, verb)
 
 
-def is_own(path: Path) -> bool:
+def is_own(path: Path, verb: str = "") -> bool:
     """Whether a file or zarr folder says that cleft wrote it; what can't be read doesn't.
+
+    Args:
+        path: of a file or folder.
+        verb: of the command line that has written it; any if not given.
 
     Example:
         >>> is_own(Path("no such file"))
         False
     """
     looks = [_look_into_folder] if os.path.isdir(path) else _LOOKS.get(path.suffix.lower(), _EVERY_LOOK)
-    return any(_says_so(look, path) for look in looks)
+    marks = [mark.split() for mark in (_mark_in(look, path) for look in looks)]
+    return any(words[:1] == [MARK] and (not verb or words[2:] == [verb]) for words in marks)
 
 
-def _says_so(look: Callable[[Path], bool], path: Path) -> bool:
+def _mark_in(look: Callable[[Path], str], path: Path) -> str:
     try:
         return look(path)
     except Exception:  # whatever a foreign file makes of its reader: it isn't ours
-        return False
+        return ""
 
 
 def _place(path: Path) -> str:
@@ -125,7 +137,7 @@ def _same_file(there: os.stat_result, path: Path) -> bool:
         return False
 
 
-def _check_replaceable(target: Path, overwrite: bool) -> None:
+def _check_replaceable(target: Path, overwrite: bool, verb: str) -> None:
     """Refuse a target at whose place something stands that must stay."""
     if not os.path.lexists(target):
         return
@@ -140,50 +152,59 @@ def _check_replaceable(target: Path, overwrite: bool) -> None:
         return
     if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
         raise DataError(f"{target}: is no file but a device or a pipe, expected the name of a file")
-    if not overwrite and not is_own(target):
+    if not overwrite and not is_own(target, verb):
         raise DataError(
-            f"{target}: exists already, and cleft didn't write it; expected another name, or --overwrite"
+            f"{target}: exists already, and {f'cleft {verb}'.rstrip()} didn't write it; "
+            "expected another name, or --overwrite"
         )
 
 
-def _look_into_folder(path: Path) -> bool:
+def _look_into_folder(path: Path) -> str:
     """A zarr group whose attributes tell."""
-    return MARK in _json(path / "zarr.json")["attributes"]
+    return _told(_json(path / "zarr.json")["attributes"])
 
 
-def _look_into_tiff(path: Path) -> bool:
+def _look_into_tiff(path: Path) -> str:
     with tifffile.TiffFile(path) as tif:
-        return tif.pages.first.software.startswith(MARK)
+        return tif.pages.first.software
 
 
-def _look_into_png(path: Path) -> bool:
+def _look_into_png(path: Path) -> str:
     """Its text chunks come before its pixels."""
     with path.open("rb") as file:
-        return f"Software\0{MARK}".encode() in file.read(4096)
+        head, key = file.read(4096), b"tEXtSoftware\0"
+    at = head.index(key)
+    (length,) = struct.unpack_from(">I", head, at - 4)
+    return head[at + len(key) : at + 4 + length].decode("latin-1")
 
 
-def _look_into_json(path: Path) -> bool:
-    return MARK in _json(path)
+def _look_into_json(path: Path) -> str:
+    return _told(_json(path))
 
 
-def _look_into_safetensors(path: Path) -> bool:
+def _told(found: dict[str, Any]) -> str:
+    """The mark among names and values: by itself, or as the maker of something."""
+    mark = found[MARK]
+    return mark.get("made_by", MARK) if isinstance(mark, dict) else str(mark)
+
+
+def _look_into_safetensors(path: Path) -> str:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        return MARK in json.loads(file.read(min(length, MOST)))["__metadata__"]
+        return MARK if MARK in json.loads(file.read(min(length, MOST)))["__metadata__"] else ""
 
 
-def _look_into_onnx(path: Path) -> bool:
+def _look_into_onnx(path: Path) -> str:
     """The producer's name is its second field."""
     with path.open("rb") as file:
-        return b"\x12\x05" + MARK.encode() in file.read(32)
+        return MARK if b"\x12\x05" + MARK.encode() in file.read(32) else ""
 
 
-def _look_into_zip(path: Path) -> bool:
+def _look_into_zip(path: Path) -> str:
     """Packages say so in their comment, TorchScript in a file that it holds beside its own."""
     with zipfile.ZipFile(path) as archive:
-        return archive.comment.startswith(MARK.encode()) or any(
-            name.endswith(f"extra/{MARK}.json") for name in archive.namelist()
-        )
+        scripts = any(name.endswith(f"extra/{MARK}.json") for name in archive.namelist())
+        return MARK if scripts else archive.comment.decode()
 
 
 def _json(path: Path) -> Any:
@@ -191,7 +212,7 @@ def _json(path: Path) -> Any:
         return json.loads(file.read(MOST))
 
 
-_LOOKS: dict[str, list[Callable[[Path], bool]]] = {
+_LOOKS: dict[str, list[Callable[[Path], str]]] = {
     ".tif": [_look_into_tiff],
     ".tiff": [_look_into_tiff],
     ".png": [_look_into_png],

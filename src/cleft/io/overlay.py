@@ -61,7 +61,7 @@ def overlay(image: Image, labels: np.ndarray, truth: np.ndarray | None = None) -
 
 
 def write_overlay(
-    path: str | Path, image: Image, labels: np.ndarray, truth: np.ndarray | None = None
+    path: str | Path, image: Image, labels: np.ndarray, truth: np.ndarray | None = None, verb: str = ""
 ) -> None:
     """Write the picture of `overlay` as a PNG file.
 
@@ -70,6 +70,7 @@ def write_overlay(
         image: of spatial shape *S.
         labels: (*S) integer.
         truth: (*S) integer or None.
+        verb: of the command line whose result it is, for the mark in the file.
 
     Raises:
         DataError: as `overlay` does, or the file can't be written.
@@ -87,12 +88,12 @@ def write_overlay(
 
     encoded = bytes(imagecodecs.png_encode(overlay(image, labels, truth)))
     with atomic_path(Path(path)) as beside:
-        Path(beside).write_bytes(_signed(encoded))
+        Path(beside).write_bytes(_signed(encoded, verb))
 
 
-def _signed(png: bytes) -> bytes:
+def _signed(png: bytes, verb: str) -> bytes:
     """A PNG with its maker's name, a text chunk before its pixels."""
-    text = b"tEXtSoftware\0" + made_by().encode()
+    text = b"tEXtSoftware\0" + made_by(verb).encode()
     chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
     return png[:_HEADER] + chunk + png[_HEADER:]
 

@@ -82,7 +82,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_labels(
-    path: str | Path, labels: np.ndarray, axes: str, spacing: Sequence[float] | None = None
+    path: str | Path,
+    labels: np.ndarray,
+    axes: str,
+    spacing: Sequence[float] | None = None,
+    verb: str = "",
 ) -> None:
     """Write labels as a compressed OME-TIFF of the smallest type that holds them.
 
@@ -91,6 +95,7 @@ def write_labels(
         labels: (*S) integer; unsigned 8, 16 or 32 bits in the file, signed ones where a label is negative.
         axes: the letters of ``labels``, ``"YX"`` or ``"ZYX"``.
         spacing: micrometres per pixel along each axis, or ``None``.
+        verb: of the command line whose result it is, for the mark in the file.
 
     Raises:
         DataError: labels aren't integers, need more than 32 bits, don't fit the axes, or the path can't be
@@ -108,10 +113,10 @@ def write_labels(
         raise DataError(
             f"{path}: found labels of type {labels.dtype} with axes {axes}, expected integers over Z, Y, X"
         )
-    write_image(path, Image(_smallest(labels, str(path)), axes, _floats(spacing), str(path)))
+    write_image(path, Image(_smallest(labels, str(path)), axes, _floats(spacing), str(path)), verb)
 
 
-def write_image(path: str | Path, image: Image) -> None:
+def write_image(path: str | Path, image: Image, verb: str = "") -> None:
     """Write an image as a compressed OME-TIFF with its axes and its spacing.
 
     Args:
@@ -119,6 +124,7 @@ def write_image(path: str | Path, image: Image) -> None:
         image: 8, 16 or 32 bit integers, float32 or float64; float16 is widened, booleans become uint8.
             Y and X are moved last, as TIFF stores planes. :func:`~cleft.io.read_image` drops axes of
             length 1 unless asked for them.
+        verb: of the command line whose result it is, for the mark in the file.
 
     Raises:
         DataError: the type can't be stored, or the path can't be written.
@@ -149,7 +155,7 @@ def write_image(path: str | Path, image: Image) -> None:
             bigtiff=data.nbytes > CLASSIC_LIMIT,
             photometric="minisblack",
             compression="zlib",
-            software=made_by(),
+            software=made_by(verb),
             metadata={"axes": axes, **{f"PhysicalSize{axis}": size for axis, size in sizes.items()}},
         )
 

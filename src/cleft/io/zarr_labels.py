@@ -119,7 +119,7 @@ def write_zarr_labels(
             grid = level_grid(group, level)
             for i in range(len(grid)):
                 fill_level(group, level, grid.slices(i))
-        group.attrs[MARK] = {"made_by": made_by()}
+        group.attrs[MARK] = {"made_by": made_by("segment")}
         remove_labels(path)
 
 

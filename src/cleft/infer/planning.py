@@ -239,7 +239,7 @@ def what_it_takes(work: Work, model: Model, jobs: int) -> tuple[str, str]:
     )
     seconds = read / speed + pixels / (AFTER * jobs)
     memory = resident_memory() + RESERVE + holds
-    disk, duration = format_bytes(DISK * pixels), _minutes(seconds)
+    disk, duration = format_bytes(max(1e6, DISK * pixels)), _minutes(seconds)
     return (
         f"{'x'.join(map(str, plan.shape))} pixels in {n} blocks of {'x'.join(map(str, plan.block))}, halo "
         f"{'x'.join(map(str, plan.halo))}, {plan.precision}, {plan.runtime}",

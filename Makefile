@@ -24,8 +24,8 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 demo: $(VENV)/installed  ## make the environment, then segment and score made cells in 2D and 3D (under 2 minutes after installation)
 	$(BIN)/cleft demo --output demo
 
-test: $(VENV)/installed-dev  ## lint, types, import floors, bandit, every test (8 to 12 minutes on two cores)
-	@echo "Lint, types, import floors, then the tests: 8 to 12 minutes on two cores"
+test: $(VENV)/installed-dev  ## lint, types, import floors, bandit, every test (some 20 minutes on two cores)
+	@echo "Lint, types, import floors, then the tests: some 20 minutes on two cores"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -24,17 +24,17 @@ import torch
 from documents import DOCS, insert
 
 from cleft.api import train
-from cleft.base.image import Image
-from cleft.infer.model import Model, load_model
+from cleft.core.image import Image
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.labels.scores import score
+from cleft.prediction.model import Model, load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 REPORT = ROOT / "docs" / "results" / "averaging.json"
 SETS, SEEDS = ("tcells", "nuclei-dsb"), (0, 1)
 BASE: dict[str, Any] = {"width": 16, "steps": 1500, "checks": 1, "held_out": 0.0}
-ARMS: dict[str, dict[str, Any]] = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "average .99": {"average": 0.99},
     "average .998": {"average": 0.998},
@@ -53,7 +53,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in () if asked.table else asked.sets:
         learn, check = halves(name)
-        for arm, options in ARMS.items():
+        for arm, options in CONFIGS.items():
             paths = [asked.work / f"{name}-{arm.replace(' ', '-')}-seed{seed}.safetensors" for seed in SEEDS]
             for seed, path in zip(SEEDS, paths, strict=True):
                 if not path.exists():
@@ -100,7 +100,7 @@ def read() -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """A row for each arm and way, mean PQ over the seeds for each set, and the time it takes."""
     lines = [f"| training | segmenting | {' | '.join(SETS)} | times the work |", "|---|---|---|---|---|"]
-    for arm in ARMS:
+    for arm in CONFIGS:
         for way in WAYS:
             scores, ratios = [], []
             for name in SETS:

@@ -19,12 +19,12 @@ import torch
 from rich.console import Console
 from skimage.transform import resize
 
-from cleft.base.image import Image
-from cleft.infer.model import Model, load_model
-from cleft.infer.size import estimate_diameter
+from cleft.core.image import Image
 from cleft.io import LazyImage, find_pairs, read_image, read_labels
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
+from cleft.prediction.diameter import estimate_diameter
+from cleft.prediction.model import Model, load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))

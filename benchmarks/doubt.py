@@ -18,14 +18,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cleft.infer.model import load_model
-from cleft.labels.adopt import adopt
-from cleft.learn.fit import fit
-from cleft.learn.prepare import load_examples
-from cleft.paper.exam import examine
-from cleft.paper.lessons import Weakness, read_pairs, split, weakened
-from cleft.paper.runs import ARMS, Run, work_through
-from cleft.paper.tables import Effort, markdown
+from cleft.prediction.model import load_model
+from cleft.reproduce.evaluate import examine
+from cleft.reproduce.runs import CONFIGS, Run, work_through
+from cleft.reproduce.splits import Weakness, read_pairs, split, weakened
+from cleft.reproduce.tables import Effort, markdown
+from cleft.training.examples import load_examples
+from cleft.training.fit import fit
+from cleft.training.pseudo_labels import add_pseudo_labels
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
@@ -33,7 +33,7 @@ REPORT = ROOT / "docs" / "results" / "evidence" / "doubt.json"
 SAID = Console(stderr=True, soft_wrap=True)
 
 HALF = Weakness("remove", 0.5)
-ARMS.update({f"J4 doubt{percent}": {**ARMS["J4"], "doubt": percent / 100} for percent in (5, 50)})
+CONFIGS.update({f"J4 doubt{percent}": {**CONFIGS["J4"], "doubt": percent / 100} for percent in (5, 50)})
 TRIALS = {
     "all cells annotated": ("J4", Weakness()),
     "all cells annotated, doubt 0.2": ("J4 doubt", Weakness()),
@@ -82,7 +82,7 @@ def adopted(run: Run, doubt: float, work: Path) -> dict[str, float]:
     path = work / "models" / f"{run.model}-adopted{100 * doubt:g}.safetensors"
     if not path.exists():
         grown = [
-            (image, replace(labels, data=adopt(labels.data, model.segment(image))))
+            (image, replace(labels, data=add_pseudo_labels(labels.data, model.segment(image))))
             for image, labels in weakened(learn, run.weak, run.seed)
         ]
         settings = run.settings.model_copy(update={"doubt": doubt})

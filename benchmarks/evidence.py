@@ -30,9 +30,9 @@ import judge
 import touching
 from documents import DOCS, insert
 
-from cleft.paper import table1, table2, weak
-from cleft.paper.runs import Run, finished, work_through
-from cleft.paper.tables import Effort
+from cleft.reproduce import table1, table2, weak
+from cleft.reproduce.runs import Run, finished, work_through
+from cleft.reproduce.tables import Effort
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))

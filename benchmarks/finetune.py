@@ -28,13 +28,13 @@ from documents import DOCS, insert
 from torch import nn
 
 from cleft.api import train
-from cleft.base.config import NetSettings
-from cleft.base.image import Image
-from cleft.infer.model import Model, load_model
+from cleft.core.image import Image
+from cleft.core.settings import NetSettings
 from cleft.io import read_image, read_labels
 from cleft.labels.scores import score
-from cleft.learn import module
-from cleft.learn.start import Start
+from cleft.prediction.model import Model, load_model
+from cleft.training import module
+from cleft.training.pretrained import Pretrained
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data")) / "tcells"
@@ -47,7 +47,7 @@ SMALL: dict[str, Any] = {"start": "cells2d-small", "steps": STEPS}  # as wide, a
 LESS = {"a sixteenth": 4, "a sixty-fourth": 8}
 # settings; "corner": the part annotated, one of so many along each axis; "frozen": how many of the first
 # levels don't learn; "settled": when normalisation's averages stay
-ARMS: dict[str, dict[str, Any]] = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "scratch": HERE,
     "scratch, as wide": {**HERE, "width": 22},
     **{f"from, rate {rate:g}": {**GOING_ON, "learning_rate": rate} for rate in (3e-4, 1e-3, 3e-3)},
@@ -65,13 +65,13 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 FINAL = (
     "shipped", "scratch", "scratch, as wide", "from, rate 0.001",
-    *(name for name in ARMS if "small" in name or name.endswith(tuple(LESS))),
+    *(name for name in CONFIGS if "small" in name or name.endswith(tuple(LESS))),
 )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=["shipped", *ARMS], default=["shipped", *ARMS])
+    parser.add_argument("--only", nargs="*", choices=["shipped", *CONFIGS], default=["shipped", *CONFIGS])
     parser.add_argument("--seeds", type=int, default=1)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -104,11 +104,11 @@ def table(found: dict[str, Any]) -> str:
 def measure(name: str, seed: int) -> dict[str, Any]:
     """PQ on the other field, and on the test image where the arm is one of the final ones."""
     started = time.process_time()
-    model = load_model("cells2d", "cpu") if name == "shipped" else learn(ARMS[name], seed)
+    model = load_model("cells2d", "cpu") if name == "shipped" else learn(CONFIGS[name], seed)
     minutes = (time.process_time() - started) / 60
     found = {"pq": examined(model, "train", CHECK), "minutes": round(minutes, 1), "steps": 0}
     if name != "shipped":
-        found["steps"] = ARMS[name]["steps"]
+        found["steps"] = CONFIGS[name]["steps"]
     if name in FINAL:
         found["test_pq"] = examined(model, "test", "")
     return found
@@ -119,9 +119,9 @@ def learn(arm: dict[str, Any], seed: int) -> Model:
     arm = dict(arm)
     known = annotated(arm.pop("corner", 2))
     frozen, settled = arm.pop("frozen", 0), arm.pop("settled", module.SETTLED)
-    begin = Start.network
+    begin = Pretrained.network
 
-    def network(self: Start, wanted: NetSettings) -> nn.Module:
+    def network(self: Pretrained, wanted: NetSettings) -> nn.Module:
         net = begin(self, wanted)
         for level in [net.input_block, *net.downsamples][:frozen]:
             level.requires_grad_(False)
@@ -129,7 +129,7 @@ def learn(arm: dict[str, Any], seed: int) -> Model:
 
     with (
         TemporaryDirectory() as folder,
-        mock.patch.object(Start, "network", network),
+        mock.patch.object(Pretrained, "network", network),
         mock.patch.object(module, "SETTLED", settled),
     ):
         return train([known], Path(folder) / "m.safetensors", seed=seed, **arm)

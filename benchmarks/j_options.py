@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from cleft.base.config import TrainSettings
-from cleft.learn.dataset import Example
-from cleft.learn.fit import fit
-from cleft.learn.prepare import load_examples
+from cleft.core.settings import TrainSettings
+from cleft.training.dataset import Example
+from cleft.training.examples import load_examples
+from cleft.training.fit import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
@@ -32,7 +32,7 @@ REPORT = ROOT / "docs" / "results" / "j-options.json"
 BASE = {"width": 16, "steps": 600, "checks": 1, "patch": (192, 192), "batch": 2, "k": 3}
 SETS = ("tcells", "nuclei-dsb")
 SEEDS = (0, 1, 2)
-ARMS = {
+CONFIGS = {
     "cross entropy alone": {"lam": 0},
     "0.05": {"lam": 0.05},
     "0.5": {"lam": 0.5},
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     for seed in () if asked.table else SEEDS:
-        for arm, options in ARMS.items():
+        for arm, options in CONFIGS.items():
             for name in asked.sets:
                 key = f"{name}: {arm}, seed {seed}"
                 if key not in _read(asked.report):
@@ -85,7 +85,7 @@ def _split(name: str, examples: list[Example]) -> tuple[list[Example], list[Exam
 def table(report: dict) -> str:
     """A row for each arm: mean and every seed's PQ on each set."""
     lines = ["| lambda | " + " | ".join(SETS) + " |", "|---|" + "---|" * len(SETS)]
-    for arm in ARMS:
+    for arm in CONFIGS:
         cells = []
         for name in SETS:
             keys = [f"{name}: {arm}, seed {seed}" for seed in SEEDS]

@@ -4,8 +4,8 @@
     python benchmarks/joining.py --blocks 30                a million blocks become 27 000
     python benchmarks/joining.py --parts 486 --pairs 51     cells of 24 voxels; 28 GB at a million blocks
 
-Makes parts of cells whose number is known, feeds them to ``Seams`` and ``number`` block by block as
-``cleft.infer.steps.join`` does, and compares the root of every part and the number of cells with the truth.
+Makes parts of cells whose number is known, feeds them to ``UnionFind`` and ``number`` block by block as
+``cleft.volume.steps.join`` does, and compares the root of every part and the number of cells with the truth.
 No pixels: a block is its parts and the pairs that meet over its far faces. Cells lie within a block, over one
 face, over an edge of four blocks, over a corner of eight, and in chains along each axis. By default there
 are as many as of cells 40 voxels wide that fill four tenths of the volume.
@@ -35,9 +35,9 @@ from typing import Any
 
 import numpy as np
 
-from cleft.infer import steps
-from cleft.infer.work import VolumePlan, Work
-from cleft.labels.stitch import Seams, number
+from cleft.labels.stitch import UnionFind, number
+from cleft.volume import steps
+from cleft.volume.store import RunStore, VolumePlan
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "results" / "joining.json"
@@ -181,7 +181,7 @@ def in_memory(made: Made) -> dict:
     n = len(made) * made.parts
     seconds = dict.fromkeys(("join", "copy", "roots", "number"), 0.0)
     before = _from_here()
-    seams = Seams(n)
+    seams = UnionFind(n)
     sizes, first = (np.empty(n, np.int64) for _ in range(2))
     total = n_pairs = 0
     for z in range(made.n):
@@ -218,7 +218,7 @@ def in_memory(made: Made) -> dict:
 def on_disk(made: Made) -> dict:
     """The steps of the library on records in files; microseconds a block."""
     with tempfile.TemporaryDirectory() as folder:
-        work = Work(Path(folder), _plan(made))
+        work = RunStore(Path(folder), _plan(made))
         found = [layer for z in range(made.n) for layer in zip(*made.layer(z))]
 
         def keep_all() -> None:
@@ -252,7 +252,7 @@ def _plan(made: Made) -> VolumePlan:
     )  # fmt: skip
 
 
-def _keep_grown(work: Work, made: Made, sizes: list[np.ndarray]) -> None:
+def _keep_grown(work: RunStore, made: Made, sizes: list[np.ndarray]) -> None:
     """The records of growing: labels of a block, 0 among them, and their pixels."""
     labels = work.table("part_labels").reshape(len(made), made.parts)
     for block, own in enumerate(sizes):
@@ -263,7 +263,7 @@ def _keep_grown(work: Work, made: Made, sizes: list[np.ndarray]) -> None:
         work.keep("grown", block, names=names, counts=counts, edge=names[:0])
 
 
-def _reading(work: Work, step: str, from_disk: bool) -> float:
+def _reading(work: RunStore, step: str, from_disk: bool) -> float:
     """Seconds to read the records of a step, if asked with their pages dropped from the cache first."""
     if from_disk:
         os.sync()

@@ -25,11 +25,11 @@ from documents import DOCS, insert
 from shipped import DATA, ROOT, TEST, line, measure
 
 from cleft.api import train_to
-from cleft.apps.files import make_files
-from cleft.base.config import read_settings
-from cleft.io.synthetic import STYLES, make_cells, random_settings
-from cleft.learn.fit import last_checkpoint
-from cleft.paper.drawing import blank
+from cleft.cli.score import make_files
+from cleft.core.settings import read_settings
+from cleft.reproduce.drawing import blank
+from cleft.synthetic.cells import STYLES, make_cells, random_settings
+from cleft.training.fit import last_checkpoint
 
 REPORT = ROOT / "docs" / "results" / "made.json"
 KEPT_ASIDE = "ec_5I"  # the bacteria that are tested on

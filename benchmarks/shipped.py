@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from documents import DOCS, insert
 
-from cleft.infer.model import Model, load_model
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.io.overlay import write_overlay
 from cleft.labels.scores import RATIOS, average, pool, score
-from cleft.model.zoo import find_model
+from cleft.models.zoo import find_model
+from cleft.prediction.model import Model, load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))

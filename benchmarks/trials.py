@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from cleft.base.config import TrainSettings
-from cleft.learn.dataset import Example
-from cleft.learn.fit import fit
-from cleft.learn.prepare import load_examples
+from cleft.core.settings import TrainSettings
+from cleft.training.dataset import Example
+from cleft.training.examples import load_examples
+from cleft.training.fit import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))

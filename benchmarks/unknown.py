@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from cleft.api import train
-from cleft.infer.model import Model, load_model
 from cleft.io import read_image, read_labels
 from cleft.labels.markers import MarkerScores, score_markers
 from cleft.labels.scores import pool, score
+from cleft.prediction.model import Model, load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data")) / "dic-hela-weak" / "train"

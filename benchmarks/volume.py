@@ -66,7 +66,7 @@ def make_stacks() -> None:
     """The stack of the paper's size, and an eighth and a 64th of it."""
     import zarr
 
-    from cleft.io.synthetic import CellSettings, make_cells
+    from cleft.synthetic.cells import CellSettings, make_cells
 
     if (FOLDER / "1.ome.zarr" / "done").exists():
         return
@@ -101,10 +101,10 @@ def run(size: int, memory: str, exact: bool) -> dict[str, Any]:
 
 def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, Any]:
     """Seconds of each step, the highest resident set, and the network's own time."""
-    from cleft.base.text import parse_bytes
-    from cleft.infer.model import load_model
-    from cleft.infer.planning import VolumeOptions
-    from cleft.infer.volume import Watch, segment_volume
+    from cleft.core.text import parse_bytes
+    from cleft.prediction.model import load_model
+    from cleft.volume.plan import VolumeOptions
+    from cleft.volume.segment import Watch, segment_volume
 
     class Clock(Watch):
         """Seconds from one step to the next."""
@@ -151,9 +151,9 @@ def network_alone(model: Any, output: Path) -> tuple[float, int, float]:
     import torch
     import zarr
 
-    from cleft.base.tiles import Grid
-    from cleft.infer.runtime import network_for
-    from cleft.model.unet import memory_format
+    from cleft.core.tiles import Grid
+    from cleft.models.unet import memory_format
+    from cleft.prediction.runtime import network_for
 
     plan: Any = zarr.open_group(output, mode="r").attrs["cleft"]
     grid, shrink = Grid(tuple(plan["shape"]), tuple(plan["block"])), model.card.shrink
@@ -177,7 +177,7 @@ def network_alone(model: Any, output: Path) -> tuple[float, int, float]:
 def steps_beside_others(data: Path | None) -> list[dict[str, Any]]:
     """Labels from classes and classes from labels: ours, JCell's, scikit-image's watershed."""
     from cleft.io import read_labels
-    from cleft.io.synthetic import CellSettings, make_cells
+    from cleft.synthetic.cells import CellSettings, make_cells
 
     cases = {"made, 3D": make_cells((64, 160, 160), seed=1, settings=CellSettings(diameter=24))[1]}
     cases["made, 2D"] = make_cells((1024, 1024), seed=1, settings=CellSettings(diameter=24))[1]

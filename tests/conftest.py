@@ -16,10 +16,10 @@ if not torch.cuda.is_available():
     # before anything imports Triton, as torch and MONAI do when they please: its kernels run as numpy
     os.environ["TRITON_INTERPRET"] = "1"
 
-from cleft.base.config import ModelCard, NetSettings
+from cleft.core.settings import ModelCard, NetSettings
 
 if TYPE_CHECKING:
-    from cleft.infer.model import Model
+    from cleft.prediction.model import Model
 
 
 @pytest.fixture(params=[2, 3], ids=["2D", "3D"])
@@ -53,7 +53,7 @@ def hand_model() -> Callable[..., "Model"]:
     """
 
     def make(ndim: int = 2, channels: int = 1, **card: Any) -> "Model":
-        from cleft.infer.model import Model
+        from cleft.prediction.model import Model
 
         settings = NetSettings(channels=channels, width=4, strides=((2,) * ndim,) * 2)
         name = f"by-hand-{ndim}d"
@@ -70,7 +70,7 @@ def hand_file(
     folder = tmp_path_factory.mktemp("models")
 
     def write(ndim: int, channels: int = 1, **card: Any) -> Path:
-        from cleft.model.file import write_model
+        from cleft.models.file import write_model
 
         model, name = hand_model(ndim, channels, **card), f"by-hand-{ndim}d-{channels}"
         path = folder / f"{'-'.join([name, *map(str, card.values())])}.safetensors"
@@ -82,7 +82,7 @@ def hand_file(
 
 
 def _net_by_hand(settings: NetSettings) -> Any:
-    from cleft.model.unet import make_unet
+    from cleft.models.unet import make_unet
 
     net = make_unet(settings)
     weights = {name: p.data for name, p in net.named_parameters()}
@@ -155,7 +155,7 @@ class Said:
 @pytest.fixture
 def cleft_says(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     """Run ``cleft`` with arguments in this process; an error it doesn't explain itself fails the test."""
-    from cleft.apps.cli import main
+    from cleft.cli.main import main
 
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["cleft", *map(str, arguments)])

@@ -9,9 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cleft.io.synthetic import make_cells
 from cleft.labels.classes import BACKGROUND, CELL, TOUCHING, ClassRule, classes_by_rule
-from cleft.learn.augment import OUTSIDE, bend, modulate_touching, vary_intensity
+from cleft.synthetic.cells import make_cells
+from cleft.training.augment import OUTSIDE, modulate_touching, random_affine_elastic, vary_intensity
 
 
 class Chosen:
@@ -48,7 +48,7 @@ def middle(shape: tuple[int, ...], patch: tuple[int, ...]) -> tuple[slice, ...]:
 def test_without_turn_scale_and_warp_the_middle_is_cut_out(ndim: int) -> None:
     channels, labels = cells(ndim)
     patch = (20, 16, 30)[:ndim]
-    image, cut = bend(channels, labels, patch, Chosen())
+    image, cut = random_affine_elastic(channels, labels, patch, Chosen())
     where = middle(labels.shape, patch)
     np.testing.assert_array_equal(cut, labels[where])
     np.testing.assert_allclose(image[0], channels[0][where], atol=1e-5)
@@ -59,7 +59,7 @@ def test_without_turn_scale_and_warp_the_middle_is_cut_out(ndim: int) -> None:
 def test_quarter_turns_are_exact(ndim: int, quarter: int) -> None:
     channels, labels = cells(ndim)
     patch = (16,) * ndim
-    image, cut = bend(channels, labels, patch, Chosen(quarter * math.pi / 2))
+    image, cut = random_affine_elastic(channels, labels, patch, Chosen(quarter * math.pi / 2))
     where = middle(labels.shape, patch)
     turned = [np.rot90(labels[where], k, (-2, -1)) for k in (quarter, -quarter)]
     assert any((cut == t).all() for t in turned)
@@ -72,7 +72,7 @@ def test_mirrors_are_exact_along_every_axis(ndim: int) -> None:
     where = middle(labels.shape, (16,) * ndim)
     for axis in range(ndim):
         mirrors = tuple(-1.0 if a == axis else 1.0 for a in range(ndim))
-        image, cut = bend(channels, labels, (16,) * ndim, Chosen(mirrors=mirrors))
+        image, cut = random_affine_elastic(channels, labels, (16,) * ndim, Chosen(mirrors=mirrors))
         np.testing.assert_array_equal(cut, np.flip(labels[where], axis))
         np.testing.assert_allclose(image[0], np.flip(channels[0][where], axis), atol=1e-5)
 
@@ -82,14 +82,14 @@ def test_mirrors_are_exact_along_every_axis(ndim: int) -> None:
 def test_labels_are_those_that_were_there(seed: int, ndim: int) -> None:
     """No label is made up and none is a mixture."""
     channels, labels = cells(ndim, 24)
-    _, cut = bend(channels, 7 * labels, (20,) * ndim, np.random.default_rng(seed))
+    _, cut = random_affine_elastic(channels, 7 * labels, (20,) * ndim, np.random.default_rng(seed))
     assert set(np.unique(cut)) <= {OUTSIDE, *(7 * np.unique(labels))}
 
 
 def test_outside_of_the_image_is_not_annotated(ndim: int) -> None:
     """Turned by an eighth, the corners of a patch as large as the image lie outside, its middle doesn't."""
     channels, labels = cells(ndim)
-    image, cut = bend(channels, labels, labels.shape, Chosen(math.pi / 4))
+    image, cut = random_affine_elastic(channels, labels, labels.shape, Chosen(math.pi / 4))
     corner, centre = cut[..., :4, :4], cut[..., 8:24, 8:24]
     assert (corner == OUTSIDE).all()
     assert (centre >= 0).all()
@@ -99,7 +99,7 @@ def test_outside_of_the_image_is_not_annotated(ndim: int) -> None:
 def test_what_was_not_annotated_stays_so(ndim: int) -> None:
     channels, labels = cells(ndim)
     labels[..., :16] = -1
-    _, cut = bend(channels, labels, (16,) * ndim, Chosen())
+    _, cut = random_affine_elastic(channels, labels, (16,) * ndim, Chosen())
     assert (cut[..., :8] == -1).all()
     assert (cut[..., 8:] >= 0).all()
 
@@ -107,7 +107,7 @@ def test_what_was_not_annotated_stays_so(ndim: int) -> None:
 def test_large_labels_stay_apart() -> None:
     labels = np.full((1, 12, 12), 2**24 - 3, np.int32)
     labels[:, :, 6:] = 2**24 - 2
-    _, cut = bend(np.zeros((1, 12, 12), np.float32), labels[0], (8, 8), Chosen())
+    _, cut = random_affine_elastic(np.zeros((1, 12, 12), np.float32), labels[0], (8, 8), Chosen())
     assert set(np.unique(cut)) == {2**24 - 3, 2**24 - 2}
 
 
@@ -116,7 +116,9 @@ def test_large_labels_stay_apart() -> None:
 def test_image_and_labels_bend_together(seed: int, ndim: int) -> None:
     """With the labels as the image, both say the same well within a cell."""
     _, labels = cells(ndim, 48)
-    image, cut = bend(labels[None].astype(np.float32), labels, (24,) * ndim, np.random.default_rng(seed))
+    image, cut = random_affine_elastic(
+        labels[None].astype(np.float32), labels, (24,) * ndim, np.random.default_rng(seed)
+    )
     inside = (ndimage.maximum_filter(cut, 5) == cut) & (ndimage.minimum_filter(cut, 5) == cut) & (cut >= 0)
     assume(inside.sum() > 50)
     agree = np.abs(image[0][inside] - cut[inside]) < 1e-3
@@ -127,7 +129,7 @@ def test_image_and_labels_bend_together(seed: int, ndim: int) -> None:
 def test_channels_bend_together(ndim: int) -> None:
     channels, labels = cells(ndim)
     both = np.concatenate([channels, 3 * channels])
-    image, _ = bend(both, labels, (16,) * ndim, np.random.default_rng(3))
+    image, _ = random_affine_elastic(both, labels, (16,) * ndim, np.random.default_rng(3))
     np.testing.assert_allclose(image[1], 3 * image[0], rtol=1e-4)
 
 
@@ -137,7 +139,8 @@ def test_cells_keep_about_their_size(ndim: int) -> None:
     labels[(slice(18, 30),) * ndim] = 1
     channels = np.zeros((1, *labels.shape), np.float32)
     ratios = [
-        (bend(channels, labels, (40,) * ndim, np.random.default_rng(seed))[1] == 1).sum() / 12**ndim
+        (random_affine_elastic(channels, labels, (40,) * ndim, np.random.default_rng(seed))[1] == 1).sum()
+        / 12**ndim
         for seed in range(40)
     ]
     assert 0.6**ndim < min(ratios) < max(ratios) < 1.6**ndim
@@ -148,7 +151,9 @@ def test_cells_keep_about_their_size(ndim: int) -> None:
 def test_turns_stay_in_the_plane() -> None:
     """Planes of a stack mix by the warp alone: a stack that is constant in the plane stays nearly so."""
     planes = np.broadcast_to(np.arange(24.0, dtype=np.float32)[:, None, None], (24, 40, 40))
-    image, _ = bend(planes[None].copy(), np.zeros((24, 40, 40), np.int32), (8, 16, 16), Chosen(1.0))
+    image, _ = random_affine_elastic(
+        planes[None].copy(), np.zeros((24, 40, 40), np.int32), (8, 16, 16), Chosen(1.0)
+    )
     np.testing.assert_allclose(image[0], image[0][:, :1, :1].repeat(16, 1).repeat(16, 2), atol=1e-3)
 
 
@@ -158,7 +163,7 @@ def test_chance_comes_from_the_generator_alone(ndim: int) -> None:
 
     def once(seed: int) -> list[np.ndarray]:
         rng = np.random.default_rng(seed)
-        image, cut = bend(channels, labels, (20,) * ndim, rng)
+        image, cut = random_affine_elastic(channels, labels, (20,) * ndim, rng)
         classes = classes_by_rule(cut, rule)
         return [image, cut, modulate_touching(image, classes, rng), vary_intensity(image, rng)]
 
@@ -176,7 +181,7 @@ def test_nothing_given_is_changed(ndim: int) -> None:
     before = [a.copy() for a in (channels, labels, classes)]
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        bend(channels, labels, (16,) * ndim, rng)
+        random_affine_elastic(channels, labels, (16,) * ndim, rng)
         modulate_touching(channels, classes, rng)
         vary_intensity(channels, rng)
     for a, b in zip(before, (channels, labels, classes), strict=True):
@@ -187,8 +192,8 @@ def test_a_stack_of_one_plane_bends_as_the_plane() -> None:
     """The depth-one law, where the chance is the same: it is drawn for one axis more in a stack."""
     channels, labels = cells(2)
     for angle in (0.0, 0.7, 2.0):
-        plane, cut = bend(channels, labels, (20, 20), Chosen(angle))
-        stack, deep = bend(channels[:, None], labels[None], (1, 20, 20), Chosen(angle))
+        plane, cut = random_affine_elastic(channels, labels, (20, 20), Chosen(angle))
+        stack, deep = random_affine_elastic(channels[:, None], labels[None], (1, 20, 20), Chosen(angle))
         np.testing.assert_array_equal(deep[0], cut)
         np.testing.assert_allclose(stack[:, 0], plane, atol=1e-5)
 

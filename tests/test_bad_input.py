@@ -14,8 +14,8 @@ import pytest
 import tifffile
 import torch
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.core.errors import DataError
+from cleft.core.image import Image
 from cleft.io import read_labels, write_image, write_labels
 from cleft.labels.instances import classes_to_labels
 
@@ -235,7 +235,7 @@ def test_no_cells_are_no_bad_input_to_segment_and_score(
     cleft_says: Says, hand_model: Callable, tmp_path: Path
 ) -> None:
     """Labels of nothing but background, and a score of 1: there was nothing to find."""
-    from cleft.model.file import write_model
+    from cleft.models.file import write_model
 
     model = hand_model(2, channels=2)
     write_model(tmp_path / "m.safetensors", model.net, model.card)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.core.errors import DataError
+from cleft.core.image import Image
 from cleft.io import read_image, read_labels
 from cleft.labels.check import check_pair, check_set
 

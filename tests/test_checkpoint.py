@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from cleft.base.errors import DataError, ModelError
-from cleft.learn.checkpoint import SafeCheckpoints
+from cleft.core.errors import DataError, ModelError
+from cleft.training.checkpoint import SafeCheckpoints
 
 
 def there_and_back(tree: dict[str, Any], path: Path) -> dict[str, Any]:

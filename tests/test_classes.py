@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels import classes as classes_module
 from cleft.labels import kernels
 from cleft.labels.classes import CELL, IGNORE, TOUCHING, ClassRule, _closing, classes_by_rule

@@ -16,8 +16,8 @@ import tifffile
 import yaml
 
 import cleft
-from cleft.base.config import LOSSES
-from cleft.base.image import Image
+from cleft.core.image import Image
+from cleft.core.settings import LOSSES
 from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
 from cleft.io.outputs import made_by
 from cleft.labels.markers import score_markers
@@ -73,7 +73,7 @@ def test_help_and_import_are_quick() -> None:
     [
         "import cleft",
         "import cleft; cleft.CleftError; cleft.Image",
-        "import sys; sys.argv = ['cleft', '--help']\nfrom cleft.apps.cli import main\n"
+        "import sys; sys.argv = ['cleft', '--help']\nfrom cleft.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass",
     ],
 )

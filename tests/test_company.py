@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from cleft.api import train
-from cleft.base.config import LOSSES, LossName, TrainSettings
-from cleft.base.errors import DataError
-from cleft.io.synthetic import make_cells
+from cleft.core.errors import DataError
+from cleft.core.settings import LOSSES, LossName, TrainSettings
 from cleft.labels.weights import WEIGHT_MAPS
-from cleft.learn import fit
 from cleft.losses import named
 from cleft.losses.boundary import BoundaryLoss
 from cleft.losses.lovasz import LovaszLoss
-from cleft.losses.named import GapDecided, make_loss
+from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, SensitivitySpecificityLoss
 from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss, TverskyLoss
 from cleft.losses.youden import JCLoss, JLoss
+from cleft.synthetic.cells import make_cells
+from cleft.training import fit
 from references import company as reference
 from references import losses
 from test_losses import SHAPES, batch, certain
@@ -228,8 +228,8 @@ def test_another_number_can_be_ignored(make: Any) -> None:
     logits, classes = batch(4, (4, 4), dtype=torch.float32)
     moved = torch.where(classes == 255, -100, classes)
     assert make(ignore_index=-100)(logits, moved).item() == make()(logits, classes).item()
-    found = GapDecided(make(ignore_index=-100), ignore_index=-100)(logits, moved)
-    assert found.item() == GapDecided(make())(logits, classes).item()
+    found = MergedGapLoss(make(ignore_index=-100), ignore_index=-100)(logits, moved)
+    assert found.item() == MergedGapLoss(make())(logits, classes).item()
 
 
 # what each is
@@ -400,19 +400,19 @@ def test_gap_decided_adds_the_cross_entropy_of_three_classes(name: str, shape: t
     decided = torch.where(classes == 3, 0, classes)
     weight, loss = weights(classes), EVERY[name]
     added = losses.cross_entropy(logits[:, :3], decided)
-    torch.testing.assert_close(GapDecided(loss, 0.3)(logits, classes), loss(logits, classes) + 0.3 * added)
-    found = GapDecided(loss, 0.3)(logits, classes, weight)
+    torch.testing.assert_close(MergedGapLoss(loss, 0.3)(logits, classes), loss(logits, classes) + 0.3 * added)
+    found = MergedGapLoss(loss, 0.3)(logits, classes, weight)
     added = CELoss()(logits[:, :3], decided, weight)
     torch.testing.assert_close(found, loss(logits, classes, weight) + 0.3 * added)
     assert torch.autograd.gradcheck(
-        lambda z: GapDecided(CELoss(), 0.3)(z, classes, weight), logits.requires_grad_()
+        lambda z: MergedGapLoss(CELoss(), 0.3)(z, classes, weight), logits.requires_grad_()
     )
 
 
 def test_gap_decided_of_three_classes_or_without_weight_is_the_loss_itself() -> None:
     three, four = batch(3, (5, 6)), batch(4, (5, 6))
-    assert GapDecided(JCLoss())(*three) == JCLoss()(*three)
-    assert GapDecided(JCLoss(), 0)(*four) == JCLoss()(*four)
+    assert MergedGapLoss(JCLoss())(*three) == JCLoss()(*three)
+    assert MergedGapLoss(JCLoss(), 0)(*four) == JCLoss()(*four)
 
 
 def test_gap_decided_says_what_comes_next_in_a_gap() -> None:
@@ -420,7 +420,7 @@ def test_gap_decided_says_what_comes_next_in_a_gap() -> None:
     gap = torch.tensor([[3]])
     next_background = torch.tensor([[[2.0], [0], [0], [9]]])
     next_touching = torch.tensor([[[0.0], [0], [2], [9]]])
-    plain, decided = CELoss(), GapDecided(CELoss())
+    plain, decided = CELoss(), MergedGapLoss(CELoss())
     assert plain(next_background, gap) == plain(next_touching, gap)
     assert decided(next_background, gap) < decided(next_touching, gap) - 1
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cleft.base.bounds import shown
-from cleft.base.config import NetSettings, TrainSettings, read_settings
-from cleft.base.errors import CleftError, DataError
-from cleft.base.scale import strides_for
+from cleft.core.bounds import shown
+from cleft.core.errors import CleftError, DataError
+from cleft.core.scale import strides_for
+from cleft.core.settings import NetSettings, TrainSettings, read_settings
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from cleft.base.config import TrainSettings
-from cleft.io.synthetic import CellSettings, make_cells
+from cleft.core.settings import TrainSettings
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.labels.weights import WEIGHT_MAPS, balance_weights
-from cleft.learn.dataset import Example, Patches, PatchSampler
+from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.training.dataset import Example, Patches, PatchSampler
 
 RULE = ClassRule(4, 2, 3)
 PLAIN = TrainSettings()

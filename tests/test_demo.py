@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import cleft
-from cleft.apps.demo import SCENES, run_demo
+from cleft.cli.demo import SCENES, run_demo
 from cleft.io import read_image, read_labels
 
 NAMES = [name for name, *_ in SCENES]
@@ -85,7 +85,7 @@ def test_it_prints_the_scores_and_the_next_command(demo: tuple[Path, str, dict])
 def test_the_same_seed_makes_the_same_labels(
     demo: tuple[Path, str, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cleft.apps.demo.SCENES", SCENES[:1])
+    monkeypatch.setattr("cleft.cli.demo.SCENES", SCENES[:1])
     run_demo(tmp_path, 0, "cpu", Console(file=io.StringIO()))
     first, second = (read_labels(d / "labels" / f"{NAMES[0]}.tif").data for d in (demo[0], tmp_path))
     np.testing.assert_array_equal(first, second)

@@ -10,12 +10,12 @@ import torch
 from scipy import ndimage
 
 from cleft.api import train
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING
+from cleft.labels.corruption import corrupt_labels
 from cleft.labels.scores import score
-from cleft.labels.weaken import weaken
-from cleft.learn.doubt import BESIDE, doubted
-from cleft.model.file import read_card, read_model
+from cleft.models.file import read_card, read_model
+from cleft.training.uncertain import BESIDE, mask_uncertain_background
 
 
 def logits_of(cell: torch.Tensor, n_classes: int = 4) -> torch.Tensor:
@@ -33,7 +33,7 @@ def test_only_what_looks_more_like_a_cell_than_a_share_of_the_cells(n_classes: i
     cell = torch.full((1, 1, 30), -9.0)
     cell[..., :10] = torch.arange(10)
     cell[..., 20:30] = torch.arange(10)
-    found = doubted(logits_of(cell, n_classes), classes, 0.3)[0, 0]
+    found = mask_uncertain_background(logits_of(cell, n_classes), classes, 0.3)[0, 0]
     # three of ten pixels are at most as likely as the third; what is above that is doubted
     assert found[20:30].tolist() == [BACKGROUND] * 3 + [IGNORE] * 7
     assert torch.equal(found[:20], classes[0, 0, :20])
@@ -43,7 +43,9 @@ def test_gap_is_doubted_too_and_what_is_unknown_stays() -> None:
     classes = torch.tensor([[[CELL, 0, 0, GAP, GAP, IGNORE, TOUCHING]]])
     cell = torch.tensor([[[1.0, 0, 0, 5, 0, 5, 1]]])
     # the second gap lies within two pixels of touching, the first doesn't
-    assert doubted(logits_of(cell), classes, 0.5).tolist() == [[[CELL, 0, 0, IGNORE, GAP, IGNORE, TOUCHING]]]
+    assert mask_uncertain_background(logits_of(cell), classes, 0.5).tolist() == [
+        [[CELL, 0, 0, IGNORE, GAP, IGNORE, TOUCHING]]
+    ]
 
 
 def test_beside_annotated_cells_background_is_believed(ndim: int) -> None:
@@ -52,7 +54,7 @@ def test_beside_annotated_cells_background_is_believed(ndim: int) -> None:
     classes[(0, *middle)] = CELL
     cell = torch.full(classes.shape, 1.0)
     cell[(0, *middle)] = 0
-    found = doubted(logits_of(cell), classes, 0.5)[0]
+    found = mask_uncertain_background(logits_of(cell), classes, 0.5)[0]
     assert found.dtype == torch.uint8
     apart = np.abs(np.indices((edge,) * ndim) - 5).max(0)
     expected = np.where(apart > BESIDE, IGNORE, np.where(apart == 0, CELL, BACKGROUND))
@@ -61,16 +63,16 @@ def test_beside_annotated_cells_background_is_believed(ndim: int) -> None:
 
 def test_without_an_annotated_cell_nothing_is_doubted() -> None:
     classes = torch.zeros((2, 8, 8), dtype=torch.uint8)
-    assert torch.equal(doubted(logits_of(torch.rand(2, 8, 8)), classes, 0.5), classes)
+    assert torch.equal(mask_uncertain_background(logits_of(torch.rand(2, 8, 8)), classes, 0.5), classes)
     classes[:] = IGNORE
-    assert torch.equal(doubted(logits_of(torch.rand(2, 8, 8)), classes, 0.5), classes)
+    assert torch.equal(mask_uncertain_background(logits_of(torch.rand(2, 8, 8)), classes, 0.5), classes)
 
 
 def test_no_gradient_passes_through_the_doubt() -> None:
     logits = torch.rand(1, 4, 8, 8, requires_grad=True)
     classes = torch.zeros((1, 8, 8), dtype=torch.long)
     classes[0, :2] = CELL
-    assert not doubted(logits, classes, 0.2).requires_grad
+    assert not mask_uncertain_background(logits, classes, 0.2).requires_grad
 
 
 def discs(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +93,7 @@ TINY: dict[str, Any] = {
 
 
 def left_out() -> list[tuple[np.ndarray, np.ndarray]]:
-    return [(image, weaken(labels, "remove", 0.6, 0)) for image, labels in (discs(0), discs(1))]
+    return [(image, corrupt_labels(labels, "remove", 0.6, 0)) for image, labels in (discs(0), discs(1))]
 
 
 def test_a_network_that_doubts_finds_cells_of_which_most_were_left_out() -> None:

@@ -19,13 +19,13 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from cleft.apps.cli import app
-from cleft.base.errors import DataError
+from cleft.cli.main import app
+from cleft.core.errors import DataError
+from cleft.datasets import public as public_sets
+from cleft.datasets.download import download, sha256_of
+from cleft.datasets.public import SETS, PublicSet, fetch
 from cleft.io import find_pairs, read_image, read_labels
-from cleft.io import public as public_sets
-from cleft.io.download import download, sha256_of
 from cleft.io.lock import held
-from cleft.io.public import SETS, PublicSet, fetch
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 

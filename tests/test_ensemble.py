@@ -13,18 +13,18 @@ import torch
 import zarr
 from torch import nn
 
-from cleft.base.config import ModelCard, NetSettings
-from cleft.base.errors import DataError, ModelError
-from cleft.base.image import Image
-from cleft.infer.model import Model, load_model
-from cleft.infer.planning import VolumeOptions
-from cleft.infer.volume import Watch, segment_volume, work_folder
+from cleft.core.errors import DataError, ModelError
+from cleft.core.image import Image
+from cleft.core.settings import ModelCard, NetSettings
 from cleft.io import read_labels, write_image
-from cleft.io.synthetic import CellSettings, make_cells
 from cleft.labels.instances import classes_to_labels, drop_small
-from cleft.model.ensemble import Ensemble, turns_for
-from cleft.model.file import write_model
-from cleft.model.unet import make_unet
+from cleft.models.ensemble import Ensemble, turns_for
+from cleft.models.file import write_model
+from cleft.models.unet import make_unet
+from cleft.prediction.model import Model, load_model
+from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.volume.plan import VolumeOptions
+from cleft.volume.segment import Watch, segment_volume, work_folder
 
 SHAPES = {2: (70, 90), 3: (18, 34, 42)}
 
@@ -134,7 +134,7 @@ def test_blocks_give_what_one_piece_gives(
 
 def test_dask_s_workers_load_all_of_it(random_model: Callable[..., Path], tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    from cleft.infer.engine import OnDask
+    from cleft.volume.executors import DaskExecutor
 
     image = image_of(2, 2)
     write_image(tmp_path / "a.tif", image)
@@ -146,7 +146,7 @@ def test_dask_s_workers_load_all_of_it(random_model: Callable[..., Path], tmp_pa
         distributed.LocalCluster(1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        segment_volume(model, tmp_path / "a.tif", tmp_path / "there.zarr", options, OnDask(client))
+        segment_volume(model, tmp_path / "a.tif", tmp_path / "there.zarr", options, DaskExecutor(client))
     here, there = (read_labels(tmp_path / f"{name}.zarr").data for name in ("here", "there"))
     np.testing.assert_array_equal(here, there)
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cleft.base.image import Image
+from cleft.core.image import Image
 from cleft.io import write_labels
-from cleft.io.synthetic import make_cells
 from cleft.io.write import write_image
-from cleft.paper.tables import Effort
+from cleft.reproduce.tables import Effort
+from cleft.synthetic.cells import make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

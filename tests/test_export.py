@@ -16,16 +16,16 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from cleft.apps.cli import app
-from cleft.base.config import ModelCard, NetSettings
-from cleft.base.errors import ModelError
-from cleft.base.image import Image
-from cleft.base.intensity import normalise
-from cleft.infer.model import Model, load_model
-from cleft.model.export import export
-from cleft.model.file import write_model
-from cleft.model.portable import Portable
-from cleft.model.unet import make_unet
+from cleft.cli.main import app
+from cleft.core.errors import ModelError
+from cleft.core.image import Image
+from cleft.core.intensity import normalise
+from cleft.core.settings import ModelCard, NetSettings
+from cleft.export.export import export
+from cleft.export.portable import Portable
+from cleft.models.file import write_model
+from cleft.models.unet import make_unet
+from cleft.prediction.model import Model, load_model
 
 # TorchScript is what deepImageJ and QuPath read, whatever torch says of its future
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

@@ -24,19 +24,19 @@ from torch import nn
 
 import cleft
 from cleft.api import train
-from cleft.base.config import TrainSettings
-from cleft.base.errors import CleftError, DataError
-from cleft.base.image import Image
+from cleft.core.errors import CleftError, DataError
+from cleft.core.image import Image
+from cleft.core.settings import TrainSettings
 from cleft.io.lock import held
-from cleft.io.synthetic import make_cells
 from cleft.labels.rule import ceiling, cell_diameter, choose_rule
-from cleft.learn.checkpoint import SafeCheckpoints
-from cleft.learn.dataset import Example
-from cleft.learn.fingerprint import changes
-from cleft.learn.fit import fit
-from cleft.learn.module import Learner
-from cleft.learn.prepare import hold_out, load_examples
-from cleft.model.file import read_card, read_model
+from cleft.models.file import read_card, read_model
+from cleft.synthetic.cells import make_cells
+from cleft.training.checkpoint import SafeCheckpoints
+from cleft.training.dataset import Example
+from cleft.training.examples import hold_out, load_examples
+from cleft.training.fingerprint import changes
+from cleft.training.fit import fit
+from cleft.training.module import Learner
 
 Pair = tuple[Image, np.ndarray]
 TINY: dict[str, Any] = {"width": 4, "levels": 3, "batch": 2, "steps": 4, "checks": 2, "seed": 0}
@@ -245,7 +245,7 @@ def test_killed_and_resumed_it_ends_where_it_would_have(tmp_path: Path) -> None:
     steps = 80
     options = ["train", data, "-o", tmp_path / "killed.safetensors", "--val", check]
     options += ["--steps", steps, "--config", config]
-    command = [sys.executable, "-c", "from cleft.apps.cli import main; main()", *map(str, options)]
+    command = [sys.executable, "-c", "from cleft.cli.main import main; main()", *map(str, options)]
     process = subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -512,7 +512,7 @@ def long_training(folder: Path, **more: Any) -> tuple[subprocess.Popen, Path]:
     options = [] if path.with_suffix(".run").exists() is False else ["--resume"]
     command = ["train", data, "-o", path, "--config", config, *options]
     return subprocess.Popen(
-        [sys.executable, "-c", "from cleft.apps.cli import main; main()", *map(str, command)],
+        [sys.executable, "-c", "from cleft.cli.main import main; main()", *map(str, command)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "500"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ), path  # fmt: skip

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.losses import cpu_kernels, fused, on_cpu, vector_math
 from cleft.losses.fused import class_statistics
 from cleft.losses.statistics import plain_statistics

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image, check_axes
+from cleft.core.errors import DataError
+from cleft.core.image import Image, check_axes
 
 LENGTHS = {"T": 1, "C": 2, "Z": 3, "Y": 4, "X": 5}
 

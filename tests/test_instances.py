@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels import kernels
 from cleft.labels.classes import CELL, TOUCHING, ClassRule, classes_by_rule
 from cleft.labels.instances import (

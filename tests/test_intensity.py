@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cleft.base.intensity import ENOUGH, normalise
+from cleft.core.intensity import ENOUGH, normalise
 
 
 def test_percentiles_become_0_and_1(ndim: int, rng: np.random.Generator) -> None:

@@ -15,8 +15,8 @@ import pytest
 import tifffile
 import zarr
 
-from cleft.base.errors import DataError
-from cleft.base.text import format_bytes
+from cleft.core.errors import DataError
+from cleft.core.text import format_bytes
 from cleft.io import open_image, read_image, read_labels
 from cleft.io.claims import Allowance
 

@@ -15,8 +15,8 @@ import pytest
 import tifffile
 import zarr
 
-from cleft.base.errors import CleftError, DataError, ModelError
-from cleft.base.image import Image
+from cleft.core.errors import CleftError, DataError, ModelError
+from cleft.core.image import Image
 from cleft.io import LazyImage, open_image, read, read_image, read_labels
 from cleft.io.damage import reading
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io import hdf5, hdf5_process, open_image, read_image
 
 h5py = pytest.importorskip("h5py")

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import zarr
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io import find_images, open_image, read_image
 from cleft.io.on_disk import Cached, Mapped
 

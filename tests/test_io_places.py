@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import zarr
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io import find_images, find_pairs, open_image, read_image, read_labels
 
 PLANE = np.arange(48, dtype=np.uint8).reshape(6, 8)

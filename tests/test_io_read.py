@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.core.errors import DataError
+from cleft.core.image import Image
 from cleft.io import check_pixels, read_image, read_labels
 from cleft.io.stored import micrometres
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io import read_image, read_labels
 
 STACK = np.arange(4 * 6 * 5).reshape(4, 6, 5)

@@ -12,8 +12,8 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.core.errors import DataError
+from cleft.core.image import Image
 from cleft.io import atomic_path, read_image, read_labels, write_image, write_labels
 
 SPACING = {2: (0.25, 0.5), 3: (2.0, 0.25, 0.5)}
@@ -164,8 +164,8 @@ def test_a_target_that_is_no_place_for_a_file(tmp_path: Path) -> None:
 LIMITED = """
 import resource, sys
 import numpy as np
-from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.core.errors import DataError
+from cleft.core.image import Image
 from cleft.io import write_image
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 noise = np.random.default_rng(0).normal(size=(200, 200)).astype(np.float32)

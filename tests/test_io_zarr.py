@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io import find_images, read_image, read_labels
 
 STACK = np.arange(2 * 4 * 6 * 5).reshape(2, 4, 6, 5).astype(np.uint16)

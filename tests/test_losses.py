@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import cleft
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.losses.pixelwise import CELoss
 from cleft.losses.statistics import masked, plain_statistics
 from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss, strength_at

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels.markers import MarkerScores, score_markers
 from references import scores as reference
 

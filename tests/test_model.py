@@ -11,13 +11,13 @@ import pytest
 import torch
 from skimage.measure import label
 
-from cleft.base.config import differences, read_settings
-from cleft.base.errors import CleftError, DataError, ModelError
-from cleft.base.image import Image
-from cleft.infer.model import Model, load_model
+from cleft.core.errors import CleftError, DataError, ModelError
+from cleft.core.image import Image
+from cleft.core.settings import differences, read_settings
 from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, label_sizes, to_labels
-from cleft.model.file import read_card, write_model
-from cleft.model.zoo import find_model, shipped_models
+from cleft.models.file import read_card, write_model
+from cleft.models.zoo import find_model, shipped_models
+from cleft.prediction.model import Model, load_model
 
 Maker = Callable[..., Model]
 SHAPE = {2: (20, 27), 3: (12, 20, 27)}
@@ -355,7 +355,7 @@ def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own(
 
 @pytest.mark.parametrize("name", ["cells2d", "cells3d"])
 def test_a_shipped_model_gives_the_same_labels_by_tiles(name: str) -> None:
-    from cleft.io.synthetic import make_cells
+    from cleft.synthetic.cells import make_cells
 
     model = load_model(name, device="cpu")
     image, _ = make_cells({"YX": (160, 200), "ZYX": (20, 64, 72)}[model.card.axes], seed=5)
@@ -367,7 +367,7 @@ def test_a_shipped_model_gives_the_same_labels_by_tiles(name: str) -> None:
 
 
 def test_a_shipped_model_does_not_mind_the_scale_of_intensities() -> None:
-    from cleft.io.synthetic import make_cells
+    from cleft.synthetic.cells import make_cells
 
     image, _ = make_cells((128, 128), seed=2)
     model = load_model("cells2d", device="cpu")

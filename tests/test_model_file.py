@@ -19,12 +19,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from cleft.apps.models import described, models_in
-from cleft.base.config import ModelCard, NetSettings
-from cleft.base.errors import DataError, ModelError
-from cleft.model.file import read_card, read_model, write_model
-from cleft.model.unet import make_unet
-from cleft.model.zoo import find_model
+from cleft.cli.models import described, models_in
+from cleft.core.errors import DataError, ModelError
+from cleft.core.settings import ModelCard, NetSettings
+from cleft.models.file import read_card, read_model, write_model
+from cleft.models.unet import make_unet
+from cleft.models.zoo import find_model
 
 
 def card_of(net: NetSettings) -> ModelCard:
@@ -277,8 +277,8 @@ def test_a_failed_write_leaves_what_was_there(path: Path) -> None:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from cleft.base.errors import CleftError
-from cleft.model.file import read_model, write_model
+from cleft.core.errors import CleftError
+from cleft.models.file import read_model, write_model
 net, card = read_model(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
@@ -611,7 +611,7 @@ def test_a_long_line_of_ancestors_fits(path: Path) -> None:
 def test_cards_are_read_without_torch() -> None:
     """So that listing models takes a moment."""
     code = (
-        "import sys, cleft.apps.models as m; from cleft.model.zoo import find_model\n"
+        "import sys, cleft.cli.models as m; from cleft.models.zoo import find_model\n"
         "list(m.models_in([])), m.described(find_model('cells3d'))\n"
         "print([name for name in ('torch', 'monai', 'lightning') if name in sys.modules])"
     )

@@ -6,10 +6,10 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.core.errors import DataError
+from cleft.core.image import Image
 from cleft.io.overlay import overlay, write_overlay
-from cleft.io.synthetic import make_cells
+from cleft.synthetic.cells import make_cells
 
 
 def ramp(*shape: int) -> np.ndarray:

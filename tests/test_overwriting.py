@@ -17,19 +17,19 @@ import pytest
 import tifffile
 import zarr
 
-from cleft.apps import demo
-from cleft.base.errors import DataError
-from cleft.base.image import Image
-from cleft.infer import planning
-from cleft.infer.planning import VolumeOptions
-from cleft.infer.volume import segment_volume, work_folder
-from cleft.io import public as public_sets
+from cleft.cli import demo
+from cleft.core.errors import DataError
+from cleft.core.image import Image
+from cleft.datasets import public as public_sets
+from cleft.export.export import export
 from cleft.io import read_labels, write_image, write_labels
 from cleft.io.lock import held
 from cleft.io.outputs import check_outputs, is_own
 from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
-from cleft.model.export import export
+from cleft.volume import plan as planning
+from cleft.volume.plan import VolumeOptions
+from cleft.volume.segment import segment_volume, work_folder
 from volumes import blobs, expected, model_for, save_classes
 
 Says = Callable[..., Any]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io import Pair, base_name, find_images, find_pairs
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cleft.base.errors import CleftError
+from cleft.core.errors import CleftError
 from cleft.losses.pixelwise import CELoss
 from cleft.losses.youden import JCLoss
-from cleft.paper import fig2, fig3, fig4, fig5, landscape, shrinking
-from cleft.paper.measures import MEASURES, expected_counts, measure
+from cleft.reproduce import fig2, fig3, fig4, fig5, landscape, shrinking
+from cleft.reproduce.measures import MEASURES, expected_counts, measure
 
 Says = Callable[..., Any]
 Optimum = tuple[nn.Module, dict[str, Tensor]]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cleft.base.config import TrainSettings
-from cleft.learn.dataset import Example
-from cleft.learn.plan import choose_shrink, make_plan
+from cleft.core.settings import TrainSettings
+from cleft.training.dataset import Example
+from cleft.training.plan import choose_shrink, make_plan
 
 
 def boxes(shape: tuple[int, ...], cell: tuple[int, ...], spacing: tuple[float, ...] | None = None) -> Example:

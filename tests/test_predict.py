@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cleft.base.config import NetSettings
-from cleft.base.errors import DataError
-from cleft.base.machine import available_memory
-from cleft.infer import predict as module
-from cleft.infer.predict import choose_tile, likeliest, pixels_at_once, predict, softmax
-from cleft.model.renorm import BatchRenorm
-from cleft.model.unet import make_unet, net_reach, net_stride
+from cleft.core.errors import DataError
+from cleft.core.machine import available_memory
+from cleft.core.settings import NetSettings
+from cleft.models.batch_renorm import BatchRenorm
+from cleft.models.unet import make_unet, net_stride, receptive_field_radius
+from cleft.prediction import predictor as module
+from cleft.prediction.predictor import choose_tile, likeliest, pixels_at_once, predict, softmax
 
 NETS = {
     "plane": NetSettings(width=4, strides=((2, 2),) * 2),
@@ -182,7 +182,7 @@ def test_batches_hold_a_few_tiles_of_one_shape() -> None:
     assert sum(s[0] for s in seen) == 25
     assert max(s[0] for s in seen) == module.BATCH == 4
     assert len(seen) < 12
-    assert max(s[-1] for s in seen) == 16 + 2 * net_reach(shape)[1]
+    assert max(s[-1] for s in seen) == 16 + 2 * receptive_field_radius(shape)[1]
 
 
 def test_little_memory_means_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_little_memory_means_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_chosen_tile_fits_the_budget(ndim: int) -> None:
     settings = NetSettings(width=32, strides=((2,) * ndim,) * 4)
-    reach = net_reach(settings)
+    reach = receptive_field_radius(settings)
     most = pixels_at_once(settings, torch.zeros(1))
     assert most == min(module.BUDGET, available_memory() * 2 // 3) // (4 * module.ALIVE * 32)
     assert choose_tile((64,) * ndim, settings, most) == (64,) * ndim

@@ -55,7 +55,7 @@ def test_the_names_fit_together(hand_model: Callable, tmp_path: Path) -> None:
     """The snippet of the README's length, with what each line should give."""
     import torch
 
-    from cleft.model.file import write_model
+    from cleft.models.file import write_model
 
     image, labels = cleft.make_cells((64, 80), seed=0)
     h = cleft.to_classes(labels, n_classes=4, k="auto", gap_radius="auto", spacing=None)

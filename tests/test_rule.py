@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cleft
-from cleft.base.errors import DataError
-from cleft.io.synthetic import CellSettings, make_cells
+from cleft.core.errors import DataError
 from cleft.labels.classes import IGNORE, ClassRule, classes_by_rule
 from cleft.labels.rule import (
     ENOUGH_CEILING,
@@ -21,6 +20,7 @@ from cleft.labels.rule import (
     to_classes,
 )  # fmt: skip
 from cleft.labels.scores import score
+from cleft.synthetic.cells import CellSettings, make_cells
 
 
 def squares(side: int, apart: int, ndim: int, count: int = 3) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from cleft.base.errors import ModelError
-from cleft.infer import runtime
-from cleft.infer.model import load_model
-from cleft.infer.runtime import best_runtime, network_for
+from cleft.core.errors import ModelError
 from cleft.io import write_image
-from cleft.io.synthetic import make_cells
+from cleft.prediction import runtime
+from cleft.prediction.model import load_model
+from cleft.prediction.runtime import best_runtime, network_for
+from cleft.synthetic.cells import make_cells
 from volumes import in_blocks
 
 pytest.importorskip("openvino", reason="an extra: pip install 'cleft[openvino]'")
@@ -35,8 +35,8 @@ def test_openvino_equals_torch_in_any_extent(name: str, extent: tuple[int, ...])
 
 
 def test_both_runtimes_find_the_same_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cleft.infer import planning
     from cleft.labels.scores import score
+    from cleft.volume import plan as planning
 
     write_image(tmp_path / "cells.tif", make_cells((40, 96, 96), seed=2)[0])
     model = load_model("cells3d", "cpu")
@@ -51,8 +51,8 @@ def test_both_runtimes_find_the_same_cells(tmp_path: Path, monkeypatch: pytest.M
 
 AFTERWARDS = """
 import gc, signal, subprocess
-from cleft.infer.model import load_model
-from cleft.infer.runtime import network_for
+from cleft.prediction.model import load_model
+from cleft.prediction.runtime import network_for
 
 model = load_model("cells2d", "cpu")
 for precision in ("float32", "bfloat16"):

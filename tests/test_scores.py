@@ -11,7 +11,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels.scores import THRESHOLDS, Scores, average, matching, pool, score
 from references import scores as reference
 

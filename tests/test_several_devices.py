@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from cleft.base.config import TrainSettings
+from cleft.core.settings import TrainSettings
 from cleft.io import write_image, write_labels
-from cleft.io.synthetic import make_cells
-from cleft.learn.trainer import _machines
+from cleft.synthetic.cells import make_cells
+from cleft.training.trainer import _machines
 
 # Normalisation by the averages of the beginning from the first step on: a patch's own statistics would be
 # another thing for one patch than for two, on processors, where they can't be shared.
@@ -23,9 +23,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
-import cleft.learn.module
+import cleft.training.module
 
-cleft.learn.module.SETTLED = 0.0
+cleft.training.module.SETTLED = 0.0
 if __name__ == "__main__":
     from cleft.api import train
 

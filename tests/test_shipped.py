@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from cleft.io import write_labels
-from cleft.io.synthetic import CellSettings, make_cells
 from cleft.io.write import write_image
+from cleft.synthetic.cells import CellSettings, make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 TABLES = ("shipped", "made", "finetune", "averaging")
@@ -97,14 +97,14 @@ def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path
         "scratch": {**small, "width": 4, "levels": 3},
         "frozen": {**small, "start": "cells2d", "frozen": 2, "settled": 0.0},
     }
-    finetune = script("finetune", DATA=tmp_path, ARMS=arms, FINAL=("shipped", "scratch"))
+    finetune = script("finetune", DATA=tmp_path, CONFIGS=arms, FINAL=("shipped", "scratch"))
     for corner in (2, 4):
         image, labels = finetune.annotated(corner)
         assert (labels.data[80 // corner :] == -1).all()
         assert (labels.data[:, 96 // corner :] == -1).all()
         assert (labels.data[: 80 // corner, : 96 // corner] >= 0).all()
         assert image.data.shape == labels.data.shape
-    finetune.ARMS = arms
+    finetune.CONFIGS = arms
     sys.argv[1:] = ["--only", *arms, "shipped"]
     finetune.main()
     found = json.loads((tmp_path / "report.json").read_text())
@@ -120,12 +120,12 @@ def test_what_averaging_buys(script: Callable[..., ModuleType], tmp_path: Path) 
     averaging = script(
         "averaging", "--work", tmp_path / "work", "--sets", "tcells", DATA=tmp_path,
         BASE={"width": 4, "levels": 3, "checks": 1, "steps": 2},
-        ARMS={"as it is": {}, "average .9": {"average": 0.9}},
+        CONFIGS={"as it is": {}, "average .9": {"average": 0.9}},
     )  # fmt: skip
     averaging.main()
     found = json.loads((tmp_path / "report.json").read_text())
     assert len(found) == 2 * (2 * 2 + 1)
     lines = (tmp_path / "models.md").read_text().split("averaging.py -->")[1].splitlines()[3:9]
-    for line, (arm, way) in zip(lines, product(averaging.ARMS, averaging.WAYS), strict=True):
+    for line, (arm, way) in zip(lines, product(averaging.CONFIGS, averaging.WAYS), strict=True):
         mean = np.mean([found[key]["pq"] for key in averaging.keys_of("tcells", arm, way)])
         assert line.startswith(f"| {arm} | {way} | {mean:.3f} |  | ")

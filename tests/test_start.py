@@ -13,22 +13,22 @@ from pydantic import ValidationError
 from torch import nn
 
 from cleft.api import train
-from cleft.base.config import NetSettings, TrainSettings
-from cleft.base.errors import DataError, ModelError
-from cleft.base.image import Image
-from cleft.infer.model import Model, load_model
-from cleft.io.synthetic import CellSettings, make_cells
+from cleft.core.errors import DataError, ModelError
+from cleft.core.image import Image
+from cleft.core.settings import NetSettings, TrainSettings
 from cleft.labels.scores import score
-from cleft.learn.dataset import Example
-from cleft.learn.fit import fit
-from cleft.learn.plan import choose_shrink
-from cleft.learn.prepare import load_examples
-from cleft.learn.start import GENERATIONS, GENTLY, _recent, settled, start_of
-from cleft.model.file import read_card, read_model, write_model
-from cleft.model.inflate import inflated
-from cleft.model.renorm import BatchRenorm
-from cleft.model.unet import make_unet
-from cleft.model.zoo import find_model
+from cleft.models.batch_renorm import BatchRenorm
+from cleft.models.file import read_card, read_model, write_model
+from cleft.models.inflate import inflate_2d_to_3d
+from cleft.models.unet import make_unet
+from cleft.models.zoo import find_model
+from cleft.prediction.model import Model, load_model
+from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.training.dataset import Example
+from cleft.training.examples import load_examples
+from cleft.training.fit import fit
+from cleft.training.plan import choose_shrink
+from cleft.training.pretrained import GENERATIONS, GENTLY, _recent, settled, start_of
 
 Pair = tuple[Image, np.ndarray]
 STILL: dict[str, Any] = {"steps": 1, "checks": 1, "learning_rate": 1e-12, "batch": 1}
@@ -184,7 +184,7 @@ def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -
         if isinstance(layer, BatchRenorm):
             layer.running_mean.normal_(0, 0.3)
             layer.running_var.uniform_(0.5, 2)
-    stack = inflated(plane, NetSettings(width=4, n_classes=3, strides=strides))
+    stack = inflate_2d_to_3d(plane, NetSettings(width=4, n_classes=3, strides=strides))
     x = torch.rand(1, 1, 16, 24)
     alone = plane.eval()(x)
     for said in stack.eval()(x[:, :, None].expand(1, 1, 8, 16, 24)).unbind(2):
@@ -193,7 +193,7 @@ def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -
 
 def test_with_fewer_levels_the_coarsest_are_left_out() -> None:
     plane = make_unet(NetSettings(width=4, strides=((2, 2),) * 4))
-    stack = inflated(plane, NetSettings(width=4, strides=((2, 2, 2),) * 2))
+    stack = inflate_2d_to_3d(plane, NetSettings(width=4, strides=((2, 2, 2),) * 2))
     assert stack(torch.rand(1, 1, 8, 8, 8)).shape == (1, 4, 8, 8, 8)
     for ours, theirs in (
         (stack.bottleneck, plane.downsamples[1]), (stack.downsamples[0], plane.downsamples[0]),

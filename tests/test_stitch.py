@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleft.base.tiles import Grid
+from cleft.core.tiles import Grid
 from cleft.labels.instances import classes_to_labels
-from cleft.labels.stitch import TOUCH, Seams, find_parts, grow_within, meetings, number
+from cleft.labels.stitch import TOUCH, UnionFind, face_edges, grow_within, label_block, number
 from volumes import blobs
 
 SHAPES = st.one_of(
@@ -17,10 +17,10 @@ SHAPES = st.one_of(
 
 
 def by_blocks(classes: np.ndarray, block: tuple[int, ...], halo: int = 1) -> np.ndarray:
-    """The way of ``cleft.infer.steps``, with everything in memory: parts, seams, numbers, growth."""
+    """The way of ``cleft.volume.steps``, with everything in memory: parts, seams, numbers, growth."""
     shape, grid = classes.shape, Grid(classes.shape, block)
     found = [
-        find_parts(classes[grid.slices(i)], [s.start for s in grid.slices(i)], shape)
+        label_block(classes[grid.slices(i)], [s.start for s in grid.slices(i)], shape)
         for i in range(len(grid))
     ]
     marks, parts = np.zeros(shape, np.uint32), np.zeros(shape, np.int64)
@@ -29,10 +29,10 @@ def by_blocks(classes: np.ndarray, block: tuple[int, ...], halo: int = 1) -> np.
         marks[grid.slices(i)] = f.marks
         known = (f.marks > 0) & (f.marks < TOUCH)
         parts[grid.slices(i)] = np.where(known, f.marks.astype(np.int64) + offsets[i], 0)
-    seams = Seams(int(offsets[-1]))
+    seams = UnionFind(int(offsets[-1]))
     for axis, (n, b) in enumerate(zip(shape, block)):
         for at in range(b, n, b):
-            seams.join(meetings(parts.take(at - 1, axis), np.pad(parts.take(at, axis), 1)))
+            seams.join(face_edges(parts.take(at - 1, axis), np.pad(parts.take(at, axis), 1)))
     sizes = np.concatenate([f.sizes for f in found])
     of_part, size = number(seams.roots(), sizes, np.concatenate([f.first for f in found]))
     before = np.concatenate([[0], of_part])[parts].astype(np.uint32)
@@ -101,11 +101,11 @@ def test_meetings_by_hand() -> None:
     low = np.array([[1, 1, 0], [0, 0, 2]])
     high = np.pad(np.array([[0, 0, 0], [3, 0, 4]]), 1)
     # 3 lies diagonally below the first 1 and straight below the second; 4 below 2, and diagonally below 1
-    assert meetings(low, high).tolist() == [[1, 3], [1, 4], [2, 4]]
+    assert face_edges(low, high).tolist() == [[1, 3], [1, 4], [2, 4]]
 
 
 def test_meetings_of_nothing() -> None:
-    assert meetings(np.zeros((2, 2), np.int64), np.zeros((4, 4), np.int64)).shape == (0, 2)
+    assert face_edges(np.zeros((2, 2), np.int64), np.zeros((4, 4), np.int64)).shape == (0, 2)
 
 
 @settings(max_examples=50, deadline=None)
@@ -115,7 +115,7 @@ def test_seams_are_the_components_of_a_graph(n: int, m: int, seed: int) -> None:
     from scipy.sparse.csgraph import connected_components
 
     pairs = np.random.default_rng(seed).integers(1, n + 1, (m, 2))
-    seams = Seams(n)
+    seams = UnionFind(n)
     for part in np.array_split(pairs, 3):
         seams.join(part)
     roots = seams.roots()
@@ -132,13 +132,13 @@ def test_numbers_follow_the_raster_order_of_first_pixels() -> None:
 
 
 def test_no_parts_at_all() -> None:
-    labels, sizes = number(Seams(0).roots(), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    labels, sizes = number(UnionFind(0).roots(), np.zeros(0, np.int64), np.zeros(0, np.int64))
     assert labels.size == 0
     assert sizes.tolist() == [0]
 
 
 def test_places_beyond_32_bits_are_told_apart() -> None:
-    found = find_parts(np.ones((1, 1, 2), np.uint8), (9_999, 99_999, 99_998), (10_000, 100_000, 100_000))
+    found = label_block(np.ones((1, 1, 2), np.uint8), (9_999, 99_999, 99_998), (10_000, 100_000, 100_000))
     assert found.first.tolist() == [10_000 * 100_000 * 100_000 - 2]
 
 

@@ -16,17 +16,17 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.core.errors import DataError
+from cleft.core.image import Image
 from cleft.io import write_labels
-from cleft.io.synthetic import make_cells
 from cleft.io.write import write_image
 from cleft.labels.scores import score
-from cleft.paper import runs, table1, table2, weak
-from cleft.paper.exam import best_thresholds, examine, examine_markers, examine_watershed
-from cleft.paper.lessons import Weakness, read_pairs, split, weakened
-from cleft.paper.runs import ARMS, Run, finished, work_through
-from cleft.paper.tables import Effort, spread
+from cleft.reproduce import runs, table1, table2, weak
+from cleft.reproduce.evaluate import best_thresholds, examine, examine_markers, examine_watershed
+from cleft.reproduce.runs import CONFIGS, Run, finished, work_through
+from cleft.reproduce.splits import Weakness, read_pairs, split, weakened
+from cleft.reproduce.tables import Effort, spread
+from cleft.synthetic.cells import make_cells
 
 QUIET = Console(quiet=True)
 TINY = Effort(seeds=1, steps=4, width=4)
@@ -294,7 +294,7 @@ def test_the_weak_picture_has_a_point_for_every_result(tmp_path: Path) -> None:
 
 
 def test_every_loss_of_the_tables_is_known() -> None:
-    assert {*table1.LOSSES, *table2.ARMS, *weak.LOSSES} <= set(ARMS)
+    assert {*table1.LOSSES, *table2.CONFIGS, *weak.LOSSES} <= set(CONFIGS)
     assert {loss for loss, _ in table1.PAPER} <= set(table1.LOSSES)
 
 

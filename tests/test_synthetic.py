@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cleft.base.errors import DataError
-from cleft.io.synthetic import STYLES, CellSettings, make_cells, random_settings
-from cleft.io.synthetic_looks import render
-from cleft.io.synthetic_noise import smooth_noise
-from cleft.io.synthetic_shapes import make_labels
+from cleft.core.errors import DataError
+from cleft.synthetic.cells import STYLES, CellSettings, make_cells, random_settings
+from cleft.synthetic.looks import render
+from cleft.synthetic.noise import smooth_noise
+from cleft.synthetic.shapes import make_labels
 
 SHAPES = {2: (160, 180), 3: (28, 56, 60)}
 DIAMETERS = {2: 20.0, 3: 14.0}

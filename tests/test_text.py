@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cleft.base.errors import DataError
-from cleft.base.text import printable, tell
+from cleft.core.errors import DataError
+from cleft.core.text import printable, tell
 from cleft.io import read_labels, write_image, write_labels
 from cleft.io.write import atomic_path
-from cleft.model.file import read_model, write_model
+from cleft.models.file import read_model, write_model
 
 Says = Callable[..., Any]
 Files = Callable[..., Path]
@@ -180,7 +180,7 @@ def test_labels_beyond_what_a_label_can_be(
 
 def test_a_terminal_gets_no_orders_either(hand_file: Files, tmp_path: Path) -> None:
     """In a real one the bar and the colours are rich's; a name's stay text."""
-    from cleft.base.image import Image
+    from cleft.core.image import Image
 
     image = np.zeros((20, 24), np.uint8)
     image[4:9, 4:9] = 200

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleft.base.tiles import tiles
+from cleft.core.tiles import tiles
 
 Cut = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 

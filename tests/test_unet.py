@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from cleft.base.config import NetSettings
-from cleft.base.scale import strides_for
-from cleft.model.renorm import MOST_SCALE, MOST_SHIFT, BatchRenorm
-from cleft.model.unet import make_unet, memory_format, net_reach, net_stride
+from cleft.core.scale import strides_for
+from cleft.core.settings import NetSettings
+from cleft.models.batch_renorm import MOST_SCALE, MOST_SHIFT, BatchRenorm
+from cleft.models.unet import make_unet, memory_format, net_stride, receptive_field_radius
 
 Strides = tuple[tuple[int, ...], ...]
 
@@ -127,7 +127,7 @@ def test_pixels_of_the_coarsest_level_are_nearly_cubes(spacing: tuple[float, ...
 
 def reached(net: nn.Module, settings: NetSettings, sure: bool) -> np.ndarray:
     """How far, along each axis, a change of one pixel was seen to change the result."""
-    stride, reach = np.array(net_stride(settings)), np.array(net_reach(settings))
+    stride, reach = np.array(net_stride(settings)), np.array(receptive_field_radius(settings))
     shape = tuple(int(n) for n in -(-(2 * reach + 2 * stride) // stride) * stride)
     torch.manual_seed(5)
     # all weights positive and nothing but the one pixel: then whatever it can reach is above 0
@@ -150,7 +150,7 @@ def test_nothing_acts_beyond_the_reach(strides: Strides) -> None:
     settings = NetSettings(width=4, strides=strides)
     net = started(1, strides).eval()
     farthest = reached(net, settings, sure=False)
-    assert (farthest <= net_reach(settings)).all()
+    assert (farthest <= receptive_field_radius(settings)).all()
     assert (farthest > 2).all()  # something was seen at all
 
 
@@ -166,14 +166,14 @@ def test_the_reach_is_not_loose(strides: Strides) -> None:
             if name.endswith("bias"):
                 tensor.zero_()
     farthest = reached(net, settings, sure=True)
-    assert (farthest <= net_reach(settings)).all()
-    assert (2 * farthest >= net_reach(settings)).all()
+    assert (farthest <= receptive_field_radius(settings)).all()
+    assert (2 * farthest >= receptive_field_radius(settings)).all()
 
 
 @pytest.mark.parametrize("strides", NETS.values(), ids=NETS)
 def test_the_reach_keeps_tiles_in_step_with_the_stride(strides: Strides) -> None:
     settings = NetSettings(strides=strides)
-    assert not (np.array(net_reach(settings)) % net_stride(settings)).any()
+    assert not (np.array(receptive_field_radius(settings)) % net_stride(settings)).any()
 
 
 def test_three_and_four_classes_start_from_the_same_weights(ndim: int) -> None:

@@ -17,19 +17,20 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleft.base.config import ModelCard
-from cleft.base.errors import DataError, ModelError
-from cleft.base.machine import resident_memory
-from cleft.infer import finder, planning, predict
-from cleft.infer.engine import Here
-from cleft.infer.memory import RESERVE, BlockCost
-from cleft.infer.model import load_model
-from cleft.infer.planning import VolumeOptions, fits_in_memory
-from cleft.infer.volume import Watch, segment_volume, work_folder
-from cleft.infer.work import VolumePlan, Work
+from cleft.core.errors import DataError, ModelError
+from cleft.core.machine import resident_memory
+from cleft.core.settings import ModelCard
 from cleft.io import read_image, read_labels, write_image
 from cleft.io.lazy import LazyImage
-from cleft.io.synthetic import CellSettings, make_cells
+from cleft.prediction.model import load_model
+from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.volume import blocks as finder
+from cleft.volume import planning, predict
+from cleft.volume.executors import LocalExecutor
+from cleft.volume.plan import VolumeOptions, fits_in_memory
+from cleft.volume.resources import RESERVE, BlockCost
+from cleft.volume.segment import Watch, segment_volume, work_folder
+from cleft.volume.store import RunStore, VolumePlan
 from volumes import Files, blobs, expected, in_blocks, model_for, save_classes
 
 LAWS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -206,7 +207,7 @@ def test_dark_blocks_may_be_left_out(
 
 
 def read_image_of(data: np.ndarray) -> Any:
-    from cleft.base.image import Image
+    from cleft.core.image import Image
 
     return Image(data, "ZYX"[-data.ndim :])
 
@@ -281,9 +282,9 @@ def test_blocks_that_can_be_read_are_kept(
     image = save_classes(tmp_path / "image.zarr", classes)
     chunk = image / "c" / "0" / "3" / "3"
     model, output, options = model_for(hand_file, 2), tmp_path / "l.zarr", VolumeOptions(block=(8, 8))
-    find = Here.find
+    find = LocalExecutor.find
 
-    def broken(self: Here, work: Work, *rest: Any) -> Any:
+    def broken(self: LocalExecutor, work: RunStore, *rest: Any) -> Any:
         good = chunk.read_bytes()
         chunk.write_bytes(b"\0" * 40)
         try:
@@ -291,7 +292,7 @@ def test_blocks_that_can_be_read_are_kept(
         finally:
             chunk.write_bytes(good)
 
-    monkeypatch.setattr(Here, "find", broken)
+    monkeypatch.setattr(LocalExecutor, "find", broken)
     with pytest.raises(DataError, match=r"Y 48:64, X 48:64.*the other \d+ blocks are kept: mend the image"):
         segment_volume(model, image, output, options)
     monkeypatch.undo()
@@ -364,7 +365,7 @@ def test_an_unfinished_run_is_not_mixed_with_another(hand_file: Files, tmp_path:
     image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
     model, output = model_for(hand_file, 2), tmp_path / "l.zarr"
 
-    class Stopped(Here):
+    class Stopped(LocalExecutor):
         def each(self, *_: Any) -> None:
             raise KeyboardInterrupt
 
@@ -389,7 +390,7 @@ def test_an_image_written_to_since_is_not_gone_on_with(hand_file: Files, tmp_pat
     image = save_classes(tmp_path / "image.zarr", classes)
     model, output = model_for(hand_file, 2), tmp_path / "l.zarr"
 
-    class Stopped(Here):
+    class Stopped(LocalExecutor):
         def each(self, *_: Any) -> None:
             raise KeyboardInterrupt
 
@@ -482,7 +483,7 @@ def test_labels_beyond_32_bits_are_written_in_64(
     hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a volume of four thousand million cells, of which 300 must do: the limit is lowered."""
-    from cleft.infer import steps
+    from cleft.volume import steps
 
     monkeypatch.setattr(steps, "MOST_32", 100)
     classes = np.zeros((40, 40), np.uint8)
@@ -506,7 +507,7 @@ def test_settings_of_the_run_are_readable(hand_file: Files, tmp_path: Path) -> N
 
 PEAK = """
 import re
-from cleft.apps.cli import main
+from cleft.cli.main import main
 try:
     main()
 except SystemExit as left:
@@ -563,8 +564,10 @@ def test_labels_of_a_large_image_do_not_depend_on_free_memory(
     quarter, _ = make_cells([n // 2 for n in LARGE[ndim]], seed=6, settings=CellSettings(diameter=20))
     data = np.pad(quarter.data, [(0, n // 2) for n in LARGE[ndim]], "symmetric")
     write_image(tmp_path / "large.tif", read_image_of(data))
-    plans, begin = [], Work.begin
-    monkeypatch.setattr(Work, "begin", staticmethod(lambda *given: plans.append(given[1]) or begin(*given)))
+    plans, begin = [], RunStore.begin
+    monkeypatch.setattr(
+        RunStore, "begin", staticmethod(lambda *given: plans.append(given[1]) or begin(*given))
+    )
     found, asked, amounts = [], asked_of(monkeypatch), [64 << 30]
     for turn in range(5):
         free_memory(monkeypatch, amounts[turn])
@@ -666,7 +669,7 @@ def test_an_unfinished_run_keeps_its_runtime(
     image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
     model, output = model_for(hand_file, 2), tmp_path / "l.zarr"
 
-    class Stopped(Here):
+    class Stopped(LocalExecutor):
         def each(self, *_: Any) -> None:
             raise KeyboardInterrupt
 

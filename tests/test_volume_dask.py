@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cleft.base.errors import CleftError
-from cleft.infer.cluster import dask_client
-from cleft.infer.engine import OnDask
-from cleft.infer.volume import work_folder
+from cleft.core.errors import CleftError
 from cleft.io import read_labels
+from cleft.volume.cluster import dask_client
+from cleft.volume.executors import DaskExecutor
+from cleft.volume.segment import work_folder
 from volumes import Files, blobs, expected, in_blocks, model_for, save_classes
 
 # Dask's own, when workers come and go
@@ -40,7 +40,7 @@ def test_two_workers_give_the_labels_of_one_process(
     image, model = save_classes(tmp_path / "image.zarr", classes), model_for(hand_file, ndim)
     block = {2: (24, 32), 3: (12, 12, 16)}[ndim]
     serial = in_blocks(model, image, tmp_path / "serial.zarr", block)
-    away = in_blocks(model, image, tmp_path / "away.zarr", block, OnDask(client))
+    away = in_blocks(model, image, tmp_path / "away.zarr", block, DaskExecutor(client))
     np.testing.assert_array_equal(away, serial)
     np.testing.assert_array_equal(away, expected(classes))
 
@@ -63,7 +63,7 @@ def test_a_killed_worker_costs_time_alone(client: Any, hand_file: Files, tmp_pat
 
     killer = threading.Thread(target=kill)
     killer.start()
-    labels = in_blocks(model, image, output, (16, 16), OnDask(client))
+    labels = in_blocks(model, image, output, (16, 16), DaskExecutor(client))
     killer.join()
     assert killed
     np.testing.assert_array_equal(labels, expected(classes))
@@ -74,7 +74,7 @@ def test_damage_is_told_by_the_workers(client: Any, hand_file: Files, tmp_path: 
     image = save_classes(tmp_path / "image.zarr", classes)
     (image / "c" / "0" / "3" / "3").write_bytes(b"\0" * 40)
     with pytest.raises(CleftError, match="Y 48:64, X 48:64"):
-        in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (16, 16), OnDask(client))
+        in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (16, 16), DaskExecutor(client))
 
 
 def test_by_the_command_line(cleft_says: Any, hand_file: Files, tmp_path: Path, client: Any) -> None:

@@ -10,10 +10,10 @@ from hypothesis.extra import numpy as made
 from scipy import ndimage
 from skimage.segmentation import expand_labels
 
-from cleft.base.errors import DataError
-from cleft.io.synthetic import make_cells
+from cleft.core.errors import DataError
+from cleft.labels.corruption import DAMAGES, corrupt_labels
 from cleft.labels.rule import cell_diameter
-from cleft.labels.weaken import DAMAGES, weaken
+from cleft.synthetic.cells import make_cells
 from references import weaken as reference
 
 RESHAPING = ("erode", "dilate", "jitter", "shift")
@@ -69,14 +69,15 @@ ROW = [1, 1, 1, 0, 0, 0, -1, 0, 2, 2, 2, 0]
     ],
 )
 def test_all_cells_of_a_row(damage, size: float | None, expected: list[int], ndim: int) -> None:
-    found = weaken(slab(ROW, ndim), damage, 1, 0, size=size)
+    found = corrupt_labels(slab(ROW, ndim), damage, 1, 0, size=size)
     np.testing.assert_array_equal(found, slab(expected, ndim))
 
 
 def test_one_of_four_is_merged(ndim: int) -> None:
     row = [1, 1, 0, 2, 2, 2, 3, 3, 0, 0, 0, 0, 0, 9]
     found = {
-        tuple(weaken(slab(row, ndim), "merge", 0.25, seed, size=3)[(0,) * (ndim - 1)]) for seed in range(40)
+        tuple(corrupt_labels(slab(row, ndim), "merge", 0.25, seed, size=3)[(0,) * (ndim - 1)])
+        for seed in range(40)
     }
     assert found == {
         (2, 2, 0, 2, 2, 2, 3, 3, 0, 0, 0, 0, 0, 9),  # 1 touches none, 2 is within 3 pixels
@@ -89,25 +90,25 @@ def test_one_of_four_is_merged(ndim: int) -> None:
 def test_all_are_merged(ndim: int) -> None:
     row = [1, 1, 0, 2, 2, 2, 3, 3, 0, 0, 0, 0, 0, 9]
     for seed in range(10):
-        found = weaken(slab(row, ndim), "merge", 1, seed, size=3)[(0,) * (ndim - 1)].tolist()
+        found = corrupt_labels(slab(row, ndim), "merge", 1, seed, size=3)[(0,) * (ndim - 1)].tolist()
         # 2 and 3 have chosen each other: the first to choose takes the other's number, and 1 has that of 2
         assert found in ([k, k, 0, k, k, k, k, k, 0, 0, 0, 0, 0, 9] for k in (2, 3))
         # of none but what touches
-        found = weaken(slab(row, ndim), "merge", 1, seed, size=0)
+        found = corrupt_labels(slab(row, ndim), "merge", 1, seed, size=0)
         assert numbers_in(found) in ({1, 2, 9}, {1, 3, 9})
         # 9 is 6 pixels from 3
-        assert len(numbers_in(weaken(slab(row, ndim), "merge", 1, seed, size=6))) == 1
+        assert len(numbers_in(corrupt_labels(slab(row, ndim), "merge", 1, seed, size=6))) == 1
 
 
 def test_the_neighbour_with_most_pixels_beside() -> None:
     labels = np.array([[2, 2, 0, 0], [2, 1, 1, 1], [3, 3, 3, 3]])
-    assert {weaken(labels, "merge", 0.3, seed)[1, 3] for seed in range(20)} == {1, 3}
+    assert {corrupt_labels(labels, "merge", 0.3, seed)[1, 3] for seed in range(20)} == {1, 3}
 
 
 def test_a_removed_cell_is_background_or_unknown(ndim: int) -> None:
     labels = crowd(ndim)
-    gone = weaken(labels, "remove", 0.4, 1)
-    honest = weaken(labels, "remove", 0.4, 1, unknown=True)
+    gone = corrupt_labels(labels, "remove", 0.4, 1)
+    honest = corrupt_labels(labels, "remove", 0.4, 1, unknown=True)
     removed = np.isin(labels, list(differing(labels, gone)))
     np.testing.assert_array_equal(gone, np.where(removed, 0, labels))
     np.testing.assert_array_equal(honest, np.where(removed, -1, labels))
@@ -127,11 +128,11 @@ def test_a_removed_cell_is_background_or_unknown(ndim: int) -> None:
 def test_of_any_labels(damage, labels: np.ndarray, share: float, seed: int, size: float | None) -> None:
     size = None if damage == "remove" else size
     before = labels.copy()
-    weak = weaken(labels, damage, share, seed, size=size)
+    weak = corrupt_labels(labels, damage, share, seed, size=size)
     np.testing.assert_array_equal(labels, before)
     assert (weak.dtype, weak.shape) == (np.int32, labels.shape)
-    np.testing.assert_array_equal(weak, weaken(labels, damage, share, seed, size=size))
-    np.testing.assert_array_equal(labels, weaken(labels, damage, 0, seed, size=size))
+    np.testing.assert_array_equal(weak, corrupt_labels(labels, damage, share, seed, size=size))
+    np.testing.assert_array_equal(labels, corrupt_labels(labels, damage, 0, seed, size=size))
     assert numbers_in(weak) <= numbers_in(labels)
     assert (weak[labels < 0] == -1).all()
     n = len(numbers_in(labels))
@@ -165,7 +166,7 @@ def test_of_any_labels(damage, labels: np.ndarray, share: float, seed: int, size
 def test_more_is_damaged_where_the_share_is_larger(
     damage, labels: np.ndarray, shares: tuple[float, float], seed: int
 ) -> None:
-    less, more = (weaken(labels, damage, share, seed) for share in sorted(shares))
+    less, more = (corrupt_labels(labels, damage, share, seed) for share in sorted(shares))
     if damage == "merge":  # what is one cell stays one
         for g in numbers_in(less):
             assert len(np.unique(more[less == g])) == 1
@@ -187,7 +188,7 @@ def test_so_many_cells_are_reshaped_each_by_itself(damage, ndim: int) -> None:
         labels[tuple(slice(p - 2, p + 3) for p in place)] = number
     less, chosen = labels, set[int]()
     for share in (0.1, 0.37, 0.5, 1):
-        more = weaken(labels, damage, share, 4, size=2)
+        more = corrupt_labels(labels, damage, share, 4, size=2)
         assert len(differing(labels, more)) == round(share * len(places))
         # damaged before, damaged in the same way
         np.testing.assert_array_equal(more[np.isin(less, list(chosen))], less[np.isin(less, list(chosen))])
@@ -195,35 +196,37 @@ def test_so_many_cells_are_reshaped_each_by_itself(damage, ndim: int) -> None:
         less, chosen = more, differing(labels, more)
     shapes = {(less[box] > 0).tobytes() for box in boxes}
     assert len(shapes) == 1 if damage in ("erode", "dilate") else len(shapes) >= 5
-    assert (weaken(labels, damage, 0.5, 5, size=2) != weaken(labels, damage, 0.5, 4, size=2)).any()
+    assert (
+        corrupt_labels(labels, damage, 0.5, 5, size=2) != corrupt_labels(labels, damage, 0.5, 4, size=2)
+    ).any()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("spacing", [None, (3.0, 1.0, 0.5)])
 def test_a_stack_of_one_plane_is_that_plane(damage, spacing: tuple[float, ...] | None) -> None:
     labels = crowd(2)
-    plane = weaken(labels, damage, 0.5, 2, spacing=spacing and spacing[1:])
+    plane = corrupt_labels(labels, damage, 0.5, 2, spacing=spacing and spacing[1:])
     assert (plane != labels).any()
     for axis in range(3):
         # also if the pixel is finest where there is but one
         given = None if spacing is None else [*spacing[1:][:axis], 0.1, *spacing[1:][axis:]]
-        stack = weaken(np.expand_dims(labels, axis), damage, 0.5, 2, spacing=given)
+        stack = corrupt_labels(np.expand_dims(labels, axis), damage, 0.5, 2, spacing=given)
         np.testing.assert_array_equal(stack.squeeze(axis), plane)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_neither_numbers_nor_memory_matter(damage, ndim: int) -> None:
     labels = crowd(ndim)
-    found = weaken(labels, damage, 0.5, 3)
+    found = corrupt_labels(labels, damage, 0.5, 3)
     table = np.random.default_rng(0).permutation(labels.max() + 1) + 2_000_000_000
     table[0] = 0
 
     def renamed(g: np.ndarray) -> np.ndarray:
         return np.where(g < 0, -1, table[g])
 
-    np.testing.assert_array_equal(weaken(renamed(labels), damage, 0.5, 3), renamed(found))
-    np.testing.assert_array_equal(weaken(np.asfortranarray(labels), damage, 0.5, 3), found)
-    np.testing.assert_array_equal(weaken(labels, damage, 0.5, 3, spacing=(7,) * ndim), found)
+    np.testing.assert_array_equal(corrupt_labels(renamed(labels), damage, 0.5, 3), renamed(found))
+    np.testing.assert_array_equal(corrupt_labels(np.asfortranarray(labels), damage, 0.5, 3), found)
+    np.testing.assert_array_equal(corrupt_labels(labels, damage, 0.5, 3, spacing=(7,) * ndim), found)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -232,13 +235,13 @@ def test_neither_numbers_nor_memory_matter(damage, ndim: int) -> None:
 def test_of_nothing_and_of_one_thing(damage, shape: tuple[int, ...], label: int) -> None:
     labels = np.full(shape, label)
     expected = {"remove": 0, "regions": -1}.get(damage, label) if label > 0 else label
-    np.testing.assert_array_equal(weaken(labels, damage, 1, 0), np.full(shape, expected))
+    np.testing.assert_array_equal(corrupt_labels(labels, damage, 1, 0), np.full(shape, expected))
 
 
 def test_numbers_that_need_64_bits_keep_them() -> None:
     labels = np.array([[2**31, 2**31, 0, 5]])
-    assert weaken(labels, "dilate", 1, 0).tolist() == [[2**31, 2**31, 2**31, 5]]
-    assert weaken(labels, "dilate", 1, 0).dtype == np.int64
+    assert corrupt_labels(labels, "dilate", 1, 0).tolist() == [[2**31, 2**31, 2**31, 5]]
+    assert corrupt_labels(labels, "dilate", 1, 0).dtype == np.int64
 
 
 # contours
@@ -258,7 +261,7 @@ def test_contours_equal_the_obvious_form(
     labels = labels.reshape(labels.shape or (1,))
     spacing = spacing[: labels.ndim]
     expected = reference.moved(labels, size if damage == "dilate" else -size, spacing)
-    np.testing.assert_array_equal(weaken(labels, damage, 1, 0, size=size, spacing=spacing), expected)
+    np.testing.assert_array_equal(corrupt_labels(labels, damage, 1, 0, size=size, spacing=spacing), expected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -266,16 +269,16 @@ def test_an_isolated_cell_is_eroded_and_dilated_as_by_scipy(size: int, ndim: int
     labels = ball(ndim, 7, 25)
     element = ball(ndim, size + 0.499, 2 * size + 1) > 0
     eroded = ndimage.binary_erosion(labels, element)
-    np.testing.assert_array_equal(weaken(labels, "erode", 1, 0, size=size), 7 * eroded)
+    np.testing.assert_array_equal(corrupt_labels(labels, "erode", 1, 0, size=size), 7 * eroded)
     dilated = expand_labels(labels, size + 0.499)
-    np.testing.assert_array_equal(weaken(labels, "dilate", 1, 0, size=size), dilated)
+    np.testing.assert_array_equal(corrupt_labels(labels, "dilate", 1, 0, size=size), dilated)
 
 
 def test_distances_are_those_of_the_spacing(ndim: int) -> None:
     labels = np.zeros((25,) * ndim, int)
     labels[(slice(6, 19),) * ndim] = 1
     for damage, sign in (("erode", -1), ("dilate", 1)):
-        found = weaken(labels, damage, 1, 0, size=4, spacing=(2.0, 1.0, 1.0)[:ndim])
+        found = corrupt_labels(labels, damage, 1, 0, size=4, spacing=(2.0, 1.0, 1.0)[:ndim])
         for axis in range(ndim):
             width = found[(12,) * axis + (slice(None),) + (12,) * (ndim - 1 - axis)].sum()
             assert width == 13 + sign * (4 if axis == 0 else 8)
@@ -285,10 +288,10 @@ def test_flips_commute_with_erosion_and_dilation(ndim: int) -> None:
     labels = crowd(ndim)
     for axis in range(ndim):
         flipped = np.flip(labels, axis)
-        eroded = weaken(flipped, "erode", 1, 0)
-        np.testing.assert_array_equal(eroded, np.flip(weaken(labels, "erode", 1, 0), axis))
-        dilated = weaken(flipped, "dilate", 1, 0)  # but for pixels that two are as near to
-        np.testing.assert_array_equal(dilated > 0, np.flip(weaken(labels, "dilate", 1, 0), axis) > 0)
+        eroded = corrupt_labels(flipped, "erode", 1, 0)
+        np.testing.assert_array_equal(eroded, np.flip(corrupt_labels(labels, "erode", 1, 0), axis))
+        dilated = corrupt_labels(flipped, "dilate", 1, 0)  # but for pixels that two are as near to
+        np.testing.assert_array_equal(dilated > 0, np.flip(corrupt_labels(labels, "dilate", 1, 0), axis) > 0)
 
 
 def test_sizes_not_given_are_parts_of_the_diameter(ndim: int) -> None:
@@ -296,12 +299,12 @@ def test_sizes_not_given_are_parts_of_the_diameter(ndim: int) -> None:
     spacing = (4.0, 1.0, 1.0)[:ndim]
     diameter = cell_diameter([labels]) * 4 ** (1 / ndim)  # in pixels of the finest axis
     for damage, part in (("erode", 0.1), ("dilate", 0.1), ("jitter", 0.1), ("shift", 0.2), ("regions", 3)):
-        found = weaken(labels, damage, 0.6, 5, spacing=spacing)
-        given = weaken(labels, damage, 0.6, 5, size=part * diameter, spacing=spacing)
+        found = corrupt_labels(labels, damage, 0.6, 5, spacing=spacing)
+        given = corrupt_labels(labels, damage, 0.6, 5, size=part * diameter, spacing=spacing)
         np.testing.assert_array_equal(found, given)
         assert (found != labels).any()
     # at least a pixel, also of a cell of one
-    assert (weaken(ball(ndim, 0, 5), "dilate", 1, 0) > 0).sum() == {2: 9, 3: 19}[ndim]
+    assert (corrupt_labels(ball(ndim, 0, 5), "dilate", 1, 0) > 0).sum() == {2: 9, 3: 19}[ndim]
 
 
 def test_a_shifted_cell_is_the_same_elsewhere(ndim: int) -> None:
@@ -310,7 +313,7 @@ def test_a_shifted_cell_is_the_same_elsewhere(ndim: int) -> None:
     spacing = (2.0, 1.0, 1.0)[:ndim]
     ways = []
     for seed in range(30):
-        weak = weaken(labels, "shift", 1, seed, size=8, spacing=spacing)
+        weak = corrupt_labels(labels, "shift", 1, seed, size=8, spacing=spacing)
         way = np.argwhere(weak).min(0) - np.argwhere(labels).min(0)
         np.testing.assert_array_equal(weak, np.roll(labels, way, range(ndim)))
         ways.append(way * spacing)
@@ -322,15 +325,18 @@ def test_a_shifted_cell_is_the_same_elsewhere(ndim: int) -> None:
 def test_a_cell_may_leave_the_image_or_go_on_beyond_it(ndim: int) -> None:
     labels = np.zeros((20,) * ndim, int)
     labels[(0,) * ndim] = 1
-    assert {weaken(labels, "shift", 1, seed, size=9).any().item() for seed in range(9)} == {True, False}
+    assert {corrupt_labels(labels, "shift", 1, seed, size=9).any().item() for seed in range(9)} == {
+        True,
+        False,
+    }
     labels[:5] = 1
     depths = [
-        int((weaken(labels, "shift", 1, seed, size=3) > 0)[(..., *(0,) * (ndim - 1))].sum())
+        int((corrupt_labels(labels, "shift", 1, seed, size=3) > 0)[(..., *(0,) * (ndim - 1))].sum())
         for seed in range(20)
     ]
     for seed, depth in enumerate(depths):
         np.testing.assert_array_equal(
-            weaken(labels, "shift", 1, seed, size=3),
+            corrupt_labels(labels, "shift", 1, seed, size=3),
             np.arange(20).reshape(-1, *(1,) * (ndim - 1)) < depth + 0 * labels,
         )
     assert min(depths) < 5 < max(depths)
@@ -348,7 +354,7 @@ def along_axes(mask: np.ndarray) -> list[int]:
 def test_jitter_wanders_as_far_as_it_says(ndim: int) -> None:
     labels = ball(ndim, 12.4, 51)  # flat where the axes leave it
     size = 2.5
-    found = [weaken(labels, "jitter", 1, seed, size=size) > 0 for seed in range(80)]
+    found = [corrupt_labels(labels, "jitter", 1, seed, size=size) > 0 for seed in range(80)]
     moved = np.array([along_axes(mask) for mask in found]) - 13
     assert abs(moved.mean()) < 0.4
     assert moved.std() == pytest.approx(size, rel=0.12)
@@ -358,7 +364,7 @@ def test_jitter_wanders_as_far_as_it_says(ndim: int) -> None:
 
 
 def test_a_jittered_cell_is_drawn_in_one_line() -> None:
-    drawn = [weaken(ball(2, 8, 41), "jitter", 1, seed) > 0 for seed in range(100)]
+    drawn = [corrupt_labels(ball(2, 8, 41), "jitter", 1, seed) > 0 for seed in range(100)]
     assert np.mean([ndimage.label(mask, np.ones((3, 3)))[1] == 1 for mask in drawn]) > 0.95
     assert not any(ndimage.label(~mask)[1] > 1 for mask in drawn)
 
@@ -368,7 +374,7 @@ def test_jitter_is_smooth_over_a_third_of_the_diameter() -> None:
     around = np.linspace(0, 2 * np.pi, 241)[:-1]
     steps = np.arange(0, 60, 0.25)
     rays = np.rint(60 + steps[:, None, None] * np.stack([np.sin(around), np.cos(around)])).astype(int)
-    drawn = [weaken(labels, "jitter", 1, seed, size=4) > 0 for seed in range(12)]
+    drawn = [corrupt_labels(labels, "jitter", 1, seed, size=4) > 0 for seed in range(12)]
     radii = np.array([mask[rays[:, 0], rays[:, 1]].sum(0) * 0.25 for mask in drawn])
     off = radii - radii.mean()
     alike = [(off * np.roll(off, lag, 1)).mean() / (off**2).mean() for lag in range(120)]
@@ -381,7 +387,7 @@ def test_jitter_is_smooth_over_a_third_of_the_diameter() -> None:
 def test_regions_are_compact(ndim: int) -> None:
     labels = ball(ndim, 3, 48)
     for share in (0.2, 0.5, 0.8):
-        unknown = weaken(labels, "regions", share, 1, size=12) < 0
+        unknown = corrupt_labels(labels, "regions", share, 1, size=12) < 0
         assert unknown.mean() == pytest.approx(share, abs=0.5 / labels.size)
         # boxes of 12 pixels: few pixels lie at the faces of what is left out
         assert (
@@ -393,7 +399,7 @@ def test_regions_are_compact(ndim: int) -> None:
 def test_regions_are_as_wide_as_they_should_be(ndim: int) -> None:
     labels = np.ones((66,) * ndim, int)
     for seed in range(4):
-        unknown = weaken(labels, "regions", 0.5, seed, size=11, spacing=(2.2, 1.0, 1.0)[:ndim]) < 0
+        unknown = corrupt_labels(labels, "regions", 0.5, seed, size=11, spacing=(2.2, 1.0, 1.0)[:ndim]) < 0
         for axis in range(ndim):
             begins_or_ends = 1 + np.nonzero(np.diff(np.moveaxis(unknown, axis, 0), axis=0))[0]
             # all at one remainder, but where the last box is left out in part
@@ -427,4 +433,4 @@ def test_what_is_refused(change: dict, message: str) -> None:
     # also where there is nothing to damage
     arguments = {"labels": np.zeros((3, 3), int), "damage": "erode", "share": 0.5, "seed": 0} | change
     with pytest.raises(DataError, match=message):
-        weaken(**arguments)
+        corrupt_labels(**arguments)

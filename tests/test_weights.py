@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as made
 from scipy import ndimage
 
-from cleft.base.errors import DataError
-from cleft.io.synthetic import make_cells
+from cleft.core.errors import DataError
 from cleft.labels.classes import ClassRule, classes_by_rule
 from cleft.labels.weights import (
     LARGEST,
@@ -20,6 +19,7 @@ from cleft.labels.weights import (
     bwm_weights,
     w3_weights,
 )
+from cleft.synthetic.cells import make_cells
 from references import weights as reference
 
 # (shape, spacing): a line, planes and stacks, isotropic and not, and a stack of one plane

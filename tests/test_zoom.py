@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.transform import resize
 
-from cleft.base.errors import DataError, ModelError
-from cleft.base.image import Image
-from cleft.infer.model import Model, load_model
-from cleft.infer.planning import VolumeOptions, fits_in_memory, sized
-from cleft.infer.size import LOOK, RATIOS, WIDEST, _agreement, _peak, estimate_diameter, warn_of_size
-from cleft.infer.volume import segment_volume
-from cleft.infer.zoom import ZOOMS, enlarged_to, factors_for, pixels_across, resized, whole_factors
+from cleft.core.errors import DataError, ModelError
+from cleft.core.image import Image
 from cleft.io import LazyImage, open_image, read_labels, write_image
-from cleft.io.synthetic import CellSettings, make_cells
 from cleft.labels.scores import score
-from cleft.model.file import read_card
-from cleft.model.zoo import find_model
+from cleft.models.file import read_card
+from cleft.models.zoo import find_model
+from cleft.prediction.diameter import LOOK, RATIOS, WIDEST, _agreement, _peak, estimate_diameter, warn_of_size
+from cleft.prediction.model import Model, load_model
+from cleft.prediction.scale import ZOOMS, enlarged_to, factors_for, pixels_across, resized, whole_factors
+from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.volume.plan import VolumeOptions, fits_in_memory, sized
+from cleft.volume.segment import segment_volume
 
 # a diameter, as given
 

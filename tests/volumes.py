@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cleft.infer.model import Model, load_model
-from cleft.infer.planning import VolumeOptions
-from cleft.infer.volume import segment_volume
 from cleft.io import read_labels
 from cleft.labels.instances import classes_to_labels, drop_small
+from cleft.prediction.model import Model, load_model
+from cleft.volume.plan import VolumeOptions
+from cleft.volume.segment import segment_volume
 
 Files = Callable[..., Path]
 AXES = {2: "CYX", 3: "CZYX"}

@@ -13,19 +13,19 @@ __all__ = [
 
 _HOME = {
     "BinaryJLoss": "cleft.losses.youden",
-    "CleftError": "cleft.base.errors",
-    "Image": "cleft.base.image",
+    "CleftError": "cleft.core.errors",
+    "Image": "cleft.core.image",
     "JCLoss": "cleft.losses.youden",
     "JLoss": "cleft.losses.youden",
-    "Model": "cleft.infer.model",
+    "Model": "cleft.prediction.model",
     "Scores": "cleft.labels.scores",
-    "VolumeOptions": "cleft.infer.planning",
-    "load_model": "cleft.infer.model",
-    "make_cells": "cleft.io.synthetic",
+    "VolumeOptions": "cleft.volume.plan",
+    "load_model": "cleft.prediction.model",
+    "make_cells": "cleft.synthetic.cells",
     "read_image": "cleft.io.read",
     "read_labels": "cleft.io.read",
     "score": "cleft.labels.scores",
-    "segment_volume": "cleft.infer.volume",
+    "segment_volume": "cleft.volume.segment",
     "to_classes": "cleft.labels.rule",
     "to_labels": "cleft.labels.instances",
     "train": "cleft.api",
@@ -34,18 +34,18 @@ _HOME = {
 
 if TYPE_CHECKING:
     from cleft.api import train
-    from cleft.base.errors import CleftError
-    from cleft.base.image import Image
-    from cleft.infer.model import Model, load_model
-    from cleft.infer.planning import VolumeOptions
-    from cleft.infer.volume import segment_volume
+    from cleft.core.errors import CleftError
+    from cleft.core.image import Image
     from cleft.io.read import read_image, read_labels
-    from cleft.io.synthetic import make_cells
     from cleft.io.write import write_labels
     from cleft.labels.instances import to_labels
     from cleft.labels.rule import to_classes
     from cleft.labels.scores import Scores, score
     from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
+    from cleft.prediction.model import Model, load_model
+    from cleft.synthetic.cells import make_cells
+    from cleft.volume.plan import VolumeOptions
+    from cleft.volume.segment import segment_volume
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """``python -m cleft``: the command line."""
 
-from cleft.apps.cli import main
+from cleft.cli.main import main
 
 main()

@@ -13,21 +13,21 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from cleft.base.config import TrainSettings, differences, read_settings
-from cleft.base.errors import DataError
-from cleft.base.image import Image
-from cleft.base.text import tell
-from cleft.infer.model import Model, load_model
+from cleft.core.errors import DataError
+from cleft.core.image import Image
+from cleft.core.settings import TrainSettings, differences, read_settings
+from cleft.core.text import tell
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import find_pairs
-from cleft.labels.adopt import adopt
-from cleft.learn.dataset import Example
-from cleft.learn.fingerprint import digest, fingerprint, fingerprints
-from cleft.learn.fit import fit
-from cleft.learn.prepare import Annotated, hold_out, load_examples
-from cleft.learn.run_folder import check_place, last_checkpoint, unfinished
-from cleft.learn.start import settled
-from cleft.model.zoo import find_model
+from cleft.models.zoo import find_model
+from cleft.prediction.model import Model, load_model
+from cleft.training.dataset import Example
+from cleft.training.examples import Annotated, hold_out, load_examples
+from cleft.training.fingerprint import digest, fingerprint, fingerprints
+from cleft.training.fit import fit
+from cleft.training.pretrained import settled
+from cleft.training.pseudo_labels import add_pseudo_labels
+from cleft.training.run_folder import check_place, last_checkpoint, unfinished
 
 __all__ = ["train"]
 
@@ -61,7 +61,7 @@ def train(
             training is kept beside it; otherwise both are refused.
         limit: bytes that each image may take; by default what memory is free, and what a file of its size can
             hold.
-        **settings: any of ``cleft.base.config.TrainSettings``: steps, seed, classes, loss, lam, width, ...
+        **settings: any of ``cleft.core.settings.TrainSettings``: steps, seed, classes, loss, lam, width, ...
 
     Returns:
         The model, ready to segment.
@@ -72,7 +72,7 @@ def train(
         KeyboardInterrupt: it was stopped; the last checkpoint is whole, and ``resume`` goes on from it.
 
     Example:
-        >>> from cleft.io.synthetic import make_cells
+        >>> from cleft.synthetic.cells import make_cells
         >>> model = train([make_cells((64, 64), seed=0)], steps=2, width=4, patch=(32, 32), batch=2)
         >>> model.card.axes, model.card.net.n_classes
         ('YX', 4)
@@ -199,7 +199,7 @@ def _first(
 def _completed(example: Example, model: Model) -> Example:
     """The example, with what the model finds on background in its labels."""
     image = Image(example.channels, "C" + model.card.axes, example.spacing, example.name)
-    labels = adopt(example.labels, model.segment(image))
+    labels = add_pseudo_labels(example.labels, model.segment(image))
     return replace(example, labels=labels, fingerprint=fingerprint(example))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cleft.base.errors import CleftError
-from cleft.base.image import Image
+from cleft.core.errors import CleftError
+from cleft.core.image import Image
 from cleft.io import open_image, read_image, read_labels
 
 __all__ = ["attempt", "out_of_memory"]
@@ -40,7 +40,7 @@ def attempt(path: Path, done: Callable[[str], None] = lambda step: None) -> list
         done(name)
 
     if path.suffix == ".safetensors":
-        from cleft.model.file import read_card, read_model
+        from cleft.models.file import read_card, read_model
 
         step("card", lambda: read_card(path))
         step("model", lambda: read_model(path))

@@ -1,4 +1,4 @@
-"""Damage files of every format by the thousand; each must be read or refused, soon and in little memory.
+"""Damaged files of every format by the thousand; each must be read or refused, soon and in little memory.
 
     python tests/fuzz/run.py --target tiff --count 10000 --seed 0 --finds /tmp/finds
 

@@ -195,9 +195,9 @@ def hdf5s() -> list[Sample]:
 
 def models() -> list[Sample]:
     """The smallest models of planes and of stacks."""
-    from cleft.base.config import ModelCard, NetSettings
-    from cleft.model.file import write_model
-    from cleft.model.unet import make_unet
+    from cleft.core.settings import ModelCard, NetSettings
+    from cleft.models.file import write_model
+    from cleft.models.unet import make_unet
 
     def write(ndim: int, half: bool) -> Callable[[Path], object]:
         net = NetSettings(channels=1, width=4, strides=((2,) * ndim,) * 2)

@@ -26,10 +26,10 @@ sys.path.append(str(Path(__file__).parents[1]))
 from common import Clock, Job, Segment, Watch, cores, main
 
 from cleft.api import train as train_model
-from cleft.infer.model import Model
 from cleft.labels.classes import ClassRule, classes_by_rule
 from cleft.labels.instances import classes_to_labels, drop_small
-from cleft.model.file import read_model
+from cleft.models.file import read_model
+from cleft.prediction.model import Model
 
 WIDTH = 16
 SHORT, LONG = 20, 40

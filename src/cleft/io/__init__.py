@@ -1,4 +1,4 @@
-"""Floor 1: from disk to Image and back."""
+"""From disk to Image and back."""
 
 from cleft.io.lazy import LazyImage
 from cleft.io.pairs import Pair, base_name, by_name, find_images, find_pairs

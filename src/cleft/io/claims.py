@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cleft.base.errors import DataError
-from cleft.base.machine import available_memory
-from cleft.base.text import format_bytes
+from cleft.core.errors import DataError
+from cleft.core.machine import available_memory
+from cleft.core.text import format_bytes
 
 __all__ = ["DEFLATE", "LZW", "MOST", "PACKBITS", "Allowance", "bytes_of"]
 
@@ -40,7 +40,7 @@ class Allowance:
     Example:
         >>> Allowance.of(None).check((65535, 65535), np.dtype("u1"), "x.png", 4000, DEFLATE)
         Traceback (most recent call last):
-        cleft.base.errors.DataError: x.png: claims 65535 x 65535 pixels of uint8 (4.3 GB), but a file of ...
+        cleft.core.errors.DataError: x.png: claims 65535 x 65535 pixels of uint8 (4.3 GB), but a file of ...
     """
 
     limit: int

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cleft.base.errors import CleftError, DataError
+from cleft.core.errors import CleftError, DataError
 
 __all__ = ["is_file", "reading", "regular_file"]
 
@@ -38,7 +38,7 @@ def reading(told: Callable[[str], str]) -> Iterator[None]:
         >>> with reading(lambda reason: f"a.tif: can't be read ({reason})"):
         ...     raise AssertionError("no such page")
         Traceback (most recent call last):
-        cleft.base.errors.DataError: a.tif: can't be read (no such page)
+        cleft.core.errors.DataError: a.tif: can't be read (no such page)
     """
     try:
         yield
@@ -71,7 +71,7 @@ def regular_file(path: Path) -> int:
     Example:
         >>> regular_file(Path("none.tif"))
         Traceback (most recent call last):
-        cleft.base.errors.DataError: none.tif: no such file
+        cleft.core.errors.DataError: none.tif: no such file
     """
     try:
         found = path.stat()

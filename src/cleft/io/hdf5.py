@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io.claims import MOST, Allowance, bytes_of
 from cleft.io.damage import is_file
 from cleft.io.hdf5_process import ask, ask_pixels

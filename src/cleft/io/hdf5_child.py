@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io.damage import reading
 from cleft.io.stored import bare_axes
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cleft.base.errors import DataError
-from cleft.base.image import check_axes
+from cleft.core.errors import DataError
+from cleft.core.image import check_axes
 from cleft.io.stored import Stored
 
 __all__ = ["check_numbers", "layout"]

@@ -9,9 +9,9 @@ from types import TracebackType
 
 import numpy as np
 
-from cleft.base.errors import DataError
-from cleft.base.image import SPATIAL, Image
-from cleft.base.tiles import Slices
+from cleft.core.errors import DataError
+from cleft.core.image import SPATIAL, Image
+from cleft.core.tiles import Slices
 from cleft.io.damage import reading
 from cleft.io.on_disk import Pixels
 

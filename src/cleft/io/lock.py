@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 
 __all__ = ["held"]
 
@@ -42,7 +42,7 @@ def held(path: Path, what: str) -> Iterator[None]:
         ...         with held(Path(folder) / "lock", "labels.ome.zarr"):
         ...             pass
         Traceback (most recent call last):
-        cleft.base.errors.DataError: labels.ome.zarr: is being made by process ... since ...; wait for it ...
+        cleft.core.errors.DataError: labels.ome.zarr: is being made by process ... since ...; wait for it ...
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

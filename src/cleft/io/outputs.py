@@ -15,7 +15,7 @@ from typing import Any
 
 import tifffile
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 
 __all__ = ["MARK", "check_outputs", "is_own", "made_by"]
 
@@ -63,7 +63,7 @@ def check_outputs(
         ...     _ = path.write_bytes(b"mine")
         ...     check_outputs([path])
         Traceback (most recent call last):
-        cleft.base.errors.DataError: ...a.tif: exists already, and cleft didn't write it; expected another ...
+        cleft.core.errors.DataError: ...a.tif: exists already, and cleft didn't write it; expected another ...
     """
     read = {_place(path): path for path in inputs}
     claimed: dict[str, Path] = {}

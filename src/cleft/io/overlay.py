@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.core.errors import DataError
+from cleft.core.image import Image
 from cleft.io.outputs import made_by
 
 __all__ = ["overlay", "write_overlay"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io.damage import is_file
 from cleft.io.hdf5 import is_hdf5
 from cleft.io.zarr_store import is_zarr
@@ -71,7 +71,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     Example:
         >>> find_images([])
         Traceback (most recent call last):
-        cleft.base.errors.DataError: no images given, expected files or folders
+        cleft.core.errors.DataError: no images given, expected files or folders
     """
     found: dict[Path, None] = {}
     for path in map(Path, inputs):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image, check_spacing
+from cleft.core.errors import DataError
+from cleft.core.image import Image, check_spacing
 from cleft.io.claims import Allowance
 from cleft.io.damage import reading, regular_file
 from cleft.io.formats import load_npy, load_png
@@ -148,7 +148,7 @@ def check_pixels(image: Image) -> None:
     Example:
         >>> check_pixels(Image(np.full((2, 3), 7), "YX", source="dark.tif"))
         Traceback (most recent call last):
-        cleft.base.errors.DataError: dark.tif: every pixel is 7, expected an image with some contrast
+        cleft.core.errors.DataError: dark.tif: every pixel is 7, expected an image with some contrast
     """
     data = image.data
     bad = data.size - np.count_nonzero(np.isfinite(data))

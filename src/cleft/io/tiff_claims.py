@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.io.claims import DEFLATE, LZW, MOST, PACKBITS, Allowance
 
 __all__ = ["check_metadata", "check_pages", "parse_ome"]

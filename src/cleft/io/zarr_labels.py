@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cleft.base.scale import strides_for
-from cleft.base.tiles import Grid, Slices
+from cleft.core.scale import strides_for
+from cleft.core.tiles import Grid, Slices
 from cleft.io.outputs import MARK, check_outputs, made_by
 from cleft.io.write import atomic_path
 

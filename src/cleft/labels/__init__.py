@@ -1,1 +1,1 @@
-"""Floor 2: what is true of labelled cells. No torch here."""
+"""What is true of labelled cells. No torch here."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from scipy import ndimage
 
-from cleft.base.errors import DataError
-from cleft.base.image import Image
+from cleft.core.errors import DataError
+from cleft.core.image import Image
 
 __all__ = ["LARGEST", "check_pair", "check_set"]
 
@@ -33,7 +33,7 @@ def check_pair(image: Image, labels: Image) -> None:
         >>> check_pair(image, Image(np.array([[1, 1, 0, 2, 2]]), "YX"))
         >>> check_pair(image, Image(np.array([[1, 1, 0, 1, 1]]), "YX", source="m.tif"))
         Traceback (most recent call last):
-        cleft.base.errors.DataError: m.tif: found a binary mask (1 is its only label, in 2 ...
+        cleft.core.errors.DataError: m.tif: found a binary mask (1 is its only label, in 2 ...
     """
     if labels.axes != labels.spatial_axes:
         raise DataError(
@@ -65,7 +65,7 @@ def check_set(labels: Sequence[Image]) -> None:
         >>> check_set([Image(np.zeros((2, 2), int), "YX"), Image(np.eye(2, dtype=int), "YX")])
         >>> check_set([Image(np.zeros((2, 2), int), "YX", source="empty.tif")])
         Traceback (most recent call last):
-        cleft.base.errors.DataError: no cells in any of the 1 masks (empty.tif), expected labels above 0
+        cleft.core.errors.DataError: no cells in any of the 1 masks (empty.tif), expected labels above 0
     """
     if any(mask.data.size and mask.data.max() > 0 for mask in labels):
         return

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from scipy import ndimage
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels.kernels import share_out, threads
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Literal
 import cc3d
 import numpy as np
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING
 from cleft.labels.kernels import count, grow_rows
 

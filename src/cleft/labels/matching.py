@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels.overlap import Overlap, overlap
 
 __all__ = ["Matching", "count_matches", "matching", "matching_from_counts"]

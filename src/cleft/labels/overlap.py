@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 
 __all__ = ["Overlap", "Pairs", "overlap"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels.classes import IGNORE, ClassRule, classes_by_rule
 from cleft.labels.instances import at_border, classes_to_labels, label_sizes
 from cleft.labels.scores import Scores, pool, score

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels.matching import Matching, count_matches, matching, matching_from_counts
 from cleft.labels.overlap import Overlap, overlap
 

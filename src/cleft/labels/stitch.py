@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from cleft.base.tiles import Slices
+from cleft.core.tiles import Slices
 from cleft.labels.classes import CELL, TOUCHING
 from cleft.labels.instances import components, grow
 
-__all__ = ["TOUCH", "Parts", "Seams", "find_parts", "grow_within", "look_up", "meetings", "number"]
+__all__ = ["TOUCH", "Parts", "UnionFind", "face_edges", "grow_within", "label_block", "look_up", "number"]
 
 NEVER = np.iinfo(np.int64).max
 TOUCH = np.uint32(2**32 - 1)  # marks a touching pixel among the parts
@@ -38,7 +38,7 @@ class Parts:
     first: np.ndarray
 
 
-def find_parts(classes: np.ndarray, corner: Sequence[int], shape: Sequence[int]) -> Parts:
+def label_block(classes: np.ndarray, corner: Sequence[int], shape: Sequence[int]) -> Parts:
     """The parts of cells in a block.
 
     Args:
@@ -50,7 +50,7 @@ def find_parts(classes: np.ndarray, corner: Sequence[int], shape: Sequence[int])
         Parts numbered in raster order.
 
     Example:
-        >>> found = find_parts(np.array([[1, 2, 1]], np.uint8), (0, 5), (1, 20))
+        >>> found = label_block(np.array([[1, 2, 1]], np.uint8), (0, 5), (1, 20))
         >>> found.marks.tolist(), found.sizes.tolist(), found.first.tolist()
         ([[1, 4294967295, 2]], [1, 1], [5, 7])
     """
@@ -79,7 +79,7 @@ def _measure(lines, starts, sizes, first):  # type: ignore[no-untyped-def]  # co
                 sizes[part - 1] += 1
 
 
-def meetings(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def face_edges(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Which parts meet over a face.
 
     Args:
@@ -92,7 +92,7 @@ def meetings(low: np.ndarray, high: np.ndarray) -> np.ndarray:
         (P, 2) int64, each pair of parts once.
 
     Example:
-        >>> meetings(np.array([7, 0, 8]), np.array([0, 0, 9, 9, 0])).tolist()
+        >>> face_edges(np.array([7, 0, 8]), np.array([0, 0, 9, 9, 0])).tolist()
         [[7, 9], [8, 9]]
     """
     found = []
@@ -116,14 +116,14 @@ def _distinct(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack([a[new], b[new]], 1)
 
 
-class Seams:
+class UnionFind:
     """Which parts are one cell: a union-find over parts numbered from 1, fed face by face.
 
     Args:
         n: parts in all.
 
     Example:
-        >>> seams = Seams(4)
+        >>> seams = UnionFind(4)
         >>> seams.join(np.array([[1, 3], [3, 4]]))
         >>> seams.roots().tolist()
         [0, 1, 0, 0]
@@ -168,7 +168,7 @@ def number(roots: np.ndarray, sizes: np.ndarray, first: np.ndarray) -> tuple[np.
     """Number the cells in the raster order of their first pixels, as labelling the whole image would.
 
     Args:
-        roots: (n,) int64 of ``Seams``.
+        roots: (n,) int64 of ``UnionFind``.
         sizes, first: (n,) int64 of the parts.
 
     Returns:

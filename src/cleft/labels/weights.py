@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from scipy import ndimage
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING
 
 __all__ = [

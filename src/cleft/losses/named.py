@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cleft.base.config import LOSSES, TrainSettings
+from cleft.core.settings import LOSSES, TrainSettings
 from cleft.labels.classes import BACKGROUND, GAP
 from cleft.losses.boundary import BoundaryLoss
 from cleft.losses.lovasz import LovaszLoss
@@ -15,7 +15,7 @@ from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, Sensitivit
 from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss, TverskyLoss
 from cleft.losses.youden import JCLoss, JLoss
 
-__all__ = ["LOSSES", "GapDecided", "make_loss"]
+__all__ = ["LOSSES", "MergedGapLoss", "make_loss"]
 
 # those that J's settings are for
 YOUDEN: dict[str, type[JLoss]] = {"jc": JCLoss, "j": JLoss}
@@ -39,7 +39,7 @@ def make_loss(settings: TrainSettings) -> nn.Module:
     return OTHERS[settings.loss]()
 
 
-class GapDecided(nn.Module):
+class MergedGapLoss(nn.Module):
     """A loss of four classes, plus cross entropy of the three that labels are made of, gap being background.
 
     The labels are decided by the likeliest of background, cell and touching, also where gap is likelier
@@ -61,7 +61,7 @@ class GapDecided(nn.Module):
     Example:
         >>> gap, logits = torch.full((1, 2), 3), 30 * torch.eye(4)[[0, 3]].T[None]
         >>> logits[0, 3, 0] = 60  # both pixels are surely gap; next likeliest: background, and nothing
-        >>> round(float(CELoss()(logits, gap)), 4), round(float(GapDecided(CELoss())(logits, gap)), 4)
+        >>> round(float(CELoss()(logits, gap)), 4), round(float(MergedGapLoss(CELoss())(logits, gap)), 4)
         (0.0, 0.5493)
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.losses.cpu_kernels import CHUNK, add_chunk, gradient_chunk
 
 __all__ = ["gradient", "statistics"]

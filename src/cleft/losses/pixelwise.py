@@ -6,7 +6,7 @@ import torch
 from monai.losses.focal_loss import softmax_focal_loss
 from torch import Tensor, nn
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.losses.fused import class_statistics
 from cleft.losses.statistics import add_over_devices, check_shapes, masked
 from cleft.losses.youden import mean

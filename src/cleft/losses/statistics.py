@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, distributed
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 
 __all__ = ["ClassStatistics", "add_over_devices", "check_shapes", "masked", "plain_statistics"]
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cleft.base.errors import DataError
+from cleft.core.errors import DataError
 from cleft.losses.fused import class_statistics
 from cleft.losses.statistics import ClassStatistics, add_over_devices
 

@@ -1,0 +1,243 @@
+"""What ``cleft segment`` does: where the results of every image go is decided first, then it begins."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cleft.cli.blockwise import engine_for, segment_large, telling
+from cleft.core.errors import CleftError, DataError
+from cleft.core.image import Image
+from cleft.core.text import printable, tell
+from cleft.io import LazyImage, base_name, find_images, open_image, read_image, write_image, write_labels
+from cleft.io.outputs import check_outputs
+from cleft.io.overlay import write_overlay
+from cleft.io.zarr_labels import write_zarr_labels
+from cleft.models.zoo import find_model
+from cleft.prediction.diameter import warn_of_another_size
+from cleft.prediction.model import Model
+from cleft.volume.plan import VolumeOptions, way_for
+from cleft.volume.segment import VERB, check_work_folder, work_folder, working_on
+
+__all__ = ["Job", "SegmentOptions", "plan_jobs", "segment_files"]
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What ``cleft segment`` was asked for, beside model and inputs."""
+
+    output: Path
+    axes: str | None = None
+    spacing: tuple[float, ...] | None = None
+    method: Any = "map"
+    tile: tuple[int, ...] | None = None
+    smallest: float | None = None
+    diameter: str | None = None
+    probabilities: bool = False
+    overlays: bool = False
+    overwrite: bool = False
+    volume: VolumeOptions = field(default_factory=VolumeOptions)
+    where: Any = None  # apps.volumes.Where
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image of a run, and every place that is written for it.
+
+    Args:
+        image: what is read.
+        labels: a TIFF, or a zarr folder.
+        blocks: how it is done block by block; ``None`` in one piece.
+        probabilities: a TIFF, if they were asked for.
+        overlay: a PNG, if pictures were asked for.
+    """
+
+    image: Path
+    labels: Path
+    blocks: VolumeOptions | None = None
+    probabilities: Path | None = None
+    overlay: Path | None = None
+
+    @property
+    def writes(self) -> list[Path]:
+        """All of the places."""
+        return [path for path in (self.labels, self.probabilities, self.overlay) if path is not None]
+
+
+def segment_files(
+    model: Model, inputs: Sequence[Path], options: SegmentOptions, console: Console
+) -> list[tuple[Path, CleftError]]:
+    """Segment each image and write its labels; one that fails doesn't stop the others.
+
+    Args:
+        model: to segment with.
+        inputs: files and folders.
+        options: where to and how.
+        console: for the progress bar and a line per file.
+
+    Returns:
+        The images that failed, and why.
+
+    Raises:
+        DataError: no images, two of the same base name, or a result that would overwrite an image, a model,
+            or something that cleft didn't write.
+    """
+    paths = find_images(inputs)
+    jobs = plan_jobs(model, paths, options)
+    failed: list[tuple[Path, CleftError]] = []
+    bar = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console,
+        disable=not console.is_terminal or len(paths) == 1, transient=True,
+    )  # fmt: skip
+    with telling(console), engine_for(options.where) as engine, bar:
+        task = bar.add_task("", total=len(jobs))
+        for i, (path, job) in enumerate(zip(paths, jobs, strict=True)):
+            bar.update(task, description=printable(base_name(path)))
+            try:
+                if isinstance(job, CleftError):
+                    raise job
+                if job.blocks is not None:
+                    n = segment_large(model, path, job.labels, job.blocks, engine, console)
+                else:
+                    n = _segment_whole(model, job, options, check_size=i == 0 and options.diameter is None)
+            except CleftError as error:
+                failed.append((path, error))
+                tell(console, f"{path.name}: failed")
+            else:
+                tell(console, f"{path.name}: {n} cells")
+            bar.advance(task)
+    return failed
+
+
+def plan_jobs(model: Model, paths: Sequence[Path], options: SegmentOptions) -> list[Job | CleftError]:
+    """Where everything goes that a run writes, decided and checked before any of it is done.
+
+    Args:
+        model: to segment with.
+        paths: images.
+        options: where to and how.
+
+    Returns:
+        A job for each image, or the reason why it can't be done.
+
+    Raises:
+        DataError: as ``segment_files``.
+    """
+    if options.output.suffix == ".zarr" and len(paths) > 1:
+        raise DataError(
+            f"{options.output}: names the labels of one image, found {len(paths)}; expected a folder"
+        )
+    jobs: list[Job | CleftError] = []
+    for path, name in zip(paths, _names(paths), strict=True):
+        try:
+            jobs.append(_job(model, path, name, options))
+        except CleftError as error:
+            jobs.append(error)
+    good = [job for job in jobs if isinstance(job, Job)]
+    models = [find_model(name) for name in model.origin.names]
+    places = (place for job in good for place in job.writes)
+    check_outputs(places, [*paths, *models], options.overwrite, VERB)
+    for job in good:
+        if job.blocks is not None or job.labels.suffix == ".zarr":
+            check_work_folder(job.labels)
+    return jobs
+
+
+def _names(paths: Iterable[Path]) -> list[str]:
+    """The name of each image's labels."""
+    names = [base_name(p) for p in paths]
+    doubled = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
+    if doubled:
+        raise DataError(
+            f"found several images named {', '.join(doubled[:5])}; their labels would overwrite each other"
+        )
+    return names
+
+
+def _job(model: Model, path: Path, name: str, options: SegmentOptions) -> Job:
+    """Where the results of an image go, and whether it is done block by block.
+
+    Raises:
+        CleftError: the image can't be opened, or what was asked for needs all of it at once.
+    """
+    named = options.output.suffix == ".zarr"
+    piece = options.output if named else options.output / f"{name}.tif"
+    large = options.output if named else options.output / f"{name}.ome.zarr"
+    volume = options.volume
+    if _asked_for(options) or os.path.exists(work_folder(large)):
+        job = Job(path, large, volume)
+    else:
+        with open_image(path, options.axes, options.spacing, volume.memory) as image:
+            way = way_for(model, image, volume)
+        if way == "whole":
+            beside = piece.parent
+            return Job(
+                path, piece, None,
+                beside / "probabilities" / f"{name}.tif" if options.probabilities else None,
+                beside / "overlays" / f"{name}.png" if options.overlays else None,
+            )  # fmt: skip
+        job = Job(path, large, volume) if way == "blocks" else Job(path, piece, replace(volume, exact=True))
+    whole = [what for what, asked in _only_whole(options).items() if asked]
+    if whole:
+        raise DataError(f"{path}: is segmented block by block, which knows no {', '.join(whole)}")
+    return job
+
+
+def _asked_for(options: SegmentOptions) -> bool:
+    """Whether something was asked for that is done block by block alone."""
+    volume = options.volume
+    return (
+        (options.where is not None and options.where.away)
+        or volume.block is not None
+        or volume.exact
+        or volume.empty is not None
+    )
+
+
+def _only_whole(options: SegmentOptions) -> dict[str, bool]:
+    """What needs all of an image at once, and whether it was asked for."""
+    return {
+        "--probabilities": options.probabilities,
+        "--overlays": options.overlays,
+        "--tile (see --block)": options.tile is not None,
+        "--method watershed": options.method == "watershed",
+    }
+
+
+def _segment_whole(model: Model, job: Job, options: SegmentOptions, check_size: bool) -> int:
+    image = read_image(job.image, options.axes, options.spacing, options.volume.memory)
+    labels = model.segment(
+        image, method=options.method, tile=options.tile, smallest=options.smallest, diameter=options.diameter
+    )
+    if job.labels.suffix == ".zarr":
+        standard = Image(labels, image.spatial_axes, image.spacing).standard()
+        with _alone_on(job.labels):
+            write_zarr_labels(job.labels, standard.data[0], standard.spacing, options.overwrite)
+    else:
+        write_labels(job.labels, labels, image.spatial_axes, image.spacing, VERB)
+    if job.probabilities is not None:
+        found = model.probabilities(image, tile=options.tile, diameter=options.diameter)
+        standard = image.standard()
+        write_image(job.probabilities, Image(found, "C" + standard.spatial_axes, standard.spacing), VERB)
+    if job.overlay is not None:
+        write_overlay(job.overlay, image, labels, verb=VERB)
+    if check_size:
+        warn_of_another_size(model, LazyImage.of(image))
+    return int(labels.max(initial=0))
+
+
+@contextlib.contextmanager
+def _alone_on(labels: Path) -> Iterator[None]:
+    """Hold the place of labels that are written in one go, and leave nothing of it beside them."""
+    with working_on(labels):
+        yield
+        for path in work_folder(labels).iterdir():  # the lock alone: no work was begun there
+            path.unlink()
+        work_folder(labels).rmdir()

@@ -1,0 +1,156 @@
+"""The command line: train, segment, score, demo, info, models, export, synthetic, data, paper."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cleft
+from cleft.cli.data import data
+from cleft.cli.options import Axes, Device, Memory, Overwrite, integers, memory_of, out, said
+from cleft.cli.paper import paper
+from cleft.cli.segment import segment
+from cleft.cli.train import train
+from cleft.core.errors import CleftError
+from cleft.core.settings import LOSSES
+from cleft.core.text import tell
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Find every cell in crowded microscopy images, planes and volumes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(train)
+app.command()(segment)
+app.add_typer(paper, name="paper")
+app.add_typer(data, name="data")
+
+
+def main() -> None:
+    """Run a command; an error meant for users is one line and exit code 1."""
+    try:
+        app()
+    except CleftError as error:
+        tell(said, error, "error:")
+        sys.exit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        tell(out, f"cleft {cleft.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def score(
+    truth: Annotated[Path, typer.Argument(help="A mask, or a folder of them.")],
+    prediction: Annotated[Path, typer.Argument(help="Labels, or a folder of the same names.")],
+    json: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+    axes: Axes = None,
+    markers: Annotated[
+        bool, typer.Option("--markers", help="The truth holds one marker per cell, not contours.")
+    ] = False,
+    overwrite: Overwrite = False,
+    memory: Memory = None,
+) -> None:
+    """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled."""
+    from cleft.cli.score import score_files
+
+    out.print(score_files(truth, prediction, json, axes, markers, overwrite, memory_of(memory)))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what it makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the made cells.")] = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make crowded cells of known truth, segment and score them. Needs no data and no network."""
+    from cleft.cli.demo import run_demo
+
+    run_demo(output, seed, device, out, overwrite)
+
+
+@app.command()
+def info(
+    model: Annotated[
+        str | None, typer.Argument(help="cells2d, cells2d-small, cells3d, or a model file.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="The whole card of a model, as YAML.")] = False,
+) -> None:
+    """What a model is and how it was made; without one, the models that ship and the losses to train with."""
+    from cleft.models.zoo import find_model, shipped_models
+
+    if model is None:
+        tell(out, "\n".join(shipped_models()))
+        tell(out, "\nlosses, for cleft train --loss:")
+        for name, says in LOSSES.items():
+            tell(out, f"  {name:<10} {says}")
+        return
+    from cleft.cli.models import described
+
+    tell(out, described(find_model(model), everything))
+
+
+@app.command()
+def models(
+    folders: Annotated[list[Path] | None, typer.Argument(help="Where yours are; by default here.")] = None,
+) -> None:
+    """The models there are: those that ship, and the model files in folders."""
+    from cleft.cli.models import models_in
+
+    for line in models_in(folders or [Path()]):
+        tell(out, line)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="cells2d, cells2d-small, cells3d, or a model file.")],
+    to: Annotated[str, typer.Option(help="onnx, torchscript, or bioimageio, a package of the Model Zoo.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; by default named after the model.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model for other programs: deepImageJ, ilastik, QuPath, ONNX Runtime, libtorch."""
+    from cleft.export.export import ENDINGS, export
+
+    path = output or Path(Path(model).stem + ENDINGS.get(to, ""))  # type: ignore[call-overload]
+    export(model, to, path, overwrite)  # type: ignore[arg-type]  # refused if it isn't one
+    tell(out, f"{path}: written")
+
+
+@app.command()
+def synthetic(
+    output: Annotated[Path, typer.Argument(help="Folder to make, with images/ and masks/.")],
+    count: Annotated[int, typer.Option(help="Images to make.")] = 20,
+    shape: Annotated[str, typer.Option(help="Pixels along each axis, such as 256,256.")] = "256,256",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same images.")] = 0,
+    diameter: Annotated[
+        float | None, typer.Option(help="Mean diameter of the cells in pixels; any if not given.")
+    ] = None,
+    style: Annotated[
+        str | None,
+        typer.Option(help="brightfield, cytoplasm, dic, membrane, nuclei, phase, speckle."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make images of crowded cells of many kinds with their true masks, to train on or to try with."""
+    from cleft.cli.score import make_files
+
+    make_files(output, count, tuple(integers(shape) or ()), seed, overwrite, diameter=diameter, style=style)
+    tell(out, f"{output}: {count} images with masks")

@@ -1,0 +1,77 @@
+"""What several commands take: options of one meaning, and their text made numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cleft.core.errors import CleftError
+from cleft.core.text import parse_bytes
+
+__all__ = [
+    "Axes",
+    "Device",
+    "Memory",
+    "Overwrite",
+    "Spacing",
+    "integers",
+    "memory_of",
+    "numbers",
+    "out",
+    "said",
+    "width_of",
+]
+
+out = Console(soft_wrap=True)
+said = Console(stderr=True, soft_wrap=True)
+
+Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
+Spacing = Annotated[
+    str | None, typer.Option(help="Micrometres per pixel along each axis, such as 0.5,0.2,0.2.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what stands there, even if cleft didn't write it.")
+]
+Memory = Annotated[
+    str | None, typer.Option(help="Most that an image may take, such as 64GB; what is free by default.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
+
+
+def memory_of(text: str | None) -> int | None:
+    """Bytes, of ``4GB`` and the like."""
+    return None if text is None else parse_bytes(text)
+
+
+def numbers(text: str | None) -> tuple[float, ...] | None:
+    """Numbers with commas between."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise CleftError(
+            f'found "{text}", expected numbers with commas between, such as 0.5,0.2,0.2'
+        ) from error
+
+
+def integers(text: str | None) -> tuple[int, ...] | None:
+    """Whole positive numbers with commas between."""
+    found = numbers(text)
+    if found is None:
+        return None
+    if any(not n.is_integer() or n < 1 for n in found):
+        raise CleftError(f'found "{text}", expected whole numbers of pixels, such as 512,512')
+    return tuple(int(n) for n in found)
+
+
+def width_of(text: str | None) -> Any:
+    """Pixels as a number; a length or auto as it stands."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text

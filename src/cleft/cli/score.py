@@ -1,0 +1,169 @@
+"""What ``cleft score`` and ``cleft synthetic`` do with files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from cleft.core.errors import DataError
+from cleft.core.machine import available_memory
+from cleft.core.text import format_bytes, printable
+from cleft.io import atomic_path, base_name, by_name, find_images, read_labels, write_image, write_labels
+from cleft.io.outputs import MARK, check_outputs, made_by
+from cleft.labels.markers import MarkerScores, score_markers
+from cleft.labels.scores import Scores, average, pool, score
+from cleft.synthetic.cells import checked_shape, make_cells, random_settings
+
+__all__ = ["make_files", "score_files"]
+
+SHOWN = (0.5, 0.75, 0.9)  # thresholds of AP in the table; the JSON has all ten
+TO_MAKE = 100  # bytes a pixel while an image is made: 52 in a plane and 70 in a stack were measured
+COLUMNS = ("p05", "rq", "sq", "pq", "seg", "aji")
+
+
+def score_files(
+    truth: Path,
+    prediction: Path,
+    report: Path | None,
+    axes: str | None,
+    markers: bool,
+    overwrite: bool = False,
+    limit: int | None = None,
+) -> Table:
+    """Score one mask or a folder of them.
+
+    Args:
+        truth: a mask, or a folder of masks.
+        prediction: labels, or a folder of labels of the same base names.
+        report: JSON file to write, or ``None``.
+        axes: of masks that don't say theirs.
+        markers: the truth holds markers.
+        overwrite: replace a report that cleft didn't write.
+        limit: bytes that each mask may take, as for ``read_labels``.
+
+    Returns:
+        A table with a row per image, their mean, and all pooled.
+
+    Raises:
+        DataError: a mask without a prediction, or one of another shape.
+    """
+    rows: dict[str, Scores | MarkerScores] = {}
+    pairs = _matched(truth, prediction)
+    if report is not None:
+        check_outputs([report], [path for pair in pairs.values() for path in pair], overwrite, "score")
+    for name, (true_path, found_path) in pairs.items():
+        true, found = read_labels(true_path, axes, limit=limit), read_labels(found_path, axes, limit=limit)
+        a, b = true.channels_first()[0], found.channels_first()[0]
+        if a.shape != b.shape:
+            raise DataError(f"{found_path}: shape {b.shape}, expected that of {true_path}: {a.shape}")
+        rows[name] = score_markers(a, b) if markers else score(a, b)
+    values: list[Any] = list(rows.values())
+    if markers:
+        total = values[0]
+        for value in values[1:]:
+            total = total + value
+        summary = {"pooled": total.to_dict()}
+        columns: tuple[str, ...] = ("precision", "recall", "f1")
+    else:
+        summary = {"mean": average(values), "pooled": pool(values).to_dict()}
+        columns = COLUMNS
+    if report is not None:
+        content = {
+            MARK: made_by("score"),
+            "images": {name: value.to_dict() for name, value in rows.items()},
+            **summary,
+        }
+        with atomic_path(report) as beside:
+            beside.write_text(json.dumps(content, indent=1) + "\n")
+    return _table(rows, summary, columns)
+
+
+def _matched(truth: Path, prediction: Path) -> dict[str, tuple[Path, Path]]:
+    """Truth and prediction by base name; two images given as such belong together whatever their names."""
+    true, found = find_images([truth]), find_images([prediction])
+    if true == [truth] and found == [prediction]:
+        return {base_name(prediction): (truth, prediction)}
+    named, others = by_name(true), by_name(found)
+    missing = [name for name in named if name not in others]
+    if missing:
+        raise DataError(
+            f"{prediction}: no labels for {len(missing)} of {len(true)} masks: {', '.join(missing[:5])}"
+        )
+    return {name: (path, others[name]) for name, path in named.items()}
+
+
+def _table(rows: dict[str, Any], summary: dict[str, Any], columns: tuple[str, ...]) -> Table:
+    thresholds = [] if "f1" in columns else SHOWN
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("image", overflow="fold")
+    for title in (*(c.upper() for c in columns), *(f"AP{round(100 * t)}" for t in thresholds)):
+        table.add_column(title, justify="right", no_wrap=True)
+    for i, (name, values) in enumerate([*((n, v.to_dict()) for n, v in rows.items()), *summary.items()]):
+        if i == len(rows):
+            table.add_section()
+        ap = {float(t): v for t, v in values.get("ap", {}).items()}
+        cells = [*(values[c] for c in columns), *(ap[t] for t in thresholds)]
+        table.add_row(Text(printable(name)), *(f"{cell:.3f}" for cell in cells))
+    return table
+
+
+def make_files(
+    output: Path, count: int, shape: tuple[int, ...], seed: int, overwrite: bool = False, **fixed: Any
+) -> None:
+    """Write made images with their masks, of many kinds; every core makes some.
+
+    Args:
+        output: folder; gets ``images/`` and ``masks/``.
+        count: of images.
+        shape: of each, in pixels.
+        seed: of the first; the others follow.
+        overwrite: replace files of these names that cleft didn't write.
+        **fixed: ``style`` for all of them, and ``diameter``, their mean in pixels, give or take a quarter;
+            ``None`` leaves it to chance.
+
+    Raises:
+        DataError: files that cleft didn't write stand there, or an image takes more memory than there is.
+    """
+    make_one = partial(_make_file, output, checked_shape(shape), seed, fixed)
+    check_outputs((path for i in range(count) for path in _made(output, i)), (), overwrite, "synthetic")
+    need, room = TO_MAKE * math.prod(shape), available_memory()
+    if need > room:
+        raise DataError(
+            f"shape is {shape}, whose images take about {format_bytes(need)} of memory to make, "
+            f"but {format_bytes(room)} are free; expected fewer pixels"
+        )
+    processes = max(1, min(count, os.cpu_count() or 1, room // need))
+    with ProcessPoolExecutor(processes) as pool:
+        for _ in pool.map(make_one, range(count)):
+            pass
+
+
+def _make_file(output: Path, shape: tuple[int, ...], seed: int, fixed: dict[str, Any], i: int) -> None:
+    """Write the made image of one number, a function of it and of the seed."""
+    rng = np.random.default_rng([seed, i])
+    settings = random_settings(rng, len(shape))
+    if fixed.get("style") is not None:
+        settings = replace(settings, style=fixed["style"])
+    if fixed.get("diameter") is not None:
+        settings = replace(settings, diameter=fixed["diameter"] * rng.uniform(0.75, 1.25))
+    image, labels = make_cells(shape, seed=int(rng.integers(2**31)), settings=settings)
+    picture, mask = _made(output, i)
+    write_image(picture, image, "synthetic")
+    write_labels(mask, labels, image.axes, image.spacing, "synthetic")
+
+
+def _made(output: Path, i: int) -> tuple[Path, Path]:
+    """Where the made image of a number and its mask go."""
+    name = f"made{i:04d}.tif"
+    return output / "images" / name, output / "masks" / name

@@ -1,0 +1,101 @@
+"""``cleft segment``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cleft.cli.options import Axes, Device, Spacing, integers, memory_of, numbers, said
+from cleft.core.errors import CleftError
+from cleft.core.text import tell
+
+__all__ = ["segment"]
+
+LARGE: Any = {"rich_help_panel": "Large images"}
+
+
+def segment(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "-m", "--model", help="cells2d, cells2d-small, cells3d, or a model file; several are averaged."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for label TIFFs, or NAME.ome.zarr for one image.")
+    ],
+    axes: Axes = None,
+    spacing: Spacing = None,
+    method: Annotated[str, typer.Option(help="map, biased, threshold or watershed.")] = "map",
+    tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
+    diameter: Annotated[
+        str | None,
+        typer.Option(help="Of the cells: 30 (pixels), 12um, or auto; by default what the model learnt."),
+    ] = None,
+    smallest: Annotated[
+        float | None,
+        typer.Option(min=0, help="Drop what has fewer pixels; by default the model's, 0 keeps all."),
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over mirror images and turns; 8 to 16 times the work.")
+    ] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write them too.")] = False,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with outlines.")] = False,
+    device: Device = "auto",
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace files and OME-Zarr labels that stand there."),
+    ] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="What it may hold, such as 4GB; two thirds of the free by default. Changes no label.",
+            **LARGE,
+        ),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(help="Block in pixels, such as 64,256,256; about four million by default.", **LARGE),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Bit for bit as in one piece; several times slower.", **LARGE)
+    ] = False,
+    empty: Annotated[
+        float | None, typer.Option(help="Blocks nowhere brighter than this are background.", **LARGE)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Dask workers to start.", **LARGE)] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler to use, such as tcp://node7:8786.", **LARGE)
+    ] = None,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Start the workers as Slurm jobs.", **LARGE)] = False,
+) -> None:
+    """Segment images: a label TIFF of the same name each, 0 background, 1.. one integer per cell.
+
+    What doesn't fit in memory goes block by block into an OME-Zarr of labels; stopped, the same command
+    goes on.
+    """
+    from cleft.cli.blockwise import Where
+    from cleft.cli.jobs import SegmentOptions, segment_files
+    from cleft.labels.instances import METHODS
+    from cleft.prediction.model import load_model
+    from cleft.volume.plan import VolumeOptions
+
+    if method not in METHODS:
+        raise CleftError(f'method is "{method}", expected one of {", ".join(METHODS)}')
+    volume = VolumeOptions(
+        axes, numbers(spacing), method, smallest,  # type: ignore[arg-type]  # of METHODS
+        memory_of(memory), integers(block), exact, empty, overwrite, diameter,
+    )  # fmt: skip
+    options = SegmentOptions(
+        output, axes, numbers(spacing), method, integers(tile), smallest, diameter, probabilities, overlays,
+        overwrite, volume, Where(scheduler, workers, slurm),
+    )  # fmt: skip
+    failed = segment_files(load_model(model, device, tta), inputs, options, said)
+    if failed:
+        tell(said, "", f"{len(failed)} of the images failed:")
+        for path, reason in failed:
+            tell(said, f"  {path.name}: {reason}")
+        raise typer.Exit(1)

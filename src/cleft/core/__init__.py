@@ -1,0 +1,1 @@
+"""What every floor speaks of: images, tiles, settings, errors."""

@@ -1,0 +1,172 @@
+"""An image is an array that knows its axes and its pixel size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cleft.core.errors import DataError
+
+__all__ = ["Image", "as_image", "check_axes", "check_spacing"]
+
+SPATIAL = "ZYX"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An array with its axes and its spacing.
+
+    Args:
+        data: the pixels, any numeric dtype, one dimension per letter of ``axes``.
+        axes: letters of ``T`` (time), ``C`` (channel), ``Z``, ``Y``, ``X``, in the order of the array.
+        spacing: micrometres per pixel along each spatial axis, in the order of ``axes``; ``None`` if
+            not known.
+        source: where it came from, for messages.
+
+    Raises:
+        DataError: the axes don't describe the array.
+
+    Example:
+        >>> image = Image(np.zeros((3, 5, 7)), "CYX", (0.5, 0.5))
+        >>> image.spatial_axes, image.spatial_shape, image.channels_first().shape
+        ('YX', (5, 7), (3, 5, 7))
+    """
+
+    data: np.ndarray
+    axes: str
+    spacing: tuple[float, ...] | None = None
+    source: str = "image"
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.data.shape, self.source)
+        if self.spacing is not None:
+            check_spacing(self.spacing, self.spatial_axes, self.source)
+
+    @property
+    def spatial_axes(self) -> str:
+        """The axes that are space, in order: ``"YX"`` or ``"ZYX"``."""
+        return "".join(a for a in self.axes if a in SPATIAL)
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """The length of each spatial axis."""
+        return tuple(n for a, n in zip(self.axes, self.data.shape, strict=True) if a in SPATIAL)
+
+    def standard(self) -> Image:
+        """The same image with its axes in the order C, Z, Y, X; C has length 1 where there was none.
+
+        Raises:
+            DataError: the image has a time axis longer than one frame.
+
+        Example:
+            >>> image = Image(np.zeros((4, 5, 6)), "XYZ", (0.1, 0.2, 0.3)).standard()
+            >>> image.axes, image.data.shape, image.spacing
+            ('CZYX', (1, 6, 5, 4), (0.3, 0.2, 0.1))
+        """
+        data, axes = self.data, self.axes
+        if "T" in axes:
+            frames = data.shape[axes.index("T")]
+            if frames != 1:
+                raise DataError(
+                    f"{self.source}: found {frames} time points (axes {axes}), expected one; "
+                    "split the series, or pass other axes if T is really Z"
+                )
+            data, axes = data.squeeze(axes.index("T")), axes.replace("T", "")
+        if "C" not in axes:
+            data, axes = data[None], "C" + axes
+        order = [a for a in "CZYX" if a in axes]
+        spacing = self.spacing
+        if spacing is not None:
+            spacing = tuple(spacing[self.spatial_axes.index(a)] for a in order if a != "C")
+        return Image(data.transpose([axes.index(a) for a in order]), "".join(order), spacing, self.source)
+
+    def channels_first(self) -> np.ndarray:
+        """The pixels of ``standard()``: (C, *S)."""
+        return self.standard().data
+
+
+def as_image(
+    array: np.ndarray | Image,
+    axes: str | None,
+    spacing: Sequence[float] | None,
+    source: str = "image",
+    such_as: str = "ZYX",
+) -> Image:
+    """An ``Image`` as it is, or one made of an array; two dimensions alone are YX.
+
+    Args:
+        array: any numeric dtype.
+        axes: of an array.
+        spacing: micrometres per pixel along each spatial axis of an array.
+        source: named in the message.
+        such_as: axes the message gives as an example.
+
+    Raises:
+        DataError: an array of other than two dimensions without axes.
+
+    Example:
+        >>> as_image(np.zeros((2, 3)), None, None).axes
+        'YX'
+    """
+    if isinstance(array, Image):
+        return array
+    array = np.asarray(array)
+    if axes is None and array.ndim != 2:
+        raise DataError(
+            f'{source}: an array of shape {array.shape} is ambiguous; pass axes, such as axes="{such_as}"'
+        )
+    return Image(array, axes or "YX", None if spacing is None else tuple(spacing), source)
+
+
+def check_axes(axes: str, shape: Sequence[int], source: str = "image") -> None:
+    """Refuse axes that don't describe an array of this shape.
+
+    Args:
+        axes: letters of T, C, Z, Y, X.
+        shape: of the array.
+        source: the file or argument named in the message.
+
+    Raises:
+        DataError: unknown or repeated letters, no Y or X, or a number of letters other than of
+            dimensions.
+
+    Example:
+        >>> check_axes("ZYX", (5, 64, 64))
+        >>> check_axes("YX", (5, 64, 64), "stack.tif")
+        Traceback (most recent call last):
+        cleft.core.errors.DataError: stack.tif: axes "YX" name 2 dimensions, the array has 3: (5, 64, 64)
+    """
+    unknown = sorted(set(axes) - set("TCZYX"))
+    if unknown or len(set(axes)) != len(axes):
+        raise DataError(
+            f'{source}: axes "{axes}" not understood, expected each of T, C, Z, Y, X at most once'
+        )
+    if len(axes) != len(shape):
+        raise DataError(
+            f'{source}: axes "{axes}" name {len(axes)} dimensions, the array has {len(shape)}: {tuple(shape)}'
+        )
+    if "Y" not in axes or "X" not in axes:
+        raise DataError(f'{source}: axes "{axes}" lack Y or X')
+
+
+def check_spacing(spacing: Sequence[float], axes: str, source: str = "image") -> None:
+    """Refuse a spacing that isn't one of these axes.
+
+    Args:
+        spacing: micrometres per pixel.
+        axes: the spatial axes.
+        source: the file or argument named in the message.
+
+    Raises:
+        DataError: another number of numbers, or one that isn't finite and above 0.
+
+    Example:
+        >>> check_spacing((0.5, 0.5), "YX")
+    """
+    if len(spacing) != len(axes) or not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise DataError(
+            f"{source}: spacing is {tuple(spacing)}, expected one positive number (micrometres) "
+            f"for each of the axes {axes}"
+        )

@@ -1,0 +1,62 @@
+"""Models for programs that aren't cleft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, get_args
+
+from torch import nn
+
+from cleft.core.errors import ModelError
+from cleft.core.settings import ModelCard
+from cleft.export.bioimageio import write_package
+from cleft.export.portable import write_onnx, write_torchscript
+from cleft.io.outputs import check_outputs
+from cleft.io.write import atomic_path
+from cleft.models.file import read_model
+from cleft.models.zoo import find_model
+
+__all__ = ["ENDINGS", "Target", "export"]
+
+Target = Literal["onnx", "torchscript", "bioimageio"]
+ENDINGS: dict[Target, str] = {"onnx": ".onnx", "torchscript": ".pt", "bioimageio": ".zip"}
+
+
+def export(model: str | Path, to: Target, path: str | Path, overwrite: bool = False) -> None:
+    """Write a model as other programs read it.
+
+    What is written takes images (N, C, *S) float32 of any size, each channel scaled so that the card's
+    percentiles are 0 and 1, and gives probabilities (N, K, *S): background, cell, touching, gap. It does
+    all of the rest itself, and carries the card as JSON.
+
+    Args:
+        model: the name of one that ships, such as ``cells2d``, or a file.
+        to: ``"onnx"``, ``"torchscript"``, or ``"bioimageio"``: a package of the BioImage Model Zoo with both,
+            the percentiles, a test and how to make labels.
+        path: of the file to write.
+        overwrite: replace what stands there, even if cleft didn't write it.
+
+    Raises:
+        ModelError: no such model or target, or the extra ``cleft[export]`` isn't installed.
+        DataError: the place can't be written to, is the model, or holds what cleft didn't write.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     export("cells2d", "torchscript", f"{folder}/cells2d.pt")
+        ...     Path(folder, "cells2d.pt").stat().st_size > 5_000_000
+        True
+    """
+    writers: dict[Target, Callable[[nn.Module, ModelCard, Path], None]] = {
+        "onnx": write_onnx,
+        "torchscript": write_torchscript,
+        "bioimageio": write_package,
+    }
+    if to not in writers:
+        raise ModelError(f'found "{to}" to export to, expected one of {", ".join(get_args(Target))}')
+    source = find_model(model)
+    check_outputs([Path(path)], [source], overwrite)
+    net, card = read_model(source)
+    with atomic_path(Path(path)) as beside:
+        writers[to](net, card, Path(beside))

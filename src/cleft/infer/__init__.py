@@ -1,1 +1,0 @@
-"""Floor 4: an image and a model to labels."""

@@ -1,1 +1,0 @@
-"""Floor 4: images and labels to a model."""

@@ -1,1 +1,0 @@
-"""Floor 5: the paper's figures as studies that run: each writes a picture and the numbers behind it."""

@@ -1,0 +1,1 @@
+"""Made images of crowded cells of known truth."""

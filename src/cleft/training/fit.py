@@ -1,0 +1,184 @@
+"""Images and labels to a model: what happens, in the order it happens."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from torch import nn
+from torch.utils.data import DataLoader
+
+from cleft.core.errors import CleftError
+from cleft.core.settings import ModelCard, TrainSettings
+from cleft.core.text import tell
+from cleft.losses.named import MergedGapLoss, make_loss
+from cleft.models.file import halved, write_model
+from cleft.models.unet import make_unet
+from cleft.training.checkpoint import SafeCheckpoints
+from cleft.training.dataset import Example
+from cleft.training.examples import hold_out
+from cleft.training.fingerprint import digest, fingerprints
+from cleft.training.module import Learner
+from cleft.training.plan import Plan, choose_shrink, make_plan
+from cleft.training.pretrained import Pretrained, settled, start_of
+from cleft.training.progress import ProgressBar
+from cleft.training.run_folder import RunFolder, last_checkpoint, run_folder
+from cleft.training.trainer import make_loader, make_trainer
+
+__all__ = ["fit", "last_checkpoint"]
+
+
+def fit(
+    examples: Sequence[Example],
+    settings: TrainSettings,
+    path: Path,
+    validation: Sequence[Example] = (),
+    resume: bool = False,
+    console: Console | None = None,
+    overwrite: bool = False,
+) -> tuple[nn.Module, ModelCard]:
+    """Train a model and write it.
+
+    Beside the model file, a folder of the same name ending in ``.run`` keeps the best and the last
+    checkpoint and the log (``log/metrics.csv``; a resumed training goes on in ``log-from-STEP``). The
+    model written is the one of the best validation PQ, or the last where nothing is held out.
+
+    Args:
+        examples: what to learn from.
+        settings: how.
+        path: of the model file.
+        validation: what to measure PQ on; if empty, ``settings.held_out`` of the examples.
+        resume: go on from the last checkpoint in the ``.run`` folder.
+        console: where to report; by default standard error.
+        overwrite: begin anew where the ``.run`` folder holds an unfinished training, or files that are no
+            training's; only files of the names that training writes are replaced.
+
+    Returns:
+        The network, ready to predict, and its card.
+
+    Raises:
+        DataError: nothing to resume from, or a training with other settings or images; an unfinished
+            training that would be lost, or another at work in the same place.
+        CleftError: the place can't be written to, or training diverged.
+        KeyboardInterrupt: it was stopped by Ctrl-C or SIGTERM; the message, which is reported too, says how
+            to go on. The last checkpoint is whole.
+    """
+    # of several processes the first one talks
+    console = (console or Console(stderr=True)) if rank_zero_only.rank == 0 else Console(quiet=True)
+    started, settings, start = time.perf_counter(), settled(settings), start_of(settings)
+    if start is not None:
+        start.check(examples)
+    learn, check = list(examples), list(validation)
+    if not check:
+        learn, check = hold_out(learn, settings.held_out, settings.seed)
+    seen = {"learnt_from": fingerprints(learn), "checked_on": fingerprints(check)}
+    shrink = choose_shrink(learn, settings, start)
+    learn, check = [e.shrunk(shrink) for e in learn], [e.shrunk(shrink) for e in check]
+    plan = make_plan(learn, settings, shrink, start)
+    for line in plan.lines(len(check)):
+        tell(console, line)
+    about = {"images": len(learn), "validated on": len(check), **seen}
+    learner = _learner(plan, start, about)
+    with run_folder(path, rank_zero_only.rank == 0, resume, overwrite) as run:
+        done = run.steps_done(learner.about) if resume else 0
+        run.begin(settings, done)
+        score, main = _run(learner, plan, run, (learn, check), done, console)
+        net = learner.net.cpu().eval()
+        if settings.half:
+            net.load_state_dict(halved(net.state_dict()))  # so that what is returned is what the file holds
+        if not all(torch.isfinite(weights).all() for weights in net.parameters()):
+            run.finish(settings)  # there is nothing to go on from
+            raise CleftError(f"{path}: not written, training diverged to NaN; try a lower learning_rate")
+        minutes = round((time.perf_counter() - started) / 60, 1)
+        card = plan.card.model_copy(
+            update={
+                "scores": {} if score is None else {"val_pq": score},
+                "training": {**settings.model_dump(mode="json"), "minutes": minutes},
+                "trained_on": {**plan.card.trained_on, "fingerprint": digest(*seen.values())},
+            }
+        )
+        if main:
+            write_model(path, net, card, settings.half)
+            tell(console, f"{path}: trained in {minutes:.1f} minutes")
+        run.finish(settings)
+    return net, card
+
+
+def _learner(plan: Plan, start: Pretrained | None, about: dict[str, Any]) -> Learner:
+    """Network and loss; the seed fixes the first weights, if no model gives them."""
+    settings = plan.settings
+    lightning.seed_everything(settings.seed, workers=True, verbose=False)
+    net = make_unet(plan.card.net) if start is None else start.network(plan.card.net)
+    loss = MergedGapLoss(make_loss(settings), settings.gap_decided)
+    learner = Learner(net, loss, plan)
+    began = None if start is None else plan.card.trained_on["from"]["sha256"]
+    learner.about = {**settings.model_dump(mode="json"), **about, "start_sha256": began}
+    return learner
+
+
+def _run(
+    learner: Learner,
+    plan: Plan,
+    run: RunFolder,
+    data: tuple[list[Example], list[Example]],
+    done: int,
+    console: Console,
+) -> tuple[float | None, bool]:
+    """Train, and leave the learner with the best weights; their PQ, and whether this is the main process."""
+    learn, check = data
+    bar = ProgressBar(console, plan.settings.steps)
+    trainer, best = make_trainer(plan, run.path, bar, bool(check), done)
+    with warnings.catch_warnings(), _interruptible(trainer, plan, run, console):
+        # Lightning's advice on workers and on logging; what it advises is decided here on purpose
+        warnings.filterwarnings("ignore", module="lightning.*")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+        trainer.fit(
+            learner,
+            make_loader(learn, plan, trainer, done),
+            DataLoader(check, batch_size=None) if check else None,  # type: ignore[arg-type]
+            ckpt_path=str(run.last) if done else None,
+        )
+    if not (check and best.best_model_path):
+        return None, trainer.is_global_zero
+    learner.load_state_dict(SafeCheckpoints().load_checkpoint(best.best_model_path)["state_dict"])
+    score = best.best_model_score
+    return None if score is None else float(score), trainer.is_global_zero
+
+
+@contextmanager
+def _interruptible(
+    trainer: lightning.Trainer, plan: Plan, run: RunFolder, console: Console
+) -> Iterator[None]:
+    """Say how to go on where Ctrl-C or SIGTERM ends the block, of which Lightning makes a SystemExit."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+        return
+    except (KeyboardInterrupt, SystemExit):
+        told = _how_to_go_on(trainer.global_step, plan, run)
+    finally:
+        # Lightning has had Ctrl-C ignored while it shut down
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+    tell(console, told)
+    raise KeyboardInterrupt(told)
+
+
+def _how_to_go_on(step: int, plan: Plan, run: RunFolder) -> str:
+    """The one sentence that a training leaves that was stopped."""
+    stopped = f"stopped at step {step} of {plan.settings.steps}; "
+    if not run.last.exists():
+        first = min(plan.per_epoch, plan.settings.steps)
+        return f"{stopped}nothing is kept yet, the first checkpoint would have been at step {first}"
+    kept = int(SafeCheckpoints().load_checkpoint(run.last)["global_step"])
+    return f"{stopped}the same command with --resume goes on from step {kept} ({run.last})"

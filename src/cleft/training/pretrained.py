@@ -1,0 +1,131 @@
+"""A model to begin with: what it decides of a training that goes on from its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from cleft.core.errors import DataError
+from cleft.core.settings import ModelCard, NetSettings, TrainSettings
+from cleft.models.file import read_card, read_model
+from cleft.models.inflate import inflate_2d_to_3d
+from cleft.models.zoo import find_model
+from cleft.training.dataset import Example
+
+__all__ = ["Pretrained", "settled", "start_of"]
+
+# what suits a network that knows cells already, where nothing else is asked for (docs/results.md)
+GENTLY: dict[str, Any] = {"steps": 1500, "learning_rate": 1e-3}
+
+
+GENERATIONS = 3  # of models that began with models, as a card tells them
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where a training begins.
+
+    Args:
+        name: as given: a name that ships, or a path.
+        card: of the model.
+    """
+
+    name: str
+    card: ModelCard
+
+    def network(self, wanted: NetSettings) -> nn.Module:
+        """The model's network, ready to learn; one of planes inflated where one of stacks is wanted."""
+        net = read_model(find_model(self.name))[0]
+        return (net if wanted == self.card.net else inflate_2d_to_3d(net, wanted)).train()
+
+    def suits(self, ndim: int) -> bool:
+        """Whether the network is taken over as it is by images of so many spatial axes."""
+        return len(self.card.axes) == ndim
+
+    def about(self) -> dict[str, Any]:
+        """What the new model's card says of it."""
+        path, card = find_model(self.name), self.card
+        return {
+            "model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+            "licence": card.licence, "trained_on": _recent(card.trained_on, GENERATIONS),
+        }  # fmt: skip
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Refuse images that the model isn't made for.
+
+        Raises:
+            DataError: other channels, or planes for a model of stacks.
+        """
+        first, net = examples[0], self.card.net
+        if first.labels.ndim < len(self.card.axes):
+            raise DataError(
+                f"{first.name}: has {first.labels.ndim} spatial axes, but {self.name}, "
+                f"which training is to begin with, is a model for {self.card.axes}"
+            )
+        if len(first.channels) != net.channels:
+            raise DataError(
+                f"{first.name}: has {len(first.channels)} channels, but {self.name}, "
+                f"which training is to begin with, takes {net.channels}"
+            )
+
+
+def _recent(learnt: dict[str, Any], generations: int) -> dict[str, Any]:
+    """What a model learnt from, with so many of those that it began with."""
+    before = learnt.get("from")
+    if not isinstance(before, dict):
+        return learnt
+    if generations == 1:
+        return {name: value for name, value in learnt.items() if name != "from"}
+    its = before.get("trained_on")
+    its = _recent(its, generations - 1) if isinstance(its, dict) else its
+    return {**learnt, "from": {**before, "trained_on": its}}
+
+
+def start_of(settings: TrainSettings) -> Pretrained | None:
+    """The model that a training begins with, if it has one.
+
+    Raises:
+        ModelError: there is no such model, or its file is damaged.
+    """
+    return (
+        None if settings.start is None else Pretrained(settings.start, read_card(find_model(settings.start)))
+    )
+
+
+def settled(settings: TrainSettings) -> TrainSettings:
+    """The settings with what the model to begin with decides: its network, its intensities, gentle steps.
+
+    Args:
+        settings: as given; without ``start`` they stay as they are.
+
+    Raises:
+        DataError: something was asked for that the model doesn't have.
+        ModelError: there is no such model.
+
+    Example:
+        >>> settled(TrainSettings(start="cells2d")).width
+        22
+        >>> settled(TrainSettings(start="cells2d", width=32))
+        Traceback (most recent call last):
+        cleft.core.errors.DataError: width is 32, but training is to begin with cells2d, where it is 22
+    """
+    start = start_of(settings)
+    if start is None:
+        return settings
+    card = start.card
+    its = {
+        "width": card.net.width, "classes": card.net.n_classes, "levels": len(card.net.strides) + 1,
+        "percentiles": card.percentiles,
+    }  # fmt: skip
+    for name in its.keys() & settings.model_fields_set:
+        if getattr(settings, name) != its[name]:
+            raise DataError(
+                f"{name} is {getattr(settings, name)}, but training is to begin with {start.name}, "
+                f"where it is {its[name]}"
+            )
+    mild = {name: value for name, value in GENTLY.items() if name not in settings.model_fields_set}
+    return settings.model_copy(update={**its, **mild})

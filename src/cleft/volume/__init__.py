@@ -1,0 +1,1 @@
+"""Images of any size to labels, block by block."""

@@ -22,10 +22,11 @@ from cleft.core.machine import resident_memory
 from cleft.core.settings import ModelCard
 from cleft.io import read_image, read_labels, write_image
 from cleft.io.lazy import LazyImage
+from cleft.prediction import predictor as predict
 from cleft.prediction.model import load_model
 from cleft.synthetic.cells import CellSettings, make_cells
 from cleft.volume import blocks as finder
-from cleft.volume import planning, predict
+from cleft.volume import plan as planning
 from cleft.volume.executors import LocalExecutor
 from cleft.volume.plan import VolumeOptions, fits_in_memory
 from cleft.volume.resources import RESERVE, BlockCost

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
@@ -112,7 +112,6 @@ def test_value_and_gradient_are_those_of_the_definition(
     assert found[0].dtype == torch.float32
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     k=st.integers(2, 12),
     pixels=st.integers(1, 1500),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.errors import DataError, ModelError
@@ -34,7 +34,6 @@ from cleft.volume.segment import Watch, segment_volume, work_folder
 from cleft.volume.store import RunStore, VolumePlan
 from volumes import Files, blobs, expected, in_blocks, model_for, save_classes
 
-LAWS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHAPES = {2: st.tuples(st.integers(4, 60), st.integers(4, 60)), 3: st.tuples(*[st.integers(4, 26)] * 3)}
 BLOCKS = {2: (112, 160), 3: (24, 64, 80)}
 MADE = {2: ("cells2d", (300, 420)), 3: ("cells3d", (50, 130, 170))}
@@ -62,7 +61,6 @@ class Told(Watch):
 def test_blocks_give_the_labels_of_one_piece(hand_file: Files, tmp_path: Path, axes: int) -> None:
     model = model_for(hand_file, axes)
 
-    @LAWS
     @given(SHAPES[axes], st.lists(st.integers(1, 30), min_size=axes, max_size=axes), st.integers(0, 10**6))
     def law(shape: tuple[int, ...], block: list[int], seed: int) -> None:
         classes = blobs(shape, seed)

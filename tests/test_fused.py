@@ -140,6 +140,7 @@ def test_statistics_are_those_of_one_hot(
             assert_close(each.sum(0, keepdim=True), whole)
 
 
+@pytest.mark.long
 def test_triton_compiles_the_kernels(tmp_path: Path) -> None:
     """For a card that needn't be there; interpreted, a kernel may run that can't be compiled."""
     pytest.importorskip("triton", reason="Triton comes for Linux only")

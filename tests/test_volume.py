@@ -84,6 +84,7 @@ def test_exact_is_bit_for_bit_what_one_piece_gives(tmp_path: Path, ndim: int) ->
     np.testing.assert_array_equal(labels, whole)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["biased", "threshold"])
 def test_other_methods_are_those_of_one_piece_too(tmp_path: Path, method: Any) -> None:
     image, _ = make_cells((40, 90, 90), seed=1, settings=CellSettings(diameter=16))
@@ -95,6 +96,7 @@ def test_other_methods_are_those_of_one_piece_too(tmp_path: Path, method: Any) -
     np.testing.assert_array_equal(labels, model.segment(image, method=method))
 
 
+@pytest.mark.long
 def test_the_default_halo_changes_hardly_a_pixel(tmp_path: Path, ndim: int) -> None:
     name, shape = MADE[ndim]
     image, _ = make_cells(shape, seed=3, settings=CellSettings(diameter=16))
@@ -229,6 +231,7 @@ def on_a_small_card(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(finder, "network_for", lambda *given: Small(whole(*given), most))
 
 
+@pytest.mark.long
 def test_out_of_memory_on_a_card_takes_fewer_pixels_at_once_and_changes_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ndim: int
 ) -> None:
@@ -336,6 +339,7 @@ def segment_command(image: Path, model: Path, output: Path, *options: str) -> li
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["found", "met", "grown", "finished"])
 def test_killed_at_any_moment_it_goes_on_to_the_same_labels(
     hand_file: Files, tmp_path: Path, step: str
@@ -515,6 +519,7 @@ except SystemExit as left:
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the highest resident set so")
 def test_memory_is_kept_with_a_volume_several_times_as_large(tmp_path: Path) -> None:
     """4.3 GB of pixels in 2 GB (3 where float32 is needed): cells here and there, nothing between them."""
@@ -556,6 +561,7 @@ def free_memory(monkeypatch: pytest.MonkeyPatch, amount: int) -> None:
         monkeypatch.setattr(module, "available_memory", lambda: amount)
 
 
+@pytest.mark.long
 def test_labels_of_a_large_image_do_not_depend_on_free_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ndim: int
 ) -> None:
@@ -589,6 +595,7 @@ def little(plan: VolumePlan, card: ModelCard, share: float) -> int:
     return int(1.5 * (cost.beside(plan.block, plan.shape) + network))
 
 
+@pytest.mark.long
 def test_labels_of_an_image_do_not_depend_on_whether_it_fits(
     cleft_says: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ndim: int
 ) -> None:
@@ -708,6 +715,7 @@ def test_one_zarr_takes_the_labels_of_one_image(cleft_says: Any, hand_file: File
     assert "names the labels of one image, found 2; expected a folder" in said.err
 
 
+@pytest.mark.long
 def test_real_stack_by_blocks(shared_data: Path, tmp_path: Path) -> None:
     """The ovule's nuclei: bit for bit the same by blocks as in one piece."""
     path = next((shared_data / "ovule-nuclei-3d" / "test" / "images").glob("*.tif"))

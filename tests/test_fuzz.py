@@ -16,7 +16,7 @@ import tifffile
 if sys.platform != "linux":
     pytest.skip("limits of memory and a look at other processes need Linux", allow_module_level=True)
 
-from cleft.io import hdf5_process
+from cleft.io import hdf5
 from fuzz.attempt import attempt, out_of_memory
 from fuzz.run import campaign
 from fuzz.seeds import SEEDS
@@ -44,7 +44,7 @@ def test_damage_is_refused_quickly_and_in_little_memory(target: str) -> None:
 def test_what_once_broke_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, find: str) -> None:
     if find.startswith("hdf5"):
         pytest.importorskip("h5py")
-        monkeypatch.setattr(hdf5_process, "SECONDS", 0.3)
+        monkeypatch.setattr(hdf5, "SECONDS", 0.3)
     if (FINDS / find).is_dir():
         shutil.copytree(FINDS / find, tmp_path / find)
     else:

@@ -18,7 +18,7 @@ import zarr
 from cleft.core.errors import DataError
 from cleft.core.units import format_bytes
 from cleft.io import open_image, read_image, read_labels
-from cleft.io.claims import Allowance
+from cleft.io.limits import ReadLimit
 
 resource = pytest.importorskip("resource", reason="limits of memory need a Unix")
 GREY = {"photometric": "minisblack"}
@@ -243,7 +243,7 @@ def test_a_limit_lifts_what_a_file_can_be_thought_to_hold(tmp_path: Path) -> Non
 
 
 def test_what_is_available_is_the_limit_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cleft.io.claims.available_memory", lambda: 40)
+    monkeypatch.setattr("cleft.io.limits.available_memory", lambda: 40)
     np.save(tmp_path / "a.npy", PLANE)
     with pytest.raises(DataError, match="more than the 40 B of memory that are available; limit=1000000000"):
         read_image(tmp_path / "a.npy")
@@ -258,7 +258,7 @@ def test_an_empty_image_that_compressed_well_is_believed(tmp_path: Path, how: di
 
 
 def test_real_pixels_are_within_what_files_of_their_size_hold() -> None:
-    Allowance(10**12).check((40_000, 50_000), np.dtype("u2"), "a.tif", 4 * 10**9, 1)
+    ReadLimit(10**12).check((40_000, 50_000), np.dtype("u2"), "a.tif", 4 * 10**9, 1)
 
 
 @pytest.mark.parametrize(

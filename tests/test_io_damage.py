@@ -17,8 +17,8 @@ import zarr
 
 from cleft.core.errors import CleftError, DataError, ModelError
 from cleft.core.image import Image
-from cleft.io import LazyImage, open_image, read, read_image, read_labels
-from cleft.io.damage import reading
+from cleft.io import LazyImage, open_image, png_npy, read, read_image, read_labels
+from cleft.io.limits import reader_errors
 
 PLANE = np.arange(48, dtype=np.uint8).reshape(6, 8)
 READS: list[Callable] = [read_image, read_labels, open_image]
@@ -34,7 +34,7 @@ def test_any_error_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         raise error("it went wrong\nin two lines")
 
     np.save(tmp_path / "a.npy", PLANE)
-    monkeypatch.setitem(read.READERS, ".npy", fail)
+    monkeypatch.setattr(png_npy, "load_npy", fail)
     told = r"a.npy: can't be read as .npy, damaged or cut short\? \(it went wrong\)$"
     for read_it in READS:
         with pytest.raises(DataError, match=told) as caught:
@@ -73,9 +73,9 @@ def test_the_search_for_the_damaged_chunk_stays_within_the_region() -> None:
 
 def test_what_is_no_damage_passes() -> None:
     for kind in (CleftError, DataError, ModelError):
-        with pytest.raises(kind, match=r"^a sentence$"), reading(str):
+        with pytest.raises(kind, match=r"^a sentence$"), reader_errors(str):
             raise kind("a sentence")
-    with pytest.raises(KeyboardInterrupt), reading(str):
+    with pytest.raises(KeyboardInterrupt), reader_errors(str):
         raise KeyboardInterrupt
 
 
@@ -84,7 +84,7 @@ def test_our_own_mistakes_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise AttributeError("a mistake")
 
     np.save(tmp_path / "a.npy", PLANE)
-    monkeypatch.setattr(read, "layout", mistaken)
+    monkeypatch.setattr(read, "resolve_axes", mistaken)
     for read_it in READS:
         with pytest.raises(AttributeError, match="a mistake"):
             read_it(tmp_path / "a.npy")

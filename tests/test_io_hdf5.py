@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cleft.core.errors import DataError
-from cleft.io import hdf5, hdf5_process, open_image, read_image
+from cleft.io import hdf5, open_image, read_image
 
 h5py = pytest.importorskip("h5py")
 PLANE = np.arange(48, dtype=np.uint16).reshape(6, 8)
@@ -41,13 +41,13 @@ def endless(path: Path) -> Path:
     return path
 
 
-def child() -> hdf5_process.Child:
-    assert hdf5_process._child is not None
-    return hdf5_process._child
+def child() -> int:
+    assert hdf5.reader_process.process is not None
+    return hdf5.reader_process.process.pid
 
 
 def test_a_file_that_keeps_libhdf5_busy_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hdf5_process, "SECONDS", 1.0)
+    monkeypatch.setattr(hdf5, "SECONDS", 1.0)
     path = endless(tmp_path / "a.h5")
     began = time.monotonic()
     with pytest.raises(DataError, match=r"a.h5: can't be read as HDF5, .*more than 1 seconds of computing"):
@@ -59,7 +59,7 @@ def test_a_file_that_keeps_libhdf5_busy_for_ever(tmp_path: Path, monkeypatch: py
 def test_a_child_that_is_killed(tmp_path: Path) -> None:
     path = written(tmp_path / "a.h5", chunks=(3, 4))
     with open_image(path) as image:
-        first = child().process.pid
+        first = child()
         os.kill(first, signal.SIGSTOP)
 
         def kill() -> None:
@@ -72,24 +72,24 @@ def test_a_child_that_is_killed(tmp_path: Path) -> None:
             image.read((slice(0, 6), slice(0, 8)))
         thread.join()
         np.testing.assert_array_equal(image.read((slice(0, 6), slice(0, 8)))[0], PLANE)
-        assert child().process.pid != first
+        assert child() != first
 
 
 def test_waiting_is_no_computing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow disk must not be taken for damage."""
-    monkeypatch.setattr(hdf5_process, "SECONDS", 0.2)
+    monkeypatch.setattr(hdf5, "SECONDS", 0.2)
     path = written(tmp_path / "a.h5")
     read_image(path)
-    pid = child().process.pid
+    pid = child()
     os.kill(pid, signal.SIGSTOP)
     threading.Timer(1.0, os.kill, (pid, signal.SIGCONT)).start()
     np.testing.assert_array_equal(read_image(path).data, PLANE)
-    assert child().process.pid == pid
+    assert child() == pid
 
 
 def test_the_same_process_reads_on(tmp_path: Path) -> None:
     read_image(written(tmp_path / "a.h5"))
-    first = child().process.pid
+    first = child()
     began = time.perf_counter()
     for i in range(20):
         read_image(written(tmp_path / f"{i}.h5"))
@@ -97,13 +97,13 @@ def test_the_same_process_reads_on(tmp_path: Path) -> None:
     (tmp_path / "bad.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     with pytest.raises(DataError, match=r"bad.h5: can't be read as HDF5"):
         read_image(tmp_path / "bad.h5")
-    assert child().process.pid == first
+    assert child() == first
 
 
 def test_large_regions_come_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = np.random.default_rng(0).integers(0, 60_000, (7, 50, 40)).astype(np.uint16)
     path = written(tmp_path / "a.h5", data, chunks=(2, 16, 16), compression="gzip")
-    monkeypatch.setattr(hdf5, "MOST_AT_ONCE", 1000)
+    monkeypatch.setattr(hdf5, "MAX_ANSWER", 1000)
     np.testing.assert_array_equal(read_image(path, axes="ZYX").data, data)
     with open_image(path, axes="ZYX") as image:
         np.testing.assert_array_equal(
@@ -166,17 +166,18 @@ def test_without_h5py_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
 
 SCRIPT = """
     import os, sys
-    from cleft.io import read_image, hdf5_process
+    from cleft.io import read_image
+    from cleft.io.hdf5 import reader_process
     total = int(read_image(sys.argv[1]).data.sum())
     if hasattr(os, "fork"):
         pid = os.fork()
         if not pid:  # the child of the parent isn't asked, a new one is
-            ours = hdf5_process._child
+            ours = reader_process.process
             again = int(read_image(sys.argv[1]).data.sum())
-            hdf5_process._end()
+            reader_process.end()
             os._exit(0 if ours is None and again == total else 1)
         assert os.waitpid(pid, 0)[1] == 0
-    print(total, int(read_image(sys.argv[1]).data.sum()), hdf5_process._child.process.pid)
+    print(total, int(read_image(sys.argv[1]).data.sum()), reader_process.process.pid)
 """
 
 
@@ -187,7 +188,7 @@ def test_a_script_forks_and_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     script = tmp_path / "scripts" / "run.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    home = str(Path(hdf5_process.__file__).parents[2])
+    home = str(Path(hdf5.__file__).parents[2])
     said = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", script, tmp_path / "a.h5"],
         capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": home}, timeout=60,

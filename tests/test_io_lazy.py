@@ -11,7 +11,7 @@ import zarr
 
 from cleft.core.errors import DataError
 from cleft.io import find_images, open_image, read_image
-from cleft.io.on_disk import Cached, Mapped
+from cleft.io.lazy import ChunkCachedArray, MemmapArray
 
 STACK = np.random.default_rng(0).integers(0, 60_000, (7, 40, 50)).astype(np.uint16)
 TIFFS: dict[str, dict[str, Any]] = {
@@ -190,7 +190,7 @@ def test_a_mapped_file_is_let_go_of_after_each_region(tmp_path: Path) -> None:
     """Pages of an open map would count as this process's memory."""
     path = npy(tmp_path)
     mapped = np.load(path, mmap_mode="r")
-    array = Mapped(path, mapped.dtype, mapped.shape, mapped.offset)
+    array = MemmapArray(path, mapped.dtype, mapped.shape, mapped.offset)
     del mapped
     found = array[2:4, :, 5]
     np.testing.assert_array_equal(found, STACK[2:4, :, 5])
@@ -209,12 +209,12 @@ def test_a_cache_keeps_what_was_asked_for_last(tmp_path: Path) -> None:
             asked.append(region)
             return array[region]
 
-    cached = Cached(Counted(), limit=3 * 40 * 50 * 2)
+    cached = ChunkCachedArray(Counted(), limit=3 * 40 * 50 * 2)
     for _ in range(2):
-        np.testing.assert_array_equal(cached[1:4, 3:9, 4:5], STACK[1:4, 3:9, 4:5])
+        np.testing.assert_array_equal(cached[:, 1:4, 3:9, 4:5], STACK[None, 1:4, 3:9, 4:5])
     assert len(asked) == 3
-    cached[5:6]
-    cached[3:4]
+    cached[:, 5:6]
+    cached[:, 3:4]
     assert len(asked) == 4  # plane 1 went, 3 is there still
-    cached[1:2]
+    cached[:, 1:2]
     assert len(asked) == 5

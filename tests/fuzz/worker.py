@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import psutil
 
-from cleft.io import hdf5_process
+from cleft.io import hdf5
 from fuzz.attempt import attempt, out_of_memory
 from fuzz.mutate import mutant
 from fuzz.seeds import SEEDS, Sample
@@ -49,8 +49,8 @@ def put(sample: Sample, folder: Path, first: str) -> Path:
 
 def _peak_of_child() -> int:
     """The most memory, in bytes, that the process that reads HDF5 has taken; 0 where that isn't known."""
-    child = hdf5_process._child
-    if child is None or not child.alive:
+    child = hdf5.reader_process
+    if child.process is None or not child.alive:
         return 0
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{child.process.pid}/status").read_text())
     return 1024 * int(found[1]) if found else 0
@@ -59,7 +59,7 @@ def _peak_of_child() -> int:
 def main(target: str, seed: int, start: int, stop: int, folder: Path) -> None:
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())  # what tifffile says is no matter here
-    hdf5_process.SECONDS = 1.0
+    hdf5.SECONDS = 1.0
     seeds = SEEDS[target]()
     first = next(iter(seeds[0])).split("/")[0]
     for sample in seeds:  # threads and what they map are there before the limit is set

@@ -23,7 +23,7 @@ from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
 from cleft.datasets.download import Progress, download
 from cleft.io.files import exclusive_lock
-from cleft.io.formats import load_png
+from cleft.io.png_npy import load_png
 from cleft.io.read import read_image
 from cleft.io.write import write_image, write_labels
 

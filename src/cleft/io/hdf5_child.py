@@ -8,24 +8,25 @@ that asked.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
+import psutil
 
 from cleft.core.errors import DataError
-from cleft.io.damage import reading
-from cleft.io.stored import bare_axes
+from cleft.io.lazy import bare_axes
+from cleft.io.limits import reader_errors
 
 __all__ = ["Reader", "serve"]
 
-KEPT_OPEN = 4
+KEPT_OPEN = 4  # files
 
 
 class Reader:
@@ -54,9 +55,8 @@ class Reader:
 
     def close(self, path: str, inside: str) -> None:
         """Let go of a file."""
-        file, _ = self._open.pop((path, inside), (None, None))
-        if file is not None:
-            file.close()
+        if (path, inside) in self._open:
+            self._open.pop((path, inside))[0].close()
 
     def _dataset(self, path: str, inside: str) -> Any:
         import h5py
@@ -95,9 +95,9 @@ def _find(file: Any, inside: str) -> Any:
     file.visititems(look)
     if inside in found:
         return found[inside]
-    held = ", ".join(sorted(found)) or "no dataset of two or more dimensions"
+    names = ", ".join(sorted(found)) or "no dataset of two or more dimensions"
     if inside or len(found) != 1:
-        raise ValueError(f"it holds {held}; name one of them: FILE/{next(iter(sorted(found)), 'DATASET')}")
+        raise ValueError(f"it holds {names}; name one of them: FILE/{next(iter(sorted(found)), 'DATASET')}")
     return next(iter(found.values()))
 
 
@@ -124,41 +124,32 @@ def _axes(dataset: Any) -> str:
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer until there is nobody to ask."""
-    reader, before = Reader(), _address_space()
-    verbs: dict[str, Callable[..., Any]] = {"open": reader.open, "read": reader.read, "close": reader.close}
+    reader, mapped = Reader(), int(psutil.Process().memory_info().vms)
     for line in requests:
         request = json.loads(line)
-        _take_at_most(before, request.pop("memory"), request.pop("seconds"))
+        _limit(mapped + request.pop("memory"), request.pop("seconds"))
         try:
-            with reading(str):
-                found = verbs[request.pop("do")](**request)
+            with reader_errors(str):
+                found = getattr(reader, request.pop("do"))(**request)
         except DataError as error:
             found = {"error": str(error)}
-        if isinstance(found, np.ndarray):
-            answer: Mapping[str, Any] = {"dtype": found.dtype.str, "bytes": found.nbytes}
-            payload: Any = found.reshape(-1).view(np.uint8).data
-        else:
-            answer, payload = found or {}, b""
+        pixels = found.reshape(-1).view(np.uint8).data if isinstance(found, np.ndarray) else b""
+        answer = {"bytes": found.nbytes} if isinstance(found, np.ndarray) else found or {}
         answers.write(json.dumps(answer).encode() + b"\n")
-        answers.write(payload)
+        answers.write(pixels)
         answers.flush()
 
 
-def _address_space() -> int:
-    import psutil
-
-    return int(psutil.Process().memory_info().vms)
-
-
-def _take_at_most(before: int, memory: int, seconds: float) -> None:
-    """Limit memory and time, also for the case that nobody is left to look after this process."""
+def _limit(address_space: int, seconds: float) -> None:
+    """Limit memory and time: the system ends this process, also where nobody is left to look after it."""
     try:
         import resource
     except ModuleNotFoundError:  # not on Windows
         return
     for what, limit in (
-        (resource.RLIMIT_AS, before + memory),
-        (resource.RLIMIT_CPU, int(time.process_time() + seconds) + 2),
+        (resource.RLIMIT_AS, address_space),
+        (resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds)),
+        (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(what)[1]
         soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)

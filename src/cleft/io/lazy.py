@@ -1,21 +1,165 @@
-"""An image on disk that is read region by region."""
+"""Arrays that stay on disk and are read region by region, and the image that one of them is."""
 
 from __future__ import annotations
 
-import itertools
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.core.image import SPATIAL, Image
-from cleft.core.tiles import Slices
-from cleft.io.damage import reading
-from cleft.io.on_disk import Pixels
+from cleft.core.tiles import Grid, Slices
+from cleft.io.limits import reader_errors
 
-__all__ = ["LazyImage"]
+__all__ = [
+    "UNNAMED", "ChunkCachedArray", "LazyArray", "LazyImage", "MemmapArray", "StoredArray", "bare_axes",
+    "bounds_of",
+]  # fmt: skip
+
+UNNAMED = "Q"  # an axis the file doesn't name; tifffile's letter for the same
+
+
+class LazyArray(Protocol):
+    """What an array on disk offers: shape, type, and regions by slices. Arrays in memory do as well."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    def __getitem__(self, region: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array as its file holds it, before anyone decides what its axes are.
+
+    Args:
+        data: the pixels, nothing squeezed; in memory, or on disk and read by slices.
+        axes: one letter per dimension as the file names them; ``Q`` for an axis it doesn't name.
+        spacing_um: micrometres per pixel of the axes whose pixel size the file knows, by letter.
+        lossy: the pixels went through a lossy compression.
+        alpha: the last entry of the ``C`` axis is opacity.
+        colour: each pixel holds several samples, opacity not counted.
+        open_files: what must stay open while ``data`` are on disk.
+    """
+
+    data: LazyArray
+    axes: str
+    spacing_um: Mapping[str, float] = field(default_factory=dict)
+    lossy: bool = False
+    alpha: bool = False
+    colour: bool = False
+    open_files: ExitStack = field(default_factory=ExitStack)
+
+
+def bare_axes(ndim: int) -> str:
+    """The axes of an array that names none: two are YX, more stay unnamed.
+
+    Example:
+        >>> bare_axes(2), bare_axes(3)
+        ('YX', 'QQQ')
+    """
+    return "YX" if ndim == 2 else UNNAMED * ndim
+
+
+@dataclass(frozen=True)
+class MemmapArray:
+    """An uncompressed array that lies in a file in one piece.
+
+    Mapped anew for each region: pages of a map that stays open would count as this process's memory.
+
+    Args:
+        path: the file.
+        dtype: of the pixels, with their byte order.
+        shape: of the array.
+        offset: bytes before its first pixel.
+        order: C, or F where the first axis is the fastest.
+    """
+
+    path: Path
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int = 0
+    order: Literal["C", "F"] = "C"
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, region: Any) -> np.ndarray:
+        mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+        return np.array(mapped[region], order="C")
+
+
+class ChunkCachedArray:
+    """An array in compressed chunks of which the last few are kept, with an axis of length 1 before its own.
+
+    Blocks with their halos ask for the same chunks again and again, and a chunk of a TIFF is often a whole
+    plane.
+
+    Args:
+        array: with ``chunks``; read by slices.
+        limit: bytes of decoded chunks to keep.
+
+    Example:
+        >>> import zarr
+        >>> array = zarr.array(np.arange(12).reshape(3, 4), chunks=(2, 3))
+        >>> ChunkCachedArray(array)[:, 1:3, 2:4].tolist()
+        [[[6, 7], [10, 11]]]
+    """
+
+    def __init__(self, array: Any, limit: int = 1 << 28) -> None:
+        self.array, self.limit = array, limit
+        self.shape, self.chunks = (1, *array.shape), (1, *array.chunks)
+        self.dtype, self.ndim = np.dtype(array.dtype), len(self.shape)
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = Lock()
+
+    def __getitem__(self, region: Any) -> np.ndarray:
+        wanted = bounds_of(region, self.shape)
+        result = np.empty([stop - start for start, stop in wanted], self.dtype)
+        grid = Grid(self.shape, self.chunks)
+        for index, part in grid.within(tuple(slice(*bounds) for bounds in wanted)):
+            corner = grid.slices(index)
+            source = tuple(slice(s.start - c.start, s.stop - c.start) for s, c in zip(part, corner))
+            target = tuple(slice(s.start - start, s.stop - start) for s, (start, _) in zip(part, wanted))
+            result[target] = self._chunk(index, corner)[source]
+        return result
+
+    def _chunk(self, index: int, region: Slices) -> np.ndarray:
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        chunk = np.asarray(self.array[region[1:]])[None]
+        with self._lock:
+            self._kept[index] = chunk
+            while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > self.limit:
+                self._kept.popitem(last=False)
+        return chunk
+
+
+def bounds_of(region: Any, shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Start and stop along each axis of slices, which may be fewer than the axes, or of ``...``.
+
+    Example:
+        >>> bounds_of((slice(1, 3),), (4, 5))
+        [(1, 3), (0, 5)]
+    """
+    given = () if region is Ellipsis else region if isinstance(region, tuple) else (region,)
+    whole = [*given, *(slice(None) for _ in shape[len(given) :])]
+    return [s.indices(n)[:2] for s, n in zip(whole, shape)]
 
 
 @dataclass(frozen=True)
@@ -26,7 +170,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
 
     Args:
         pixels: the array on disk.
-        letters: for each of its dimensions T, C, Z, Y, X, or another letter for one of length 1.
+        array_axes: for each of its dimensions T, C, Z, Y, X, or another letter for one of length 1.
         spacing_um: micrometres per pixel by letter; ``None`` unless known for every spatial axis.
         source: the file, for messages.
         channels: of the C axis, opacity left out; 1 where there is none.
@@ -40,9 +184,9 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         [[[1, 4], [2, 5]]]
     """
 
-    pixels: Pixels
-    letters: str
-    spacing_um: dict[str, float] | None
+    pixels: LazyArray
+    array_axes: str
+    spacing_um: Mapping[str, float] | None
     source: str
     channels: int
     open_files: ExitStack = field(default_factory=ExitStack)
@@ -59,20 +203,18 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         channels = image.data.shape[image.axes.index("C")] if "C" in image.axes else 1
         return cls(image.data, image.axes, spacing, image.source, channels)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.open_files.close()
 
     @property
     def axes(self) -> str:
         """The spatial axes in the order of ``shape``: YX or ZYX."""
-        return "".join(a for a in SPATIAL if a in self.letters)
+        return "".join(a for a in SPATIAL if a in self.array_axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of each spatial axis."""
-        return tuple(self.pixels.shape[self.letters.index(a)] for a in self.axes)
+        return tuple(self.pixels.shape[self.array_axes.index(a)] for a in self.axes)
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
@@ -92,43 +234,39 @@ class LazyImage(AbstractContextManager["LazyImage"]):
             DataError: pixels are damaged, NaN or infinite; the message names the region.
         """
         by_letter = dict(zip(self.axes, region), C=slice(0, self.channels))
-        index = tuple(by_letter.get(letter, slice(0, 1)) for letter in self.letters)
+        index = tuple(by_letter.get(a, slice(0, 1)) for a in self.array_axes)
 
-        def told(reason: str) -> str:
-            place = self._at(self._damaged(index, region))
-            return f"{self.source}: can't be read at {place}, damaged? ({reason})"
+        def describe(reason: str) -> str:
+            damaged = self._damaged_chunk(index) or index
+            place = tuple(damaged[self.array_axes.index(a)] for a in self.axes)
+            return f"{self.source}: can't be read at {self._named(place)}, damaged? ({reason})"
 
-        with reading(told):
+        with reader_errors(describe):
             data = np.asarray(self.pixels[index])
         data = data.astype(np.uint8 if data.dtype == bool else data.dtype.newbyteorder("="), copy=False)
         if data.dtype.kind == "f" and not np.isfinite(data).all():
-            raise DataError(f"{self.source}: found NaN or infinite pixels at {self._at(region)}")
-        kept = [i for i, letter in enumerate(self.letters) if letter in by_letter]
-        data = data.reshape([data.shape[i] for i in kept])
-        letters = "".join(self.letters[i] for i in kept)
-        order = [letters.index(a) for a in ("C" * ("C" in letters)) + self.axes]
-        data = data.transpose(order)
-        return data if "C" in letters else data[None]
+            raise DataError(f"{self.source}: found NaN or infinite pixels at {self._named(region)}")
+        order = [self.array_axes.index(a) for a in "C" * ("C" in self.array_axes) + self.axes]
+        others = [i for i in range(data.ndim) if i not in order]
+        data = data.transpose(others + order).reshape([data.shape[i] for i in order])
+        return data if "C" in self.array_axes else data[None]
 
     def whole(self) -> Image:
         """The image in memory, in the order C, Z, Y, X."""
         data = self.read(tuple(slice(0, n) for n in self.shape))
         return Image(data, "C" + self.axes, self.spacing, self.source)
 
-    def _damaged(self, index: tuple[slice, ...], region: Slices) -> Slices:
-        """Of a region that can't be read, the first chunk that can't."""
+    def _damaged_chunk(self, index: Slices) -> Slices | None:
+        """Of what can't be read, the first chunk that can't; ``None`` for an array in one piece."""
         chunks = getattr(self.pixels, "chunks", None)
-        if chunks is None:
-            return region
-        touched = [range(s.start // c, -(-s.stop // c)) for s, c in zip(index, chunks)]
-        for place in itertools.product(*touched):
-            part = [slice(at * c, min((at + 1) * c, n)) for at, c, n in zip(place, chunks, self.pixels.shape)]
+        grid = Grid(tuple(self.pixels.shape), tuple(chunks or ()))
+        for number, _ in grid.within(index) if chunks else ():
             try:
-                with reading(str):
-                    self.pixels[tuple(part)]
+                with reader_errors(str):
+                    self.pixels[grid.slices(number)]
             except DataError:
-                return tuple(part[self.letters.index(a)] for a in self.axes)
-        return region
+                return grid.slices(number)
+        return None
 
-    def _at(self, region: Slices) -> str:
+    def _named(self, region: Slices) -> str:
         return ", ".join(f"{a} {s.start}:{s.stop}" for a, s in zip(self.axes, region))

@@ -8,19 +8,16 @@ import stat
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
-from importlib.metadata import version
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import tifffile
 
 from cleft.core.errors import DataError
 
 __all__ = ["MARK", "check_outputs", "software_tag", "written_by_cleft"]
 
 MARK = "cleft"  # the name under which every file that is written says so
-MOST = 1 << 26  # bytes of text that is looked through for the mark
+MAX_TEXT = 1 << 26  # bytes of JSON that is looked through for the mark
 
 
 def software_tag(verb: str = "") -> str:
@@ -34,6 +31,8 @@ def software_tag(verb: str = "") -> str:
         >>> software_tag("segment").split()[::2]
         ['cleft', 'segment']
     """
+    from importlib.metadata import version
+
     return f"{MARK} {version(MARK)} {verb}".rstrip()
 
 
@@ -89,16 +88,11 @@ def written_by_cleft(path: Path, verb: str = "") -> bool:
         >>> written_by_cleft(Path("no such file"))
         False
     """
-    looks = [_look_into_folder] if os.path.isdir(path) else _LOOKS.get(path.suffix.lower(), _EVERY_LOOK)
-    marks = [mark.split() for mark in (_mark_in(look, path) for look in looks)]
-    return any(words[:1] == [MARK] and (not verb or words[2:] == [verb]) for words in marks)
-
-
-def _mark_in(look: Callable[[Path], str], path: Path) -> str:
     try:
-        return look(path)
+        words = _software(path).split()
     except Exception:  # whatever a foreign file makes of its reader: it isn't ours
-        return ""
+        return False
+    return words[:1] == [MARK] and (not verb or words[2:] == [verb])
 
 
 def _place(path: Path) -> str:
@@ -159,67 +153,41 @@ def _check_replaceable(target: Path, overwrite: bool, verb: str) -> None:
         )
 
 
-def _look_into_folder(path: Path) -> str:
-    """A zarr group whose attributes tell."""
-    return _told(_json(path / "zarr.json")["attributes"])
-
-
-def _look_into_tiff(path: Path) -> str:
-    with tifffile.TiffFile(path) as tif:
-        return tif.pages.first.software
-
-
-def _look_into_png(path: Path) -> str:
-    """Its text chunks come before its pixels."""
+def _software(path: Path) -> str:
+    """What made a file or folder, by its own words; raises any error where it says nothing."""
+    if path.is_dir():
+        return _software_in_json((path / "zarr.json").read_bytes(), "attributes")
     with path.open("rb") as file:
-        head, key = file.read(4096), b"tEXtSoftware\0"
-    at = head.index(key)
-    (length,) = struct.unpack_from(">I", head, at - 4)
-    return head[at + len(key) : at + 4 + length].decode("latin-1")
+        head = file.read(4096)
+        if head[7:9] == b"\0{":  # safetensors: the length of a header, and the header
+            file.seek(8)
+            header = file.read(min(int.from_bytes(head[:8], "little"), MAX_TEXT))
+            return _software_in_json(header, "__metadata__")
+        if head.startswith(b"{"):
+            return _software_in_json(head + file.read(MAX_TEXT))
+    if head.startswith((b"II", b"MM")):
+        import tifffile
+
+        with tifffile.TiffFile(path) as tif:
+            return str(tif.pages.first.software)
+    if head.startswith(b"\x89PNG"):  # a text chunk before the pixels
+        at = head.index(b"tEXtSoftware\0")
+        (length,) = struct.unpack_from(">I", head, at - 4)
+        return head[at + 13 : at + 4 + length].decode("latin-1")
+    if head.startswith(b"PK"):  # packages say so in their comment, TorchScript in a file beside its own
+        with zipfile.ZipFile(path) as archive:
+            scripts = any(name.endswith(f"extra/{MARK}.json") for name in archive.namelist())
+            return MARK if scripts else archive.comment.decode()
+    # of ONNX the producer's name is the second field
+    return MARK if b"\x12\x05" + MARK.encode() in head[:32] else ""
 
 
-def _look_into_json(path: Path) -> str:
-    return _told(_json(path))
-
-
-def _told(found: dict[str, Any]) -> str:
-    """The mark among names and values: by itself, or as the maker of something."""
+def _software_in_json(text: bytes, *keys: str) -> str:
+    """The mark among the names and values of JSON: by itself, or as the maker of something."""
+    found: Any = json.loads(text[:MAX_TEXT])
+    for key in keys:
+        found = found[key]
     mark = found[MARK]
-    return mark.get("made_by", MARK) if isinstance(mark, dict) else str(mark)
-
-
-def _look_into_safetensors(path: Path) -> str:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        return MARK if MARK in json.loads(file.read(min(length, MOST)))["__metadata__"] else ""
-
-
-def _look_into_onnx(path: Path) -> str:
-    """The producer's name is its second field."""
-    with path.open("rb") as file:
-        return MARK if b"\x12\x05" + MARK.encode() in file.read(32) else ""
-
-
-def _look_into_zip(path: Path) -> str:
-    """Packages say so in their comment, TorchScript in a file that it holds beside its own."""
-    with zipfile.ZipFile(path) as archive:
-        scripts = any(name.endswith(f"extra/{MARK}.json") for name in archive.namelist())
-        return MARK if scripts else archive.comment.decode()
-
-
-def _json(path: Path) -> Any:
-    with path.open("rb") as file:
-        return json.loads(file.read(MOST))
-
-
-_LOOKS: dict[str, list[Callable[[Path], str]]] = {
-    ".tif": [_look_into_tiff],
-    ".tiff": [_look_into_tiff],
-    ".png": [_look_into_png],
-    ".json": [_look_into_json],
-    ".safetensors": [_look_into_safetensors],
-    ".onnx": [_look_into_onnx],
-    ".pt": [_look_into_zip],
-    ".zip": [_look_into_zip],
-}
-_EVERY_LOOK = [look for looks in _LOOKS.values() for look in looks]
+    if isinstance(mark, dict):
+        return str(mark.get("made_by", MARK))
+    return MARK if keys == ("__metadata__",) else str(mark)

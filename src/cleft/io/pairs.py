@@ -12,7 +12,7 @@ from pathlib import Path
 from cleft.core.errors import DataError
 from cleft.io.files import is_file
 from cleft.io.hdf5 import is_hdf5
-from cleft.io.zarr_store import is_zarr
+from cleft.io.read import is_zarr
 
 __all__ = ["Pair", "base_name", "by_name", "find_images", "find_pairs"]
 

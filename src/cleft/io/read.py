@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import pkgutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.core.image import Image, check_spacing
-from cleft.io.claims import Allowance
-from cleft.io.damage import reading
-from cleft.io.files import check_regular_file
-from cleft.io.formats import load_npy, load_png
-from cleft.io.hdf5 import is_hdf5, load_hdf5
-from cleft.io.layout import check_numbers, layout
-from cleft.io.lazy import LazyImage
-from cleft.io.stored import UNNAMED, Stored
-from cleft.io.tiff import load_tiff
-from cleft.io.zarr_store import is_zarr, load_zarr
+from cleft.core.image import SPATIAL, Image, check_axes, check_spacing
+from cleft.io.files import check_regular_file, is_file
+from cleft.io.hdf5 import is_hdf5
+from cleft.io.lazy import UNNAMED, LazyImage, StoredArray
+from cleft.io.limits import ReadLimit, reader_errors
 
-__all__ = ["check_pixels", "open_image", "read_image", "read_labels"]
+__all__ = ["check_pixels", "is_zarr", "open_image", "read_image", "read_labels", "resolve_axes"]
 
 EXPECTED = "expected TIFF, PNG, .npy, OME-Zarr or HDF5"
 # Files are known by their first bytes: a name says what someone called it, not what it is.
@@ -36,15 +31,16 @@ MAGIC = {
     b"\x93NUMPY": ".npy",
     b"\x89HDF": "HDF5",
 }
-# What reads each of them: whole, or with its pixels left on disk where that can be.
-READERS: dict[str, Callable[[Path, Allowance, bool], Stored]] = {
-    "TIFF": load_tiff,
-    "PNG": load_png,
-    ".npy": load_npy,
-    "HDF5": load_hdf5,
-    "OME-Zarr": load_zarr,
-}
 JPEG_MAGIC = (b"\xff\xd8\xff", b"\0\0\0\x0cjP  ")
+ZARR_MARKERS = (".zgroup", ".zarray", "zarr.json")
+# What reads each of them: whole, or with its pixels left on disk where that can be. Imported on first use.
+READERS = {
+    "TIFF": "cleft.io.tiff:load_tiff",
+    "PNG": "cleft.io.png_npy:load_png",
+    ".npy": "cleft.io.png_npy:load_npy",
+    "HDF5": "cleft.io.hdf5:load_hdf5",
+    "OME-Zarr": "cleft.io.zarr_read:load_zarr",
+}
 
 
 def read_image(
@@ -194,55 +190,57 @@ def open_image(
     source = str(path)
     stored = _load(Path(path), limit, lazy=True)
     with stored.open_files as files:
-        gone, names = layout(stored, axes, source)
-        letters = [UNNAMED if i in gone else "" for i in range(stored.data.ndim)]
+        dropped, names = resolve_axes(stored, axes, source)
         kept = iter(names)
-        letters = [letter or next(kept) for letter in letters]
+        letters = "".join(UNNAMED if i in dropped else next(kept) for i in range(stored.data.ndim))
         sizes = dict(zip(letters, stored.data.shape))
         if sizes.get("T", 1) != 1:
             raise DataError(f"{source}: found {sizes['T']} time points (axes {names}), expected one")
-        spatial = [a for a in names if a in "ZYX"]
-        if spacing is not None:
-            check_spacing(spacing, "".join(spatial), source)
-        known = stored.spacing_um if spacing is None else dict(zip(spatial, map(float, spacing)))
+        known = _spacing(stored, names, spacing, source)
+        spacing_um = None if known is None else dict(zip((a for a in names if a in SPATIAL), known))
         channels = sizes.get("C", 1) - (stored.alpha and "C" not in (axes or "").upper())
-        return LazyImage(
-            stored.data,
-            "".join(letters),
-            {a: known[a] for a in spatial} if set(spatial) <= set(known) else None,
-            source,
-            channels,
-            files.pop_all(),
-        )
+        return LazyImage(stored.data, letters, spacing_um, source, channels, files.pop_all())
 
 
-def _load(path: Path, limit: int | None, lazy: bool = False) -> Stored:
+def is_zarr(path: Path) -> bool:
+    """Whether a folder, existing or not, holds the marker of a zarr group or array (v2 or v3).
+
+    Example:
+        >>> is_zarr(Path("no such folder"))
+        False
+    """
+    return any(is_file(path / marker) for marker in ZARR_MARKERS)
+
+
+def _load(path: Path, limit: int | None, lazy: bool = False) -> StoredArray:
     """What the file holds, by the reader its first bytes ask for; in memory unless ``lazy``."""
-    allowance = Allowance.of(limit)
-    if is_zarr(path):
-        kind = "OME-Zarr"
-    elif is_hdf5(path):
-        kind = "HDF5"
-    elif os.path.isdir(path):
-        raise DataError(f"{path}: found a folder that is no zarr store, {EXPECTED}")
-    else:
-        kind = _kind(path)
+    read_limit, kind = ReadLimit.of(limit), _format(path)
 
-    def told(reason: str) -> str:
+    def describe(reason: str) -> str:
         return f"{path}: can't be read as {kind}, damaged or cut short? ({reason})"
 
-    with reading(told), ExitStack() as files:
-        stored = READERS[kind](path, allowance, not lazy)
+    with reader_errors(describe), ExitStack() as files:
+        stored: StoredArray = pkgutil.resolve_name(READERS[kind])(path, read_limit, not lazy)
         files.enter_context(stored.open_files)
-        check_numbers(stored, str(path))
+        data = stored.data
+        if np.dtype(data.dtype).kind not in "biuf":
+            raise DataError(f"{path}: found pixels of type {data.dtype}, expected integers or floats")
+        if 0 in data.shape:
+            raise DataError(f"{path}: found an array without pixels, shape {tuple(data.shape)}")
         if lazy:
             files.pop_all()
             return stored
-        return replace(stored, data=np.asarray(stored.data[...]))
+        return replace(stored, data=np.asarray(data[...]))
 
 
-def _kind(path: Path) -> str:
-    """The format of a file."""
+def _format(path: Path) -> str:
+    """The format of a file or folder."""
+    if is_zarr(path):
+        return "OME-Zarr"
+    if is_hdf5(path):
+        return "HDF5"
+    if os.path.isdir(path):
+        raise DataError(f"{path}: found a folder that is no zarr store, {EXPECTED}")
     check_regular_file(path)
     try:
         with path.open("rb") as file:
@@ -261,19 +259,61 @@ def _kind(path: Path) -> str:
     raise DataError(f"{path}: found a format that isn't known (first bytes {head[:4]!r}), {EXPECTED}")
 
 
-def _to_image(stored: Stored, source: str, axes: str | None, spacing: Sequence[float] | None) -> Image:
+def _to_image(stored: StoredArray, source: str, axes: str | None, spacing: Sequence[float] | None) -> Image:
     """Decide the axes, drop what has length 1, and attach the spacing."""
     data = np.asarray(stored.data)
     data = data.astype(np.uint8) if data.dtype == bool else data
     if stored.alpha and "C" not in (axes or "").upper():
         data = np.delete(data, -1, axis=stored.axes.index("C"))
     stored = replace(stored, data=data)
-    gone, axes = layout(stored, axes, source)
-    if spacing is None:
-        known = [stored.spacing_um.get(a) for a in axes if a in "ZYX"]
-        spacing = None if None in known else [s for s in known if s is not None]
-    data = data.squeeze(tuple(gone))
-    return Image(data, axes, None if spacing is None else tuple(float(s) for s in spacing), source)
+    dropped, axes = resolve_axes(stored, axes, source)
+    return Image(data.squeeze(tuple(dropped)), axes, _spacing(stored, axes, spacing, source), source)
+
+
+def resolve_axes(stored: StoredArray, axes: str | None, source: str) -> tuple[set[int], str]:
+    """The dimensions of length 1 that are dropped, and the axes of the others.
+
+    Args:
+        stored: what the file says.
+        axes: as the caller gives them, or ``None``.
+        source: for messages.
+
+    Raises:
+        DataError: the file doesn't name its axes, or the given ones don't fit.
+
+    Example:
+        >>> resolve_axes(StoredArray(np.zeros((1, 3, 4)), "TYX"), None, "a.tif")
+        ({0}, 'YX')
+    """
+    shape, axes = stored.data.shape, axes and axes.upper()
+    dropped = singles = [i for i, n in enumerate(shape) if n == 1 and stored.axes[i] not in "YX"]
+    if axes is not None:  # what they leave out
+        unasked = [i for i in singles if stored.axes[i] not in axes]
+        fitting = (some for some in ([], unasked, singles) if len(shape) - len(some) == len(axes))
+        dropped = next(fitting, singles)
+    kept = [i for i in range(len(shape)) if i not in dropped]
+    lengths = tuple(shape[i] for i in kept)
+    names = "".join(stored.axes[i] for i in kept) if axes is None else axes
+    if axes is None and (set(names) - set("TCZYX") or len(set(names)) != len(names)):
+        example = "TCZYX"[-len(names) :]
+        raise DataError(
+            f"{source}: the file doesn't name the axes of its shape {lengths}; pass one letter of T, C, Z, "
+            f"Y, X for each of the {len(names)} dimensions, such as axes={example!r} (--axes {example})"
+        )
+    check_axes(names, lengths, source)
+    return set(dropped), names
+
+
+def _spacing(
+    stored: StoredArray, axes: str, spacing: Sequence[float] | None, source: str
+) -> tuple[float, ...] | None:
+    """The caller's spacing, or the file's where it is known for every spatial axis."""
+    spatial = "".join(a for a in axes if a in SPATIAL)
+    if spacing is not None:
+        check_spacing(spacing, spatial, source)
+        return tuple(map(float, spacing))
+    known = stored.spacing_um
+    return tuple(known[a] for a in spatial) if set(spatial) <= set(known) else None
 
 
 def _whole_numbers(data: np.ndarray, source: str) -> np.ndarray:

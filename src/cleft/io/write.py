@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
@@ -41,9 +40,10 @@ def write_labels(
 
     Example:
         >>> import tempfile
+        >>> from cleft.io.read import read_labels
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_labels(f"{folder}/cells.tif", np.array([[0, 300]]), "YX", (0.5, 0.5))
-        ...     tifffile.imread(f"{folder}/cells.tif").dtype
+        ...     read_labels(f"{folder}/cells.tif").data.dtype
         dtype('uint16')
     """
     labels = np.asarray(labels)
@@ -51,7 +51,12 @@ def write_labels(
         raise DataError(
             f"{path}: found labels of type {labels.dtype} with axes {axes}, expected integers over Z, Y, X"
         )
-    write_image(path, Image(_smallest(labels, str(path)), axes, _floats(spacing), str(path)), verb)
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    dtype = np.min_scalar_type(min(low, -high - 1) if low < 0 else high)
+    if dtype.itemsize > 4:
+        raise DataError(f"{path}: found labels from {low} to {high}, expected what 32 bits hold")
+    sizes = None if spacing is None else tuple(map(float, spacing))
+    write_image(path, Image(labels.astype(dtype, copy=False), axes, sizes, str(path)), verb)
 
 
 def write_image(path: str | Path, image: Image, verb: str = "") -> None:
@@ -76,6 +81,8 @@ def write_image(path: str | Path, image: Image, verb: str = "") -> None:
         >>> back.axes, back.data.shape, back.spacing
         ('CYX', (3, 4, 5), (0.5, 0.25))
     """
+    import tifffile
+
     widened = {"float16": np.float32, "bool": np.uint8}.get(image.data.dtype.name)
     data = image.data if widened is None else image.data.astype(widened)
     if data.dtype.name not in STORABLE:
@@ -96,16 +103,3 @@ def write_image(path: str | Path, image: Image, verb: str = "") -> None:
             software=software_tag(verb),
             metadata={"axes": axes, **{f"PhysicalSize{axis}": size for axis, size in sizes.items()}},
         )
-
-
-def _smallest(labels: np.ndarray, source: str) -> np.ndarray:
-    """The labels in the smallest integer type that holds them."""
-    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
-    for name in ("int8", "int16", "int32") if low < 0 else ("uint8", "uint16", "uint32"):
-        if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
-            return labels.astype(name, copy=False)
-    raise DataError(f"{source}: found labels from {low} to {high}, expected what 32 bits hold")
-
-
-def _floats(spacing: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if spacing is None else tuple(float(s) for s in spacing)

@@ -115,7 +115,7 @@ class Train(Verb):
 
     def command(self, target: Path) -> list[object]:
         settings = [
-            "--from",
+            "--pretrained",
             self.folder / "in" / "start.safetensors",
             "--config",
             self.folder / "in" / "c.yml",

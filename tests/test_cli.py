@@ -173,7 +173,7 @@ def test_train_segment_score(cleft_says: Says, made: Files, tmp_path: Path, ndim
     )
     assert said.code == 0, said.err
     assert "training on 2 images" in said.err
-    assert "ceiling (labels -> classes -> labels) PQ" in said.err
+    assert "round trip (labels -> classes -> labels) PQ" in said.err
     assert "step 4/4  loss" in said.err
     assert f"next: cleft segment IMAGES -m {model} -o labels/" in said.out
     card = cleft.load_model(model, device="cpu").card

@@ -96,7 +96,7 @@ def test_what_is_said_of_the_beginning(parents: Callable[[int], Path], capfd: py
 def test_settings_not_asked_for_are_gentle() -> None:
     mild = settled(TrainSettings(pretrained="cells2d"))
     assert {name: getattr(mild, name) for name in GENTLY} == GENTLY
-    assert (mild.width, mild.classes, mild.levels) == (22, 4, 5)
+    assert (mild.width, mild.n_classes, mild.levels) == (22, 4, 5)
     assert settled(mild) == mild
     asked = settled(TrainSettings(pretrained="cells2d", steps=7, learning_rate=0.5, n_classes=4))
     assert (asked.steps, asked.learning_rate) == (7, 0.5)
@@ -268,7 +268,7 @@ def test_corrected_labels_go_straight_back(
     tifffile.imwrite(tmp_path / "data" / "masks" / "a.tif", labels)
     mine = tmp_path / "mine.safetensors"
     asked = ["train", tmp_path / "data", "-o", mine, "--pretrained", "cells2d", "--ignore-label", 65535]
-    (tmp_path / "small.yaml").write_text("{steps: 60, batch: 1, patch: [96, 96]}")
+    (tmp_path / "small.yaml").write_text("{steps: 60, batch_size: 1, patch_size: [96, 96]}")
     said = cleft_says(*asked, "--config", tmp_path / "small.yaml")
     assert said.code == 0, said.err
     assert "beginning with cells2d" in said.err

@@ -241,7 +241,7 @@ def test_killed_and_resumed_it_ends_where_it_would_have(tmp_path: Path) -> None:
     data = folder_of_pairs(tmp_path / "data", made(2))
     check = folder_of_pairs(tmp_path / "check", made(2, 1, 9))
     config = tmp_path / "tiny.yaml"
-    config.write_text("{width: 4, levels: 3, batch: 2, checks: 40, patch: [32, 32]}")
+    config.write_text("{width: 4, levels: 3, batch_size: 2, validations: 40, patch_size: [32, 32]}")
     steps = 80
     options = ["train", data, "-o", tmp_path / "killed.safetensors", "--val", check]
     options += ["--steps", steps, "--config", config]

@@ -16,7 +16,7 @@ from rich.console import Console
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.core.settings import TrainSettings, differences, read_settings
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import find_pairs
 from cleft.models.zoo import find_model
@@ -114,11 +114,10 @@ def train_to(
         examples = _examples(data, settings, axes, spacing, limit)
         checks = [] if val is None else _examples(val, settings, axes, spacing, limit)
         if settings.self_training and not checks:
-            examples, checks = hold_out(
-                examples, settings.val_fraction, settings.seed
-            )  # the annotation as it is
+            # validated on the annotation as it is
+            examples, checks = hold_out(examples, settings.val_fraction, settings.seed)
         for n in range(1, settings.self_training + 1):
-            tell(console, f"round {n} of {settings.self_training} of self-training")
+            print_plain(console, f"round {n} of {settings.self_training} of self-training")
             model = _first(_of_round(path, n), (examples, checks), settings, resume, overwrite)
             examples = [_completed(example, model) for example in examples]
         again = resume and (not settings.self_training or last_checkpoint(path).exists())
@@ -137,7 +136,7 @@ def _told_if_stopped(path: Path, rounds: int, console: Console) -> Iterator[None
         places = [*(_of_round(path, n) for n in range(1, rounds + 1)), path]
         kept = [last_checkpoint(place) for place in places if unfinished(place)] or _rounds_done(path, rounds)
         told = f"the same command with --resume goes on from {kept[-1]}" if kept else "nothing is kept yet"
-        tell(console, f"stopped; {told}")
+        print_plain(console, f"stopped; {told}")
         raise KeyboardInterrupt(f"stopped; {told}") from error
 
 

@@ -19,7 +19,7 @@ from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, SensitivitySpecificityLoss
 from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss, TverskyLoss
 from cleft.losses.youden import JCLoss, JLoss
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from cleft.training import fit
 from references import company as reference
 from references import losses

@@ -22,7 +22,7 @@ from cleft.models.ensemble import Ensemble, turns_for
 from cleft.models.file import write_model
 from cleft.models.unet import make_unet
 from cleft.prediction.model import Model, load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.volume.plan import VolumeOptions
 from cleft.volume.segment import Watch, segment_volume, work_folder
 

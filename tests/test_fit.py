@@ -30,7 +30,7 @@ from cleft.core.settings import TrainSettings
 from cleft.io.files import exclusive_lock
 from cleft.labels.rule import cell_diameter, choose_rule, roundtrip_pq
 from cleft.models.file import read_card, read_model
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from cleft.training.checkpoint import SafeCheckpoints
 from cleft.training.dataset import Example
 from cleft.training.examples import hold_out, load_examples

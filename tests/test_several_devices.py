@@ -14,7 +14,7 @@ import torch
 
 from cleft.core.settings import TrainSettings
 from cleft.io import write_image, write_labels
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from cleft.training.trainer import _machines
 
 # Normalisation by the averages of the beginning from the first step on: a patch's own statistics would be

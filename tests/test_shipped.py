@@ -15,7 +15,7 @@ import torch
 
 from cleft.io import write_labels
 from cleft.io.write import write_image
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 TABLES = ("shipped", "made", "finetune", "averaging")

@@ -26,7 +26,7 @@ from cleft.reproduce.evaluate import best_thresholds, examine, examine_markers, 
 from cleft.reproduce.runs import CONFIGS, Run, finished, work_through
 from cleft.reproduce.splits import Weakness, read_pairs, split, weakened
 from cleft.reproduce.tables import Effort, spread
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 
 QUIET = Console(quiet=True)
 TINY = Effort(seeds=1, steps=4, width=4)

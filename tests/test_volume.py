@@ -24,7 +24,7 @@ from cleft.io import read_image, read_labels, write_image
 from cleft.io.lazy import LazyImage
 from cleft.prediction import predictor as predict
 from cleft.prediction.model import load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.volume import blocks as finder
 from cleft.volume import plan as planning
 from cleft.volume.executors import LocalExecutor

@@ -72,7 +72,7 @@ def train(
         KeyboardInterrupt: it was stopped; the last checkpoint is whole, and ``resume`` goes on from it.
 
     Example:
-        >>> from cleft.synthetic.cells import make_cells
+        >>> from cleft.synthetic import make_cells
         >>> model = train([make_cells((64, 64), seed=0)], steps=2, width=4, patch_size=(32, 32), batch_size=2)
         >>> model.card.axes, model.card.net.n_classes
         ('YX', 4)

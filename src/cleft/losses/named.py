@@ -9,10 +9,16 @@ from torch import Tensor, nn
 
 from cleft.core.settings import LOSSES, TrainSettings
 from cleft.labels.classes import BACKGROUND, GAP
-from cleft.losses.boundary import BoundaryLoss
-from cleft.losses.lovasz import LovaszLoss
 from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, SensitivitySpecificityLoss
-from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss, TverskyLoss
+from cleft.losses.region import (
+    BoundaryLoss,
+    DiceLoss,
+    DSCLoss,
+    GeneralisedDiceLoss,
+    LovaszLoss,
+    MCCLoss,
+    TverskyLoss,
+)
 from cleft.losses.youden import JCLoss, JLoss
 
 __all__ = ["LOSSES", "MergedGapLoss", "make_loss"]
@@ -32,7 +38,7 @@ def make_loss(settings: TrainSettings) -> nn.Module:
 
     Example:
         >>> make_loss(TrainSettings(loss="jc", j_weight=0.5))
-        JCLoss(lam=0.5, reduction=batch)
+        JCLoss(j_weight=0.5, reduction=batch)
     """
     if settings.loss in YOUDEN:
         return YOUDEN[settings.loss](

@@ -49,7 +49,7 @@ def _pixels(
 
 @triton.jit
 def _add(
-    logits, classes, weight, sums, counts, missed, stride_n, stride_k, stride_p, n_pixels, ignore,
+    logits, classes, weight, sums, counts, nll, stride_n, stride_k, stride_p, n_pixels, ignore,
     K: tl.constexpr, ROWS: tl.constexpr, PIXELS: tl.constexpr, WEIGHTED: tl.constexpr, COMPARE: tl.constexpr,
 ):  # fmt: skip
     """Each program's own sums of every so many tiles of an image."""
@@ -57,16 +57,17 @@ def _add(
     row = tl.arange(0, ROWS)
     own_sums = tl.zeros((ROWS, ROWS), tl.float32)
     own_counts = tl.zeros((ROWS,), tl.float32)
-    own_missed = tl.zeros((PIXELS,), tl.float32)
+    own_nll = tl.zeros((ROWS,), tl.float32)
     for at in range(part * PIXELS, n_pixels, parts * PIXELS):
         e, total, true, known, w, _, _ = _pixels(
             logits + image * stride_n, classes + image * n_pixels, weight + image * n_pixels,
             at, stride_k, stride_p, n_pixels, ignore, K, ROWS, PIXELS, WEIGHTED,
         )  # fmt: skip
-        own_missed += tl.where(w == 0, 0.0, w * (tl.log(total) - true))
+        missed = tl.where(w == 0, 0.0, w * (tl.log(total) - true))
         share = e * (w / total)[None, :]
         member = row[:, None] == known[None, :]
         own_counts += tl.sum(tl.where(member, w[None, :], 0.0), 1)
+        own_nll += tl.sum(tl.where(member, missed[None, :], 0.0), 1)
         if COMPARE:
             for t in tl.static_range(K):
                 of_class = tl.sum(tl.where((known == t)[None, :], share, 0.0), 1)
@@ -78,12 +79,12 @@ def _add(
     square = (row < K)[:, None] & (row < K)[None, :]
     tl.store(sums + slot * K * K + row[:, None] * K + row[None, :], own_sums, mask=square)
     tl.store(counts + slot * K + row, own_counts, mask=row < K)
-    tl.store(missed + slot, tl.sum(own_missed, 0))
+    tl.store(nll + slot * K + row, own_nll, mask=row < K)
 
 
 @triton.jit
 def _slope(
-    logits, classes, weight, table, by_missed, out, stride_n, stride_k, stride_p,
+    logits, classes, weight, by_sums, by_nll, out, stride_n, stride_k, stride_p,
     out_n, out_k, out_p, of_group, n_pixels, ignore,
     K: tl.constexpr, ROWS: tl.constexpr, PIXELS: tl.constexpr, WEIGHTED: tl.constexpr,
 ):  # fmt: skip
@@ -96,12 +97,12 @@ def _slope(
     )  # fmt: skip
     z = e / total[None, :]
     group = image * of_group
-    entry = table + group * K * K + known[None, :] * K + row[:, None]
+    entry = by_sums + group * K * K + known[None, :] * K + row[:, None]
     slope = tl.load(entry, mask=(row < K)[:, None] & (known >= 0)[None, :], other=0.0)
-    missed = tl.load(by_missed + group)
-    along = tl.sum(z * slope, 0)
-    result = z * (slope - along[None, :] + missed)
-    result -= tl.where(row[:, None] == known[None, :], missed, 0.0)
+    extra = tl.load(by_nll + group * K + known, mask=known >= 0, other=0.0)
+    along = tl.sum(z * slope, 0) - extra
+    result = z * (slope - along[None, :])
+    result -= tl.where(row[:, None] == known[None, :], extra[None, :], 0.0)
     result = tl.where(there, result * w[None, :], 0.0)
     place = image * out_n + row[:, None].to(tl.int64) * out_k + pixel[None, :].to(tl.int64) * out_p
     inside = (row < K)[:, None] & (pixel < n_pixels)[None, :]
@@ -111,7 +112,7 @@ def _slope(
 def statistics(
     logits: Tensor, classes: Tensor, weight: Tensor | None, ignore_index: int, per_image: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums (G, K, K), counts (G, K) and missed (G,), float32; NaN where a class is outside 0..K-1.
+    """Sums (G, K, K), counts (G, K) and nll (G, K), float32; NaN where a class is outside 0..K-1.
 
     Args:
         logits: (N, K, P) float32, bfloat16 or float16, with any strides.
@@ -125,35 +126,36 @@ def statistics(
     parts = min(PROGRAMS, triton.cdiv(pixels, shape["PIXELS"]))
     sums = logits.new_empty((n, parts, k, k), dtype=torch.float32)
     counts = logits.new_empty((n, parts, k), dtype=torch.float32)
-    missed = logits.new_empty((n, parts), dtype=torch.float32)
+    nll = torch.empty_like(counts)
     lines = _lines(classes, weight)
     with torch.cuda.device_of(logits):
         _add[(parts, n)](
-            logits, *lines, sums, counts, missed, *logits.stride(), pixels, ignore_index,
+            logits, *lines, sums, counts, nll, *logits.stride(), pixels, ignore_index,
             **shape, WEIGHTED=weight is not None, COMPARE=k <= FEW,
         )  # fmt: skip
-    over = (1,) if per_image else (0, 1)
-    found = sums.sum(over), counts.sum(over), missed.sum(over)
-    return found if per_image else (found[0][None], found[1][None], found[2][None])
+    groups = n if per_image else 1
+    totals = [part.reshape(groups, -1, *part.shape[2:]).sum(1) for part in (sums, counts, nll)]
+    return totals[0], totals[1], totals[2]
 
 
 def gradient(
-    logits: Tensor, classes: Tensor, weight: Tensor | None, ignore_index: int, by: tuple[Tensor, Tensor]
+    logits: Tensor, classes: Tensor, weight: Tensor | None, ignore_index: int, by_sums: Tensor, by_nll: Tensor
 ) -> Tensor:
     """The gradient (N, K, P) by the logits, in their precision and order.
 
     Args:
         logits, classes, weight, ignore_index: as ``statistics``.
-        by: the derivatives by sums (G, K, K) and by missed (G,).
+        by_sums: (G, K, K), the derivatives by the sums.
+        by_nll: (G, K), the derivatives by the negative log-likelihoods.
     """
     n, k, pixels = logits.shape
     shape = _shape(k)
     out = torch.empty_like(logits)
-    table, by_missed = (part.float().contiguous() for part in by)
+    tables = by_sums.float().contiguous(), by_nll.float().contiguous()
     with torch.cuda.device_of(logits):
         _slope[(triton.cdiv(pixels, shape["PIXELS"]), n)](
-            logits, *_lines(classes, weight), table, by_missed, out, *logits.stride(), *out.stride(),
-            int(len(table) > 1), pixels, ignore_index, **shape, WEIGHTED=weight is not None,
+            logits, *_lines(classes, weight), *tables, out, *logits.stride(), *out.stride(),
+            int(len(by_sums) > 1), pixels, ignore_index, **shape, WEIGHTED=weight is not None,
         )  # fmt: skip
     return out
 

@@ -1,14 +1,12 @@
-"""What runs the network of a volume: torch, or OpenVINO on processors (the extra ``cleft[openvino]``)."""
+"""A network run by OpenVINO on processors (the extra ``cleft[openvino]``): half as fast again as torch."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,47 +15,26 @@ from torch import Tensor, nn
 from cleft.core.errors import ModelError
 from cleft.core.settings import NetSettings
 from cleft.models.unet import net_stride
-from cleft.prediction.model import Model
 
-__all__ = ["Precision", "Runtime", "best_runtime", "network_for"]
-
-Runtime = Literal["torch", "openvino"]
-Precision = Literal["float32", "bfloat16"]
+__all__ = ["OpenVINONetwork"]
 
 
-def best_runtime(model: Model) -> Runtime:
-    """OpenVINO for a network on the processor where it is installed: half as fast again as torch there.
+class OpenVINONetwork(nn.Module):
+    """A network compiled by OpenVINO for inputs of any extent, on as many threads as torch has.
 
     Args:
-        model: with its device.
-    """
-    on_processor = next(model.net.parameters()).device.type == "cpu"
-    installed = importlib.util.find_spec("openvino") is not None
-    return "openvino" if on_processor and installed else "torch"
+        net: on the processor, in float32, ready to predict.
+        settings: that made it.
+        precision: to compute in, ``"float32"`` or ``"bfloat16"``.
 
-
-def network_for(model: Model, precision: Precision, runtime: Runtime) -> nn.Module:
-    """The network as a volume's blocks are given to it; called with (N, C, *S) in any precision.
-
-    Args:
-        model: with its device.
-        precision: to compute in.
-        runtime: what computes.
+    Shape:
+        (N, C, *S) float32 to (N, K, *S) float32.
 
     Raises:
-        ModelError: OpenVINO is asked for and isn't installed.
+        ModelError: OpenVINO isn't installed.
     """
-    if runtime == "torch":
-        return model.predictor(getattr(torch, precision))
-    if (precision, runtime) not in model.compiled:
-        model.compiled[precision, runtime] = _OnOpenVINO(model.predictor(), model.card.net, precision)
-    return model.compiled[precision, runtime]
 
-
-class _OnOpenVINO(nn.Module):
-    """A network compiled by OpenVINO for inputs of any extent, on as many threads as torch has."""
-
-    def __init__(self, net: nn.Module, settings: NetSettings, precision: Precision) -> None:
+    def __init__(self, net: nn.Module, settings: NetSettings, precision: str) -> None:
         super().__init__()
         try:
             from openvino import Core, PartialShape, Type
@@ -67,7 +44,6 @@ class _OnOpenVINO(nn.Module):
             raise ModelError(
                 "this run was begun with OpenVINO, which isn't installed; pip install 'cleft[openvino]'"
             ) from error
-        self.like = nn.Parameter(torch.zeros(1), requires_grad=False)  # tells device and type of the input
         axes = len(settings.strides[0])
         example = torch.zeros((1, settings.channels, *(2 * s for s in net_stride(settings))))
         with warnings.catch_warnings():
@@ -92,7 +68,7 @@ class _OnOpenVINO(nn.Module):
         # one by one, as the graph takes them; the request's own result is overwritten by the next
         found = [
             next(iter(self._request.infer({0: one.numpy()}).values())).copy()
-            for one in x.float().contiguous().split(1)
+            for one in x.contiguous().split(1)
         ]
         return torch.from_numpy(np.concatenate(found) if len(found) > 1 else found[0])
 

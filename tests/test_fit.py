@@ -28,7 +28,7 @@ from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
 from cleft.core.settings import TrainSettings
 from cleft.io.lock import held
-from cleft.labels.rule import ceiling, cell_diameter, choose_rule
+from cleft.labels.rule import cell_diameter, choose_rule, roundtrip_pq
 from cleft.models.file import read_card, read_model
 from cleft.synthetic.cells import make_cells
 from cleft.training.checkpoint import SafeCheckpoints
@@ -107,8 +107,8 @@ def test_the_card_says_how_the_model_was_made(ndim: int, tmp_path: Path) -> None
     given = tiny(ndim, lam=0.2, notes="fails on plants")
     card = train(data, tmp_path / "m.safetensors", val=made(ndim, 1, 9), **given).card
     rule = choose_rule(labels, 4, "auto", "auto", spacings)
-    assert (card.k, card.gap_radius) == (rule.k, rule.gap_radius)
-    assert card.ceiling_pq == ceiling(labels, rule, spacings).pq
+    assert (card.k, card.gap_radius) == (rule.touching_radius, rule.gap_radius)
+    assert card.ceiling_pq == roundtrip_pq(labels, rule, spacings)
     assert card.cell_diameter == pytest.approx(cell_diameter(labels))
     assert (card.axes, card.spacing_um) == ("ZYX"[-ndim:], (0.5,) * ndim)
     assert (card.net.n_classes, card.net.width, len(card.net.strides)) == (4, 4, 2)

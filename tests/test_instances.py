@@ -18,10 +18,10 @@ from cleft.labels.instances import (
     METHODS,
     classes_to_labels,
     components,
+    decide,
     drop_small,
     grow,
     label_sizes,
-    most_likely,
     to_labels,
 )  # fmt: skip
 from references import instances as reference
@@ -209,9 +209,9 @@ def test_more_cells_than_sixteen_bits_hold() -> None:
 
 def test_most_likely_leaves_gap_to_the_next() -> None:
     probabilities = np.array([[0.1, 0.3, 0.2], [0.2, 0.1, 0.2], [0.1, 0.2, 0.3], [0.6, 0.4, 0.3]])
-    assert most_likely(probabilities).tolist() == [1, 0, 2]
-    assert most_likely(np.full((3, 1), 1 / 3)).tolist() == [0]
-    assert most_likely(np.log(probabilities)).tolist() == [1, 0, 2]
+    assert decide(probabilities).tolist() == [1, 0, 2]
+    assert decide(np.full((3, 1), 1 / 3)).tolist() == [0]
+    assert decide(np.log(probabilities)).tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize("n_classes", [3, 4])

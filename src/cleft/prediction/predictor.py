@@ -18,7 +18,7 @@ from cleft.core.intensity import Limits, limits_of, rescale
 from cleft.core.machine import available_memory
 from cleft.core.settings import ModelCard, NetSettings
 from cleft.core.tiles import Slices, Tile, tiles
-from cleft.labels.instances import Method, decided
+from cleft.labels.instances import Method, decide
 from cleft.models.unet import fuse_conv_bn, memory_format, net_stride, receptive_field_radius
 from cleft.prediction.openvino import OpenVINONetwork
 from cleft.prediction.scale import Scale
@@ -251,7 +251,7 @@ class Predictor:
             inside = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(region, within))
             return self.predict(channels, "classes", tile, max_pixels, progress)[0][inside]
         found = self.predict(channels, "probabilities", tile, max_pixels, progress)
-        return scale.classes_of(found, within, region, lambda values: decide(values, method))
+        return scale.classes_of(found, within, region, lambda values: _decide(values, method))
 
     def predict(
         self,
@@ -337,11 +337,10 @@ def likeliest(logits: Tensor) -> Tensor:
     return classes.masked_fill_(touching > torch.maximum(cell, background), 2)[:, None]
 
 
-def decide(probabilities: np.ndarray, method: Method) -> np.ndarray:
-    """The class of each pixel, (K, *S) to (*S) uint8."""
+def _decide(probabilities: np.ndarray, method: Method) -> np.ndarray:
     if method == "map":
         return likeliest(torch.from_numpy(probabilities)[None])[0, 0].numpy()
-    return decided(probabilities, method)
+    return decide(probabilities, method)
 
 
 def clipped(window: Slices, shape: Sequence[int]) -> Slices:

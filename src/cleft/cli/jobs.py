@@ -16,7 +16,7 @@ from cleft.cli.progress import StepBar, logged_on
 from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
 from cleft.core.text import printable, tell
-from cleft.io import LazyImage, base_name, find_images, open_image, read_image, write_image, write_labels
+from cleft.io import base_name, find_images, open_image, read_image, write_image, write_labels
 from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
@@ -116,7 +116,9 @@ def segment_files(
                 if job.blocks is not None:
                     n = _segment_blockwise(model, job, job.blocks, executor, console)
                 else:
-                    n = _segment_whole(model, job, options, check_size=i == 0 and options.volume.diameter is None)
+                    n = _segment_whole(model, job, options)
+                    if i == 0 and options.volume.diameter is None:
+                        _warn_of_another_size(model, job, options.volume)
             except CleftError as error:
                 failed.append((path, error))
                 tell(console, f"{path.name}: failed")
@@ -193,7 +195,11 @@ def _job(model: Model, path: Path, name: str, options: SegmentOptions) -> Job:
                 beside / "probabilities" / f"{name}.tif" if options.probabilities else None,
                 beside / "overlays" / f"{name}.png" if options.overlays else None,
             )  # fmt: skip
-        job = Job(path, large, volume) if strategy == "blocks" else Job(path, piece, replace(volume, exact=True))
+        job = (
+            Job(path, large, volume)
+            if strategy == "blocks"
+            else Job(path, piece, replace(volume, exact=True))
+        )
     whole = [what for what, asked in _only_whole(options).items() if asked]
     if whole:
         raise DataError(f"{path}: is segmented block by block, which knows no {', '.join(whole)}")
@@ -203,12 +209,7 @@ def _job(model: Model, path: Path, name: str, options: SegmentOptions) -> Job:
 def _needs_blocks(options: SegmentOptions) -> bool:
     """Whether something was asked for that is done block by block alone."""
     volume = options.volume
-    return (
-        bool(options.cluster)
-        or volume.block is not None
-        or volume.exact
-        or volume.empty is not None
-    )
+    return bool(options.cluster) or volume.block is not None or volume.exact or volume.empty is not None
 
 
 def _only_whole(options: SegmentOptions) -> dict[str, bool]:
@@ -233,7 +234,7 @@ def _segment_blockwise(
         raise CleftError(f"stopped; the same command goes on where it was ({folder})") from None
 
 
-def _segment_whole(model: Model, job: Job, options: SegmentOptions, check_size: bool) -> int:
+def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
     """Segment one image in memory; the number of cells."""
     given = options.volume
     image = read_image(job.image, given.axes, given.spacing, given.memory)
@@ -256,9 +257,12 @@ def _segment_whole(model: Model, job: Job, options: SegmentOptions, check_size: 
         write_image(job.probabilities, Image(found, "C" + standard.spatial_axes, standard.spacing), VERB)
     if job.overlay is not None:
         write_overlay(job.overlay, image, labels, verb=VERB)
-    if check_size:
-        warn_of_another_size(model.predictor(), LazyImage.of(image))
     return int(labels.max(initial=0))
+
+
+def _warn_of_another_size(model: Model, job: Job, options: VolumeOptions) -> None:
+    with open_image(job.image, options.axes, options.spacing, options.memory) as image:
+        warn_of_another_size(model.predictor(), image)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from cleft.cli.options import Axes, Device, Spacing, integers, memory_of, numbers, said
+from cleft.core.settings import Method
 from cleft.core.text import tell
-from cleft.labels.instances import Method
 
 __all__ = ["segment"]
 
@@ -29,7 +29,7 @@ def segment(
     ],
     axes: Axes = None,
     spacing: Spacing = None,
-    method: Annotated[Method, typer.Option(help="How classes are decided; nothing to tune with map.")] = "map",
+    method: Annotated[Method, typer.Option(help="How classes are decided; map has nothing to tune.")] = "map",
     tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
     diameter: Annotated[
         str | None,

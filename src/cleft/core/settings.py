@@ -22,7 +22,7 @@ from cleft.core import bounds
 from cleft.core.errors import CleftError, DataError
 
 __all__ = [
-    "LOSSES", "LossName", "ModelCard", "NetSettings", "TrainSettings", "differences", "explain",
+    "LOSSES", "LossName", "Method", "ModelCard", "NetSettings", "TrainSettings", "differences", "explain",
     "read_settings",
 ]  # fmt: skip
 
@@ -36,6 +36,8 @@ LossName = Literal[
     "jc", "j", "ce", "wce", "bwm", "w3", "dsc", "dice", "gdl", "tversky", "focal", "lovasz", "mcc",
     "sens-spec", "boundary",
 ]  # fmt: skip
+# how ``cleft segment`` decides the class of a pixel, see ``cleft.labels.instances.to_labels``
+Method = Literal["map", "biased", "threshold", "watershed"]
 # what ``cleft train --loss`` takes; here, because listing them must not wait for torch
 LOSSES: dict[LossName, str] = {
     "jc": "cross entropy plus Youden's J: the loss of this project",

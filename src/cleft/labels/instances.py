@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import get_args
 
 import cc3d
 import numpy as np
 from skimage.segmentation import watershed
 
 from cleft.core.errors import DataError
+from cleft.core.settings import Method
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING
 from cleft.labels.kernels import count, grow_rows
 
@@ -19,8 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 NO_LIMIT = np.iinfo(np.int64).max
-Method = Literal["map", "biased", "threshold", "watershed"]
-METHODS: tuple[Method, ...] = ("map", "biased", "threshold", "watershed")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 def to_labels(

@@ -28,7 +28,7 @@ from cleft.api import train_to
 from cleft.cli.score import make_files
 from cleft.core.settings import read_settings
 from cleft.reproduce.drawing import blank
-from cleft.synthetic.cells import STYLES, make_cells, random_settings
+from cleft.synthetic import STYLES, make_cells, random_settings
 from cleft.training.fit import last_checkpoint
 
 REPORT = ROOT / "docs" / "results" / "made.json"

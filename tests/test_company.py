@@ -19,7 +19,7 @@ from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, SensitivitySpecificityLoss
 from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss, TverskyLoss
 from cleft.losses.youden import JCLoss, JLoss
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from cleft.training import fit
 from references import company as reference
 from references import losses
@@ -473,6 +473,7 @@ def test_every_name_trains(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
             assert not torch.equal(end, ends[other]), (name, other)
 
 
+@pytest.mark.long
 def test_every_name_trains_in_volumes(tmp_path: Path) -> None:
     """Those with code of their own for the axes."""
     for name in ("bwm", "w3", "boundary"):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from cleft.core.settings import TrainSettings
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.labels.weights import WEIGHT_MAPS, balance_weights
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.training.dataset import Example, Patches, PatchSampler
 
 RULE = ClassRule(4, 2, 3)

@@ -22,7 +22,7 @@ from cleft.models.ensemble import Ensemble, turns_for
 from cleft.models.file import write_model
 from cleft.models.unet import make_unet
 from cleft.prediction.model import Model, load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.volume.plan import VolumeOptions
 from cleft.volume.segment import Watch, segment_volume, work_folder
 
@@ -132,6 +132,7 @@ def test_blocks_give_what_one_piece_gives(
     assert len(set(told["models"])) == len(set(told["weights"])) == 2
 
 
+@pytest.mark.long
 def test_dask_s_workers_load_all_of_it(random_model: Callable[..., Path], tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     from cleft.volume.executors import DaskExecutor

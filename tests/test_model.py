@@ -355,7 +355,7 @@ def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own(
 
 @pytest.mark.parametrize("name", ["cells2d", "cells3d"])
 def test_a_shipped_model_gives_the_same_labels_by_tiles(name: str) -> None:
-    from cleft.synthetic.cells import make_cells
+    from cleft.synthetic import make_cells
 
     model = load_model(name, device="cpu")
     image, _ = make_cells({"YX": (160, 200), "ZYX": (20, 64, 72)}[model.card.axes], seed=5)
@@ -367,7 +367,7 @@ def test_a_shipped_model_gives_the_same_labels_by_tiles(name: str) -> None:
 
 
 def test_a_shipped_model_does_not_mind_the_scale_of_intensities() -> None:
-    from cleft.synthetic.cells import make_cells
+    from cleft.synthetic import make_cells
 
     image, _ = make_cells((128, 128), seed=2)
     model = load_model("cells2d", device="cpu")

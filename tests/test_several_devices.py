@@ -14,7 +14,7 @@ import torch
 
 from cleft.core.settings import TrainSettings
 from cleft.io import write_image, write_labels
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from cleft.training.trainer import _machines
 
 # Normalisation by the averages of the beginning from the first step on: a patch's own statistics would be
@@ -55,6 +55,7 @@ def losses(folder: Path, devices: int) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")]
 
 
+@pytest.mark.long
 def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
     """With gloo, as Lightning starts them; J's sums are added over both before any ratio."""
     for seed in range(2):

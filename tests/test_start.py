@@ -23,7 +23,7 @@ from cleft.models.inflate import inflate_2d_to_3d
 from cleft.models.unet import make_unet
 from cleft.models.zoo import find_model
 from cleft.prediction.model import Model, load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.training.dataset import Example
 from cleft.training.examples import load_examples
 from cleft.training.fit import fit

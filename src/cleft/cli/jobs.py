@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from cleft.cli.progress import StepBar, logged_on
 from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
-from cleft.core.text import printable, tell
+from cleft.core.text import print_plain, printable
 from cleft.io import base_name, find_images, open_image, read_image, write_image, write_labels
 from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
@@ -121,9 +121,9 @@ def segment_files(
                         _warn_of_another_size(model, job, options.volume)
             except CleftError as error:
                 failed.append((path, error))
-                tell(console, f"{path.name}: failed")
+                print_plain(console, f"{path.name}: failed")
             else:
-                tell(console, f"{path.name}: {n} cells")
+                print_plain(console, f"{path.name}: {n} cells")
             bar.advance(task)
     return failed
 

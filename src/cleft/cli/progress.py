@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 
 __all__ = ["StepBar", "logged_on"]
 
@@ -46,12 +46,12 @@ class StepBar:
                 self.bar.remove_task(self.task)
             self.step, self.task = step, self.bar.add_task(step, total=of, completed=done)
             if done:
-                tell(self.console, f"{step}: {done} of {of} blocks were done already")
+                print_plain(self.console, f"{step}: {done} of {of} blocks were done already")
             return
         self.bar.update(self.task, completed=done)
         if not self.console.is_terminal and time.monotonic() > self.shown + LINE_EVERY:
             self.shown = time.monotonic()
-            tell(self.console, f"{step}: {done} of {of} blocks")
+            print_plain(self.console, f"{step}: {done} of {of} blocks")
 
 
 @contextmanager
@@ -76,4 +76,4 @@ class _ConsoleHandler(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        tell(self.console, record.getMessage())
+        print_plain(self.console, record.getMessage())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cleft.core.intensity import Limits, limits_of
+from cleft.core.intensity import Limits, intensity_limits
 from cleft.core.settings import ModelCard
 from cleft.core.tiles import Slices
 from cleft.io.lazy import LazyImage
@@ -101,7 +101,7 @@ def _view(predictor: Predictor, image: LazyImage, limits: Limits, part: Slices, 
 def _agreements(predictor: Predictor, image: LazyImage) -> np.ndarray:
     """How well the labels at each scale agree with those at the next."""
     card, views = predictor.card, []
-    limits = limits_of(image.read, image.shape, card.percentiles)
+    limits = intensity_limits(image.read, image.shape, card.percentiles)
     largest = max(image.shape) / MIN_CELLS_ACROSS / card.cell_diameter
     for ratio in [r for n, r in enumerate(RATIOS) if n < MIN_RATIOS or r <= largest]:
         factors = factors_for(card, ratio * card.cell_diameter, image.spacing)

@@ -101,7 +101,7 @@ class Model:
             ModelError: the image has other axes or channels than the model was made for.
 
         Example:
-            >>> from cleft.synthetic.cells import make_cells
+            >>> from cleft.synthetic import make_cells
             >>> image, truth = make_cells((96, 96), seed=0)
             >>> load_model("cells2d").segment(image).shape
             (96, 96)

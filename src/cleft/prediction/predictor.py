@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cleft.core.errors import DataError
-from cleft.core.intensity import Limits, limits_of, rescale
-from cleft.core.machine import available_memory
+from cleft.core.intensity import Limits, intensity_limits, rescale
+from cleft.core.memory import available_memory
 from cleft.core.settings import ModelCard, NetSettings
 from cleft.core.tiles import Slices, Tile, tiles
 from cleft.labels.instances import Method, decide
@@ -66,7 +66,7 @@ class ScaledImage:
             return channels[(slice(None), *region)]
 
         shape = channels.shape[1:]
-        return cls(read, limits_of(read, shape, card.percentiles), Scale(shape, tuple(factors)))
+        return cls(read, intensity_limits(read, shape, card.percentiles), Scale(shape, tuple(factors)))
 
     @property
     def whole(self) -> Slices:

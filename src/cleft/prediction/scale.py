@@ -7,7 +7,6 @@ the same order whatever region it is computed in: a block gives the bits that th
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cleft.core.downsample import downsample
 from cleft.core.errors import DataError, ModelError
-from cleft.core.scale import shrink
 from cleft.core.settings import ModelCard
 from cleft.core.tiles import Slices
+from cleft.core.units import parse_length
 
 __all__ = ["Diameter", "Scale", "choose_factors", "diameter_in_pixels", "factors_for", "is_training_scale"]
 
 Diameter = float | str | None
 MIN_DIAMETER = 2.0  # pixels: what is smaller is noise
 MIN_RATIO, MAX_RATIO = 1 / 8, 32.0  # of a diameter to the learnt one; beyond it's most likely a mistake
-UNITS_UM = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
 TRAINING_SCALE = 1.3  # an estimate as near to the learnt diameter is not better than it, and resampling blurs
 TRUNCATE = 4.0  # standard deviations at which a Gaussian ends, as in scipy
 SLAB_PIXELS = 1 << 20  # pixels of the image interpolated at once
@@ -46,18 +45,18 @@ def diameter_in_pixels(diameter: float | str, spacing: Sequence[float] | None) -
         >>> diameter_in_pixels(20, None), round(diameter_in_pixels("10um", (2.0, 0.5, 0.5)), 1)
         (20.0, 12.6)
     """
-    found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(px|nm|um|µm|mm)?\s*", str(diameter))
-    if not found:
+    try:
+        value, physical = parse_length(str(diameter))
+    except ValueError:
         raise DataError(
             f'diameter is "{diameter}", expected pixels such as 30, a length such as 12um, or auto'
-        )
-    value, unit = float(found[1]), UNITS_UM.get(found[2] or "px")
-    if unit and spacing is None:
+        ) from None
+    if physical and spacing is None:
         raise DataError(
             f'diameter is "{diameter}", but the image says no pixel size; give pixels, or spacing'
         )
     if spacing is not None:
-        length = value * unit if unit else value * spacing[-1]
+        length = value if physical else value * spacing[-1]
         value = length / math.prod(spacing) ** (1 / len(spacing))
     if value < MIN_DIAMETER:
         raise DataError(f"diameter is {diameter}, {value:.1f} pixels, expected at least {MIN_DIAMETER:g}")
@@ -227,7 +226,7 @@ class Scale:
             (C, *region) float32.
         """
         if self.whole:
-            return shrink(pixels, [int(f) for f in self.factors])
+            return downsample(pixels, [int(f) for f in self.factors])
         starts = [s.start for s in self.image_region(region)]
         for axis, s in enumerate(region):
             at, weights = self._taps(axis, s)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cleft.core.errors import CleftError
-from cleft.core.machine import give_back
+from cleft.core.memory import trim_memory
 from cleft.labels.blockwise import Step
 from cleft.volume.store import RunStore
 
@@ -79,7 +79,7 @@ def run_step(
                     unreadable.append(reason)
                 done += 1
                 progress(step.title, done, count)
-            give_back()
+            trim_memory()
     finally:
         for future in waiting:
             future.cancel()

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.core.intensity import limits_of
-from cleft.io.fingerprint import fingerprint
+from cleft.core.intensity import intensity_limits
+from cleft.io.files import fingerprint
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import Method
 from cleft.models.unet import default_halo, receptive_field_radius
@@ -119,7 +119,7 @@ def make_plan(
     check_suits(model, image)
     if options.method == "watershed":
         raise DataError("method is watershed, which floods whole images; expected map, biased or threshold")
-    limits = limits_of(image.read, image.shape, card.percentiles)
+    limits = intensity_limits(image.read, image.shape, card.percentiles)
     if all(low == high for low, high in limits):
         raise DataError(
             f"{image.source}: every pixel is {limits[0][0]:g}, expected an image with some contrast"

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from cleft.core.errors import DataError
-from cleft.core.machine import available_memory, resident_memory
+from cleft.core.memory import available_memory, resident_memory
 from cleft.core.settings import NetSettings
-from cleft.core.text import format_bytes
 from cleft.core.tiles import Grid, tiles
+from cleft.core.units import format_bytes
 from cleft.labels.blockwise import GROWTH_HALO
 from cleft.models.unet import net_stride, receptive_field_radius
 from cleft.prediction.predictor import LIVE_ACTIVATIONS, Predictor, choose_tile

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.io.lock import held
-from cleft.io.outputs import MARK, check_outputs, made_by
+from cleft.io.files import exclusive_lock
+from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.io.read import open_image
 from cleft.io.write import write_labels
 from cleft.io.zarr_labels import remove_labels
@@ -73,7 +73,7 @@ def segment_volume(
         >>> import tempfile
         >>> from cleft.prediction.model import load_model
         >>> from cleft.io import read_labels, write_image
-        >>> from cleft.synthetic.cells import make_cells
+        >>> from cleft.synthetic import make_cells
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_image(f"{folder}/cells.tif", make_cells((96, 96), seed=0)[0])
         ...     n = segment_volume(load_model("cells2d"), f"{folder}/cells.tif", f"{folder}/labels.zarr")
@@ -143,7 +143,7 @@ def check_run_folder(output: Path) -> None:
 
 def running(output: Path) -> AbstractContextManager[None]:
     """Hold what is made of an image; a second process is told who does."""
-    return held(run_folder_of(output) / LOCK, str(output))
+    return exclusive_lock(run_folder_of(output) / LOCK, str(output))
 
 
 def _clear(folder: Path) -> None:
@@ -160,7 +160,7 @@ def _clear(folder: Path) -> None:
 def _move(store: RunStore, output: Path, cells: int) -> None:
     """Put the labels in their place, with what they were made from."""
     store.labels.attrs[MARK] = {
-        "made_by": made_by(VERB),
+        "made_by": software_tag(VERB),
         **store.plan.model_dump(mode="json"),
         "cells": cells,
     }

@@ -19,9 +19,9 @@ from cleft.core.errors import DataError
 from cleft.core.intensity import rescale
 from cleft.core.settings import Settings, explain
 from cleft.core.tiles import Grid, Slices
+from cleft.io.files import atomic_path
 from cleft.io.lazy import LazyImage
 from cleft.io.read import open_image
-from cleft.io.write import atomic_path
 from cleft.io.zarr_labels import chunks_of, create_labels
 from cleft.prediction.model import Model, load_model
 from cleft.prediction.predictor import Precision, Runtime, ScaledImage, clipped

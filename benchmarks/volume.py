@@ -150,10 +150,10 @@ def network_alone(model: Any, output: Path) -> tuple[float, int, float]:
     """Seconds of the network for all blocks of a run, the image's pixels, the network's pixels a second."""
     import torch
     import zarr
+    from cleft.prediction.runtime import network_for
 
     from cleft.core.tiles import Grid
     from cleft.models.unet import memory_format
-    from cleft.prediction.runtime import network_for
 
     plan: Any = zarr.open_group(output, mode="r").attrs["cleft"]
     grid, shrink = Grid(tuple(plan["shape"]), tuple(plan["block"])), model.card.shrink

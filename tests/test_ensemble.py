@@ -24,7 +24,7 @@ from cleft.models.unet import make_unet
 from cleft.prediction.model import Model, load_model
 from cleft.synthetic import CellSettings, make_cells
 from cleft.volume.plan import VolumeOptions
-from cleft.volume.segment import Watch, segment_volume, work_folder
+from cleft.volume.segment import run_folder_of, segment_volume
 
 SHAPES = {2: (70, 90), 3: (18, 34, 42)}
 
@@ -135,7 +135,6 @@ def test_blocks_give_what_one_piece_gives(
 @pytest.mark.long
 def test_dask_s_workers_load_all_of_it(random_model: Callable[..., Path], tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    from cleft.volume.executors import DaskExecutor
 
     image = image_of(2, 2)
     write_image(tmp_path / "a.tif", image)
@@ -147,7 +146,9 @@ def test_dask_s_workers_load_all_of_it(random_model: Callable[..., Path], tmp_pa
         distributed.LocalCluster(1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        segment_volume(model, tmp_path / "a.tif", tmp_path / "there.zarr", options, DaskExecutor(client))
+        segment_volume(
+            model, tmp_path / "a.tif", tmp_path / "there.zarr", options, client.get_executor(pure=False)
+        )
     here, there = (read_labels(tmp_path / f"{name}.zarr").data for name in ("here", "there"))
     np.testing.assert_array_equal(here, there)
 
@@ -161,16 +162,16 @@ def test_an_unfinished_run_goes_on_only_as_it_began(
     class Stopped(Exception):
         pass
 
-    class Stop(Watch):
-        def done(self) -> None:
+    def stop(step: str, done: int, of: int) -> None:
+        if done:
             raise Stopped
 
     options = VolumeOptions(block=(32, 32), exact=True)
     with pytest.raises(Stopped):
         segment_volume(
-            load_model(path, "cpu"), tmp_path / "a.tif", tmp_path / "l.zarr", options, watch=Stop()
+            load_model(path, "cpu"), tmp_path / "a.tif", tmp_path / "l.zarr", options, progress=stop
         )
-    plan = json.loads((work_folder(tmp_path / "l.zarr") / "plan.json").read_text())
+    plan = json.loads((run_folder_of(tmp_path / "l.zarr") / "plan.json").read_text())
     assert plan["tta"] is False
     with pytest.raises(DataError, match=r"an unfinished run of tta False \(now True\)"):
         segment_volume(load_model(path, "cpu", True), tmp_path / "a.tif", tmp_path / "l.zarr", options)

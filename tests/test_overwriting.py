@@ -29,7 +29,7 @@ from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.volume import plan as planning
 from cleft.volume.plan import VolumeOptions
-from cleft.volume.segment import segment_volume, work_folder
+from cleft.volume.segment import run_folder_of, segment_volume
 from volumes import blobs, expected, model_for, save_classes
 
 Says = Callable[..., Any]
@@ -276,7 +276,7 @@ def test_the_raw_image_among_the_results(
 ) -> None:
     save_classes(tmp_path / "d" / "x.ome.zarr", blobs((32, 32), 3))
     if not blocks:
-        monkeypatch.setattr(planning, "WHOLE", 1000)
+        monkeypatch.setattr(planning, "MAX_WHOLE_PIXELS", 1000)
     before = state(tmp_path)
     for more in ([], ["--overwrite"]):
         said = cleft_says(
@@ -392,7 +392,7 @@ def test_the_library_asks_as_well(hand_file: Files, tmp_path: Path) -> None:
         export(hand_file(2), "torchscript", hand_file(2), overwrite=True)
     segment_volume(model, image, tmp_path / "l.tif", VolumeOptions(block=(16, 16)))
     np.testing.assert_array_equal(read_labels(tmp_path / "l.tif").data, expected(classes))
-    assert not work_folder(tmp_path / "l.tif").exists()
+    assert not run_folder_of(tmp_path / "l.tif").exists()
 
 
 # --- the mark ---------------------------------------------------------------------------------------------
@@ -455,7 +455,7 @@ def test_the_second_of_two_processes_is_told_who_is_at_work(
     tifffile.imwrite(tmp_path / "a.tif", image)
     output = tmp_path / "l.ome.zarr"
     command = ["segment", tmp_path / "a.tif", "-m", hand_file(2), "-o", output, *more]
-    lock = work_folder(output) / "lock"
+    lock = run_folder_of(output) / "lock"
     with subprocess.Popen([sys.executable, "-c", HOLDS, lock], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
@@ -467,7 +467,7 @@ def test_the_second_of_two_processes_is_told_who_is_at_work(
     # the lock of a process that was killed is nobody's
     said = cleft_says(*command)
     assert said.code == 0, said.err
-    assert not work_folder(output).exists()
+    assert not run_folder_of(output).exists()
     assert written_by_cleft(output)
 
 

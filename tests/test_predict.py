@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 from cleft.core.errors import DataError
 from cleft.core.memory import available_memory
@@ -16,7 +17,7 @@ from cleft.core.settings import NetSettings
 from cleft.models.batch_renorm import BatchRenorm
 from cleft.models.unet import make_unet, net_stride, receptive_field_radius
 from cleft.prediction import predictor as module
-from cleft.prediction.predictor import choose_tile, likeliest, pixels_at_once, predict, softmax
+from cleft.prediction.predictor import Predictor, choose_tile, likeliest
 
 NETS = {
     "plane": NetSettings(width=4, strides=((2, 2),) * 2),
@@ -31,20 +32,12 @@ PLANES = [name for name in NETS if "plane" in name]
 STACKS = [name for name in NETS if "stack" in name]
 
 
-class Exact(nn.Module):
-    """A network in double precision: what then differs is the halo's fault, not rounding's."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x.double())
-
-
 @cache
-def random_net(name: str, exact: bool = True) -> nn.Module:
-    """Random weights and statistics, the logits scaled so that every class is somewhere the likeliest."""
+def random_net(name: str, precision: Any = "float64") -> Predictor:
+    """In double precision: what then differs is the halo's fault, not rounding's.
+
+    Random weights and statistics, the logits scaled so that every class is somewhere the likeliest.
+    """
     torch.manual_seed(len(name))
     shape = NETS[name]
     net = make_unet(shape).eval()
@@ -61,7 +54,8 @@ def random_net(name: str, exact: bool = True) -> nn.Module:
     spread = logits.std(1)
     out.weight.data /= spread.view(-1, *(1,) * (out.weight.ndim - 1))
     out.bias.data = (out.bias.data - logits.mean(1)) / spread
-    return Exact(net) if exact else net
+    card: Any = SimpleNamespace(net=shape, axes="ZYX"[-len(net_stride(shape)) :])
+    return Predictor(net.double() if precision == "float64" else net, card, precision)
 
 
 def random_image(name: str, shape: Sequence[int], seed: int = 0) -> np.ndarray:
@@ -71,11 +65,11 @@ def random_image(name: str, shape: Sequence[int], seed: int = 0) -> np.ndarray:
 
 def assert_same(name: str, shape: Sequence[int], tile: Sequence[int]) -> None:
     net, settings, image = random_net(name), NETS[name], random_image(name, shape)
-    whole = predict(net, settings, image, softmax, shape)
-    tiled = predict(net, settings, image, softmax, tile)
+    whole = net.predict(image, tile=shape)
+    tiled = net.predict(image, tile=tile)
     assert whole.shape == (settings.n_classes, *shape)
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-7)
-    classes = predict(net, settings, image, likeliest, tile)
+    classes = net.predict(image, "classes", tile)
     assert classes.shape == (1, *shape)
     np.testing.assert_array_equal(classes[0], whole[:3].argmax(0))
 
@@ -84,7 +78,7 @@ def assert_same(name: str, shape: Sequence[int], tile: Sequence[int]) -> None:
 def test_these_networks_see_classes_and_borders(name: str) -> None:
     """Otherwise the laws below would hold for nothing."""
     shape = (40, 48) if name in PLANES else (12, 24, 24)
-    classes = predict(random_net(name), NETS[name], random_image(name, shape), likeliest)
+    classes = random_net(name).predict(random_image(name, shape), "classes")
     assert np.bincount(classes.ravel(), minlength=3).min() > 0.05 * classes.size
 
 
@@ -129,9 +123,9 @@ def test_shapes_at_the_limits(name: str, shape: tuple[int, ...], tile: tuple[int
 
 @pytest.mark.parametrize(("name", "shape"), [("plane", (120, 90)), ("coarse stack", (9, 60, 52))])
 def test_single_precision_differs_in_its_last_bits_alone(name: str, shape: tuple[int, ...]) -> None:
-    net, image = random_net(name, exact=False), random_image(name, shape)
-    whole = predict(net, NETS[name], image, softmax, shape)
-    tiled = predict(net, NETS[name], image, softmax, (16,) * len(shape))
+    net, image = random_net(name, "float32"), random_image(name, shape)
+    whole = net.predict(image, tile=shape)
+    tiled = net.predict(image, tile=(16,) * len(shape))
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-5)
     ranked = np.sort(whole[:3], axis=0)
     clear = ranked[2] - ranked[1] > 1e-4
@@ -140,10 +134,10 @@ def test_single_precision_differs_in_its_last_bits_alone(name: str, shape: tuple
 
 
 def test_probabilities_are_float32_and_sum_to_one() -> None:
-    found = predict(random_net("plane"), NETS["plane"], random_image("plane", (20, 33)))
+    found = random_net("plane").predict(random_image("plane", (20, 33)))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-6)
-    classes = predict(random_net("plane"), NETS["plane"], random_image("plane", (20, 33)), likeliest)
+    classes = random_net("plane").predict(random_image("plane", (20, 33)), "classes")
     assert classes.dtype == np.uint8
 
 
@@ -156,19 +150,19 @@ def test_odd_sizes_are_filled_up_with_their_last_pixel() -> None:
     """Zeros would be a border that isn't there."""
     image = random_image("plane", (9, 11))
     filled = np.pad(image, ((0, 0), (0, 3), (0, 1)), mode="edge")
-    found = predict(random_net("plane"), NETS["plane"], filled)[:, :9, :11]
-    np.testing.assert_array_equal(predict(random_net("plane"), NETS["plane"], image), found)
+    found = random_net("plane").predict(filled)[:, :9, :11]
+    np.testing.assert_array_equal(random_net("plane").predict(image), found)
 
 
 def test_progress_counts_tiles_to_the_last() -> None:
     told: list[tuple[int, int]] = []
     image = random_image("plane", (20, 33))
-    predict(random_net("plane"), NETS["plane"], image, tile=(8, 8), progress=lambda *n: told.append(n))
+    random_net("plane").predict(image, tile=(8, 8), progress=lambda *n: told.append(n))
     assert told[-1] == (15, 15)  # 3 rows of 5
     assert {of for _, of in told} == {15}
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     told.clear()
-    predict(random_net("plane"), NETS["plane"], image, progress=lambda *n: told.append(n))
+    random_net("plane").predict(image, progress=lambda *n: told.append(n))
     assert told == [(1, 1)]
 
 
@@ -176,21 +170,21 @@ def test_batches_hold_a_few_tiles_of_one_shape() -> None:
     """Each tile goes through the network once, none is read wider than its halo."""
     net, shape = random_net("plane"), NETS["plane"]
     seen: list[torch.Size] = []
-    hook = net.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
-    predict(net, shape, random_image("plane", (8, 400)), tile=(8, 16))
+    hook = net.net.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    net.predict(random_image("plane", (8, 400)), tile=(8, 16))
     hook.remove()
     assert sum(s[0] for s in seen) == 25
-    assert max(s[0] for s in seen) == module.BATCH == 4
+    assert max(s[0] for s in seen) == module.MAX_BATCH == 4
     assert len(seen) < 12
     assert max(s[-1] for s in seen) == 16 + 2 * receptive_field_radius(shape)[1]
 
 
 def test_little_memory_means_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, shape, image = random_net("plane"), NETS["plane"], random_image("plane", (150, 150))
-    whole = predict(net, shape, image)
+    net, image = random_net("plane"), random_image("plane", (150, 150))
+    whole = net.predict(image)
     told: list[tuple[int, int]] = []
-    monkeypatch.setattr(module, "BUDGET", 80 * 80 * 4 * module.ALIVE * shape.width)
-    tiled = predict(net, shape, image, progress=lambda *n: told.append(n))
+    monkeypatch.setattr(module, "MAX_ACTIVATION_BYTES", 80 * 80 * net.bytes_per_pixel)
+    tiled = net.predict(image, progress=lambda *n: told.append(n))
     assert told[-1][1] > 4
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-7)
 
@@ -198,8 +192,10 @@ def test_little_memory_means_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_chosen_tile_fits_the_budget(ndim: int) -> None:
     settings = NetSettings(width=32, strides=((2,) * ndim,) * 4)
     reach = receptive_field_radius(settings)
-    most = pixels_at_once(settings, torch.zeros(1))
-    assert most == min(module.BUDGET, available_memory() * 2 // 3) // (4 * module.ALIVE * 32)
+    card: Any = SimpleNamespace(net=settings, axes="ZYX"[-ndim:])
+    most = Predictor(make_unet(settings), card).max_pixels
+    per_pixel = 4 * module.LIVE_ACTIVATIONS * 32
+    assert most == min(module.MAX_ACTIVATION_BYTES, available_memory() * 2 // 3) // per_pixel
     assert choose_tile((64,) * ndim, settings, most) == (64,) * ndim
     shape = {2: (20_000, 30_000), 3: (40, 3000, 5000)}[ndim]
     tile = choose_tile(shape, settings, most)
@@ -212,9 +208,9 @@ def test_the_chosen_tile_fits_the_budget(ndim: int) -> None:
 
 
 def test_a_budget_too_small_for_any_tile_still_gives_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BUDGET", 1)
+    monkeypatch.setattr(module, "MAX_ACTIVATION_BYTES", 1)
     assert choose_tile((500, 500), NETS["plane"], 1) == net_stride(NETS["plane"])
-    assert predict(random_net("plane"), NETS["plane"], random_image("plane", (9, 9))).shape == (4, 9, 9)
+    assert random_net("plane").predict(random_image("plane", (9, 9))).shape == (4, 9, 9)
 
 
 @pytest.mark.parametrize(
@@ -227,18 +223,18 @@ def test_a_budget_too_small_for_any_tile_still_gives_one(monkeypatch: pytest.Mon
 )
 def test_images_it_was_not_made_for(shape: tuple[int, ...], told: str) -> None:
     with pytest.raises(DataError, match=told):
-        predict(random_net("plane"), NETS["plane"], np.zeros(shape, np.float32))
+        random_net("plane").predict(np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize("tile", [(8,), (8, 8, 8), (0, 8), (8, -1)])
 def test_tiles_that_are_none(tile: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match="expected 2 positive numbers"):
-        predict(random_net("plane"), NETS["plane"], np.zeros((1, 8, 8), np.float32), tile=tile)
+        random_net("plane").predict(np.zeros((1, 8, 8), np.float32), tile=tile)
 
 
 def test_the_image_is_left_alone() -> None:
     image = random_image("plane", (9, 11))
     before = image.copy()
     image.flags.writeable = False
-    predict(random_net("plane"), NETS["plane"], image)
+    random_net("plane").predict(image)
     np.testing.assert_array_equal(image, before)

@@ -10,9 +10,9 @@ import torch
 
 from cleft.core.errors import ModelError
 from cleft.io import write_image
-from cleft.prediction import runtime
+from cleft.prediction import device
+from cleft.prediction.device import openvino_is_faster
 from cleft.prediction.model import load_model
-from cleft.prediction.runtime import best_runtime, network_for
 from cleft.synthetic import make_cells
 from volumes import in_blocks
 
@@ -22,11 +22,11 @@ pytest.importorskip("openvino", reason="an extra: pip install 'cleft[openvino]'"
 @pytest.mark.parametrize(("name", "extent"), [("cells2d", (64, 112)), ("cells3d", (24, 32, 40))])
 def test_openvino_equals_torch_in_any_extent(name: str, extent: tuple[int, ...]) -> None:
     model = load_model(name, "cpu")
-    exact, fast = (network_for(model, precision, "openvino") for precision in ("float32", "bfloat16"))
+    exact, fast = (model.predictor(precision, "openvino").logits for precision in ("float32", "bfloat16"))
     for shape in (extent, tuple(2 * n for n in extent)):
         x = torch.rand(1, 1, *shape)
         with torch.inference_mode():
-            expected = model.predictor()(x)
+            expected = model.predictor().logits(x)
             torch.testing.assert_close(exact(x), expected, rtol=0, atol=1e-4)
             found = fast(x)
         same = (found[:, :3].argmax(1) == expected[:, :3].argmax(1)).double().mean().item()
@@ -40,10 +40,9 @@ def test_both_runtimes_find_the_same_cells(tmp_path: Path, monkeypatch: pytest.M
 
     write_image(tmp_path / "cells.tif", make_cells((40, 96, 96), seed=2)[0])
     model = load_model("cells3d", "cpu")
-    assert best_runtime(model) == "openvino"
+    assert openvino_is_faster(model.device)
     by_openvino = in_blocks(model, tmp_path / "cells.tif", tmp_path / "a.zarr", (24, 48, 48))
-    assert not model.compiled, "let go of after the network's step"
-    monkeypatch.setattr(planning, "best_runtime", lambda *_: "torch")
+    monkeypatch.setattr(planning, "openvino_is_faster", lambda *_: False)
     by_torch = in_blocks(model, tmp_path / "cells.tif", tmp_path / "b.zarr", (24, 48, 48))
     assert ((by_openvino > 0) != (by_torch > 0)).mean() < 0.005
     assert score(by_torch, by_openvino).pq > 0.9
@@ -52,12 +51,11 @@ def test_both_runtimes_find_the_same_cells(tmp_path: Path, monkeypatch: pytest.M
 AFTERWARDS = """
 import gc, signal, subprocess
 from cleft.prediction.model import load_model
-from cleft.prediction.runtime import network_for
 
 model = load_model("cells2d", "cpu")
 for precision in ("float32", "bfloat16"):
-    network_for(model, precision, "openvino")
-model.compiled.clear()
+    model.predictor(precision, "openvino")
+model.release()
 gc.collect()
 signal.signal(signal.SIGCHLD, lambda *_: print("handled"))
 subprocess.run(["true"])
@@ -85,12 +83,12 @@ def test_a_run_begun_with_openvino_needs_it(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(
         ModelError, match=r"begun with OpenVINO, which isn't installed; pip install 'cleft\[openvino\]'"
     ):
-        network_for(model, "bfloat16", "openvino")
+        model.predictor("bfloat16", "openvino")
 
 
 def test_where_it_is_not_installed_torch_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
-    assert best_runtime(load_model("cells2d", "cpu")) == "torch"
+    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None)
+    assert not openvino_is_faster(torch.device("cpu"))
 
 
 def test_it_takes_several_images_at_once() -> None:
@@ -98,5 +96,5 @@ def test_it_takes_several_images_at_once() -> None:
     model = load_model("cells2d", "cpu")
     x = torch.rand(3, 1, 32, 48)
     with torch.inference_mode():
-        found = network_for(model, "float32", "openvino")(x)
-        torch.testing.assert_close(found, model.predictor()(x), rtol=0, atol=1e-4)
+        found = model.predictor("float32", "openvino").logits(x)
+        torch.testing.assert_close(found, model.predictor().logits(x), rtol=0, atol=1e-4)

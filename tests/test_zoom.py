@@ -20,11 +20,26 @@ from cleft.io import LazyImage, open_image, read_labels, write_image
 from cleft.labels.scores import score
 from cleft.models.file import read_card
 from cleft.models.zoo import find_model
-from cleft.prediction.diameter import LOOK, RATIOS, WIDEST, _agreement, _peak, estimate_diameter, warn_of_size
+from cleft.prediction.diameter import (
+    RATIOS,
+    VIEW_PIXELS,
+    WIDEST_VIEW,
+    agreement,
+    estimate_diameter,
+    peak_ratio,
+    warn_of_size,
+)
 from cleft.prediction.model import Model, load_model
-from cleft.prediction.scale import ZOOMS, enlarged_to, factors_for, pixels_across, resized, whole_factors
+from cleft.prediction.scale import (
+    MAX_RATIO,
+    MIN_RATIO,
+    Scale,
+    choose_factors,
+    diameter_in_pixels,
+    factors_for,
+)
 from cleft.synthetic import CellSettings, make_cells
-from cleft.volume.plan import VolumeOptions, fits_in_memory, sized
+from cleft.volume.plan import VolumeOptions, fits_in_memory
 from cleft.volume.segment import segment_volume
 
 # a diameter, as given
@@ -46,7 +61,7 @@ from cleft.volume.segment import segment_volume
     ],
 )
 def test_pixels_and_lengths(given: Any, spacing: tuple[float, ...] | None, expected: float) -> None:
-    assert pixels_across(given, spacing) == pytest.approx(expected)
+    assert diameter_in_pixels(given, spacing) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +75,7 @@ def test_pixels_and_lengths(given: Any, spacing: tuple[float, ...] | None, expec
 )
 def test_what_is_no_diameter(given: Any, told: str) -> None:
     with pytest.raises(DataError, match=told):
-        pixels_across(given, None)
+        diameter_in_pixels(given, None)
 
 
 # from a diameter to factors
@@ -99,38 +114,103 @@ def test_far_from_what_was_learnt(card2: Any, diameter: float) -> None:
         factors_for(card2, diameter, None)
 
 
-def test_blocks_are_shrunk_by_whole_factors(card2: Any) -> None:
-    assert whole_factors(card2, (1.6, 0.7, 1.4)) == (2, 1, 1)
-    with pytest.raises(ModelError, match=r"cells are 2.0 times too small for the model, and block by block"):
-        whole_factors(card2, (0.5, 0.5))
+def test_one_decision_about_scale(card2: Any) -> None:
+    assert choose_factors(card2, None, None) == (1, 1)
+    assert choose_factors(card2, 22, None) == pytest.approx((1.1, 1.1)), "a number is taken at its word"
+    assert choose_factors(card2, "11um", (0.5, 0.5)) == pytest.approx((1.1, 1.1))
+    assert choose_factors(card2, "auto", None, 22.0) == (1, 1), "too near for an estimate to tell"
+    assert choose_factors(card2, "auto", None, 40.0) == (2, 2)
+    assert choose_factors(card2, "auto", None, None) == (1, 1), "no cell was found"
 
 
 # there and back
 
 
+def there(scale: Scale, channels: np.ndarray) -> np.ndarray:
+    """An image in the network's pixels."""
+    whole = tuple(slice(0, n) for n in scale.network_shape)
+    return scale.to_network(channels[(slice(None), *scale.image_region(whole))], whole)
+
+
+def back(scale: Scale, small: np.ndarray) -> np.ndarray:
+    """And again in its own."""
+    within = tuple(slice(0, n) for n in scale.network_shape)
+    return scale.to_image(small, within, tuple(slice(0, n) for n in scale.shape))
+
+
+FACTORS = st.one_of(st.floats(0.3, 4), st.integers(1, 4).map(float))
+
+
 @given(
-    shape=st.lists(st.integers(1, 20), min_size=2, max_size=3),
-    factor=st.floats(0.3, 4),
+    shape=st.lists(st.integers(1, 20), min_size=2, max_size=3).map(tuple),
+    factor=FACTORS,
     value=st.floats(-1, 5),
 )
-def test_an_even_image_stays_even(shape: list[int], factor: float, value: float) -> None:
+def test_an_even_image_stays_even(shape: tuple[int, ...], factor: float, value: float) -> None:
+    scale = Scale(shape, (factor,) * len(shape))
     channels = np.full((2, *shape), value, np.float32)
-    small = resized(channels, [factor] * len(shape))
+    small = there(scale, channels)
     assert small.dtype == np.float32
-    assert small.shape == (2, *(max(1, round(n / factor)) for n in shape))
+    assert small.shape == (2, *scale.network_shape)
     np.testing.assert_allclose(small, value, atol=1e-5)
-    back = enlarged_to(torch.from_numpy(small), shape)
-    assert back.shape == channels.shape
-    np.testing.assert_allclose(back.numpy(), value, atol=1e-5)
+    large = back(scale, small)
+    assert large.shape == channels.shape
+    np.testing.assert_allclose(large, value, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.7, 2.7, 7.3])
+def test_resampling_is_scikit_image_s(ndim: int, factor: float) -> None:
+    image = np.random.default_rng(0).random((1, *(60, 41, 33)[:ndim]), np.float32)
+    scale = Scale(image.shape[1:], (factor,) * ndim)
+    expected = resize(image[0], scale.network_shape, order=1, mode="edge", anti_aliasing=True)
+    np.testing.assert_allclose(there(scale, image)[0], expected, atol=1e-6)
+
+
+def test_interpolation_is_torch_s(ndim: int) -> None:
+    """Between the centres of network pixels, the outermost repeated."""
+    for factor in (0.6, 1.7, 2.0, 3.0):
+        scale = Scale((60, 42, 36)[:ndim], (factor,) * ndim)
+        small = np.random.default_rng(0).random((2, *scale.network_shape), np.float32)
+        mode = {2: "bilinear", 3: "trilinear"}[ndim]
+        expected = torch.nn.functional.interpolate(torch.from_numpy(small)[None], scale.shape, mode=mode)[0]
+        np.testing.assert_allclose(back(scale, small), expected.numpy(), atol=1e-5)
+
+
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.integers(4, 40), min_size=2, max_size=3).map(tuple),
+    FACTORS,
+)
+def test_a_region_has_the_bits_of_the_whole(seed: int, shape: tuple[int, ...], factor: float) -> None:
+    rng = np.random.default_rng(seed)
+    scale = Scale(shape, tuple(factor * f for f in (1, 1, 2)[: len(shape)]))
+    image = rng.random((2, *shape), np.float32)
+    small = there(scale, image)
+    region = region_of(scale.network_shape, rng)
+    part = scale.to_network(image[(slice(None), *scale.image_region(region))], region)
+    np.testing.assert_array_equal(part, small[(slice(None), *region)])
+    region = region_of(shape, rng)
+    within = scale.network_region(region)
+    seen = small[(slice(None), *within)]
+    part = scale.to_image(seen, within, region)
+    np.testing.assert_array_equal(part, back(scale, small)[(slice(None), *region)])
+    classes = scale.classes_of(seen, within, region, lambda values: values.argmax(0).astype(np.uint8))
+    np.testing.assert_array_equal(classes, part.argmax(0))
+
+
+def region_of(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, ...]:
+    ends = [np.sort(rng.choice(n + 1, 2, replace=False)) for n in shape]
+    return tuple(slice(int(a), int(b)) for a, b in ends)
 
 
 def test_places_stay_where_they_were(ndim: int) -> None:
     """A slope, there and back, is the same slope away from the border."""
     slope = np.indices((60,) * ndim, np.float32).sum(0)[None]
     for factor in (0.6, 1.7, 2.0):
-        back = enlarged_to(torch.from_numpy(resized(slope, [factor] * ndim)), slope.shape[1:]).numpy()
+        scale = Scale(slope.shape[1:], (factor,) * ndim)
+        again = back(scale, there(scale, slope))
         middle = (0, *(slice(10, -10),) * ndim)
-        np.testing.assert_allclose(back[middle], slope[middle], atol=0.5)
+        np.testing.assert_allclose(again[middle], slope[middle], atol=0.5)
 
 
 # a model
@@ -169,7 +249,7 @@ def test_large_cells_are_found_at_their_diameter(model: Model, nuclei: tuple[Ima
 @pytest.mark.parametrize("by", [0.6, 1.0, 2.5, 15.0])
 def test_the_estimate(model: Model, nuclei: tuple[Image, np.ndarray], by: float) -> None:
     image, _ = enlarge_both(nuclei, by)
-    found = estimate_diameter(model, LazyImage.of(image))
+    found = estimate_diameter(model.predictor(), LazyImage.of(image))
     assert found is not None
     assert found == pytest.approx(14 * by, rel=0.25)
 
@@ -180,7 +260,7 @@ def test_enlarged_noise_is_not_taken_for_cells(model: Model) -> None:
         diameter=14, filling_fraction=0.04, clumping=0.0, size_spread=0.1, photons=60, black_level=0.1
     )
     image, truth = make_cells((256, 256), 3, made)
-    found = estimate_diameter(model, LazyImage.of(image))
+    found = estimate_diameter(model.predictor(), LazyImage.of(image))
     assert found is not None
     assert 10 < found < 30
     assert score(truth, model.segment(image, diameter="auto")).pq > 0.6
@@ -190,9 +270,9 @@ def test_many_cells_found_twice_tell_more_than_one() -> None:
     """A clump shrunk to one blob stays the same best of all."""
     blob, cells = np.ones((8, 8), np.int32), np.arange(1, 65, dtype=np.int32).reshape(8, 8).repeat(2, 0)
     whole = (slice(0, 64), slice(0, 64))
-    assert _agreement((whole, blob), (whole, blob)) == pytest.approx(1 / 7)
-    assert _agreement((whole, cells), (whole, cells)) == pytest.approx(64 / 70)
-    assert _agreement((whole, 0 * blob), (whole, blob)) == 0
+    assert agreement((whole, blob), (whole, blob)) == pytest.approx(1 / 7)
+    assert agreement((whole, cells), (whole, cells)) == pytest.approx(64 / 70)
+    assert agreement((whole, 0 * blob), (whole, blob)) == 0
 
 
 def test_a_part_is_compared_with_where_it_lies_in_the_larger_one() -> None:
@@ -200,14 +280,14 @@ def test_a_part_is_compared_with_where_it_lies_in_the_larger_one() -> None:
     large = np.repeat(np.arange(1, 9, dtype=np.int32), 8)[:, None].repeat(64, 1)
     inner = large[16:48, 16:48].repeat(2, 0).repeat(2, 1)
     parts = (slice(16, 48),) * 2, (slice(0, 64),) * 2
-    assert _agreement((parts[0], inner), (parts[1], large)) == pytest.approx(4 / 10)
-    assert _agreement((parts[0], np.roll(inner, 8, 0)), (parts[1], large)) < 0.1
+    assert agreement((parts[0], inner), (parts[1], large)) == pytest.approx(4 / 10)
+    assert agreement((parts[0], np.roll(inner, 8, 0)), (parts[1], large)) < 0.1
 
 
 @pytest.mark.parametrize("at", [0, 2, 4, 12])
 def test_the_peak_lies_between_the_pair_that_agrees_best(at: int) -> None:
     agreed = np.exp(-((np.arange(len(RATIOS) - 1) - at) ** 2) / 4)
-    assert RATIOS[at] < _peak(agreed) < RATIOS[at + 1]
+    assert RATIOS[at] < peak_ratio(agreed) < RATIOS[at + 1]
 
 
 class Gigapixel:
@@ -226,31 +306,28 @@ class Gigapixel:
 def test_the_estimate_is_a_quick_look(model: Model) -> None:
     """Beside a sample of intensities boxes are read, each as large as the network is shown, or smaller."""
     pixels = Gigapixel()
-    estimate_diameter(model, LazyImage(pixels, "YX", None, "large", 1))
-    looks, edge = pixels.asked[-len(RATIOS) :], LOOK[2] ** 0.5
-    assert np.array(looks) == pytest.approx(np.outer(np.minimum(RATIOS, WIDEST), [edge, edge]), abs=1)
+    estimate_diameter(model.predictor(), LazyImage(pixels, "YX", None, "large", 1))
+    looks, edge = pixels.asked[-len(RATIOS) :], VIEW_PIXELS[2] ** 0.5
+    assert np.array(looks) == pytest.approx(np.outer(np.minimum(RATIOS, WIDEST_VIEW), [edge, edge]), abs=1)
     assert np.prod(pixels.asked, axis=1).sum() < np.prod(pixels.shape) / 30
 
 
 def test_no_cell_at_any_scale(model: Model, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    """The image is left at the model's scale; block by block a diameter is asked for."""
+    """The image is left at the model's scale, in one piece and by blocks."""
     flat = np.zeros((64, 64), np.float32)
     flat[0, 0] = 1e-3
-    blank = model.at((1, 1))
-    blank.net = torch.nn.Conv2d(1, 4, 1)
-    torch.nn.init.zeros_(blank.net.weight)
-    blank.net.bias.data = torch.tensor([5.0, 0, 0, 0])
-    blank._predictors = {torch.float32: blank.net.eval()}
-    image = Image(flat, "YX", source="blank.tif")
-    assert estimate_diameter(blank, LazyImage.of(image)) is None
+    net = torch.nn.Conv2d(1, 4, 1)
+    torch.nn.init.zeros_(net.weight)
+    net.bias.data = torch.tensor([5.0, 0, 0, 0])
+    blank, image = Model(net, model.card, "cpu"), Image(flat, "YX", source="blank.tif")
+    assert estimate_diameter(blank.predictor(), LazyImage.of(image)) is None
     assert not blank.segment(image, diameter="auto").any()
     assert "blank.tif: found no cell at any scale" in caplog.text
+    caplog.clear()
     write_image(tmp_path / "blank.tif", image)
-    with (
-        open_image(tmp_path / "blank.tif") as lazy,
-        pytest.raises(DataError, match=r"blank.tif: found no cell at any scale; expected a diameter"),
-    ):
-        sized(blank, lazy, "auto")
+    with open_image(tmp_path / "blank.tif") as lazy:
+        assert blank.factors(lazy, "auto") == (1, 1)
+    assert "blank.tif: found no cell at any scale" in caplog.text
 
 
 def test_specks_do_not_make_the_estimate_one_that_is_refused(hand_model: Callable[..., Model]) -> None:
@@ -259,9 +336,9 @@ def test_specks_do_not_make_the_estimate_one_that_is_refused(hand_model: Callabl
     image[::6, ::6] = 255
     image[40:88, 40:88] = 255
     model = hand_model(cell_diameter=40.0)
-    found = estimate_diameter(model, LazyImage.of(Image(image, "YX")))
+    found = estimate_diameter(model.predictor(), LazyImage.of(Image(image, "YX")))
     assert found is not None
-    assert ZOOMS[0] <= found / model.card.cell_diameter <= ZOOMS[1]
+    assert MIN_RATIO <= found / model.card.cell_diameter <= MAX_RATIO
     assert model.segment(image, diameter="auto").shape == image.shape
 
 
@@ -300,14 +377,6 @@ def test_small_finds_are_those_of_the_size(nuclei: tuple[Image, np.ndarray]) -> 
     assert found.max() < lax.segment(image, diameter=diameter).max()
 
 
-def test_the_model_at_another_size(model: Model) -> None:
-    other = model.at((2, 2))
-    assert other.card.cell_diameter == pytest.approx(2 * model.card.cell_diameter)
-    assert other.card.smallest_cell == pytest.approx(4 * model.card.smallest_cell)
-    assert other.net is model.net
-    assert model.card.shrink == (1, 1)
-
-
 # warned of
 
 
@@ -330,7 +399,7 @@ def test_cells_far_from_those_learnt(
 def test_small_images_are_looked_at_too(model: Model) -> None:
     """Two cells fit across this one: scales for cells as large as learnt are looked at all the same."""
     image, _ = make_cells((24, 24), 1, CellSettings(diameter=12, size_spread=0.1, photons=300))
-    found = estimate_diameter(model, LazyImage.of(image))
+    found = estimate_diameter(model.predictor(), LazyImage.of(image))
     assert found == pytest.approx(12, rel=0.3)
 
 
@@ -352,22 +421,37 @@ def test_the_first_image_is_looked_at(
 # block by block
 
 
-def test_blocks_equal_one_piece_at_whole_factors(
-    model: Model, nuclei: tuple[Image, np.ndarray], tmp_path: Path
+SPACING = {2: (0.5, 0.5), 3: (1.0, 0.25, 0.25)}
+
+
+@pytest.mark.parametrize("kind", ["learnt", "nearly learnt", "small", "large", "twice", "length", "auto"])
+def test_every_way_gives_the_same_labels(
+    kind: str, ndim: int, tmp_path: Path, cleft_says: Callable[..., Any]
 ) -> None:
-    image, _ = enlarge_both(nuclei, 2)
+    """``Model.segment``, ``cleft segment`` and blocks, of which the last read images that need not fit."""
+    name, shape, block = {2: ("cells2d", (140, 170), "64,96"), 3: ("cells3d", (20, 60, 64), "16,32,48")}[ndim]
+    made, _ = make_cells(shape, seed=3, settings=CellSettings(diameter=16))
+    image = Image(made.data, made.axes, SPACING[ndim])
     write_image(tmp_path / "a.tif", image)
-    across = 2 * model.card.cell_diameter
-    options = VolumeOptions(block=(96, 128), exact=True, diameter=across)
-    n = segment_volume(model, tmp_path / "a.tif", tmp_path / "l.zarr", options)
-    labels = read_labels(tmp_path / "l.zarr").data
-    expected = model.segment(image, diameter=across)
-    assert n == expected.max() > 20
-    np.testing.assert_array_equal(labels, expected)
-    assert zarr.open_group(tmp_path / "l.zarr", mode="r").attrs["cleft"]["shrink"] == [2, 2]
+    model = load_model(name, "cpu")
+    learnt = model.card.cell_diameter
+    diameter = {
+        "learnt": None, "nearly learnt": 1.1 * learnt, "small": 0.8 * learnt, "large": 1.7 * learnt,
+        "twice": 2 * learnt, "length": "9um", "auto": "auto",
+    }[kind]  # fmt: skip
+    expected = model.segment(image, diameter=diameter)
+    given = ("--diameter", diameter) if diameter is not None else ()
+    asked = ["segment", tmp_path / "a.tif", "-m", name, "--device", "cpu", *given]
+    for output, more in ((tmp_path / "whole.zarr", ()), (tmp_path / "l.zarr", ("--block", block, "--exact"))):
+        said = cleft_says(*asked, "-o", output, *more)
+        assert said.code == 0, said.err
+        assert ("blocks" in said.err) == bool(more)
+        np.testing.assert_array_equal(read_labels(output).data, expected)
+    assert expected.max() > 2
 
 
-def test_blocks_estimate_too(model: Model, nuclei: tuple[Image, np.ndarray], tmp_path: Path) -> None:
+def test_blocks_find_large_cells_too(model: Model, nuclei: tuple[Image, np.ndarray], tmp_path: Path) -> None:
+    """As fast as the device can, and with a narrow halo."""
     image, truth = enlarge_both(nuclei, 3)
     write_image(tmp_path / "a.tif", image)
     segment_volume(
@@ -375,13 +459,8 @@ def test_blocks_estimate_too(model: Model, nuclei: tuple[Image, np.ndarray], tmp
     )
     blind = score(truth, model.segment(image)).pq
     assert score(truth, read_labels(tmp_path / "l.zarr").data).pq > blind + 0.2
-
-
-def test_blocks_do_not_enlarge(model: Model, nuclei: tuple[Image, np.ndarray], tmp_path: Path) -> None:
-    write_image(tmp_path / "a.tif", nuclei[0])
-    options = VolumeOptions(block=(96, 96), diameter=model.card.cell_diameter / 2)
-    with pytest.raises(ModelError, match=r"cells are 2.0 times too small"):
-        segment_volume(model, tmp_path / "a.tif", tmp_path / "l.zarr", options)
+    factors = zarr.open_group(tmp_path / "l.zarr", mode="r").attrs["cleft"]["factors"]
+    assert factors == pytest.approx([42 / model.card.cell_diameter] * 2, rel=0.25)
 
 
 def test_what_is_resampled_takes_more_memory(
@@ -391,7 +470,8 @@ def test_what_is_resampled_takes_more_memory(
     with open_image(tmp_path / "a.tif") as image:
         rooms = range(10**9, 10**10, 10**8)
         fits = [
-            [fits_in_memory(model, image, room, resampled) for room in rooms] for resampled in (False, True)
+            [fits_in_memory(model, image, room, across) for room in rooms]
+            for across in (None, model.card.cell_diameter / 2)
         ]
     assert sum(fits[0]) > sum(fits[1]) > 0
 

@@ -290,7 +290,7 @@ class Predictor:
         shape, most = channels.shape[1:], self.max_pixels if max_pixels is None else max_pixels
         if max_pixels is not None and self.device.type == "cuda":
             most = min(most, self.max_pixels)
-        padded = pad_to_multiple(torch.from_numpy(channels)[None], net_stride(settings))[0]
+        padded = pad_to_multiple(torch.from_numpy(channels)[None], list(net_stride(settings)))[0]
         while True:
             try:
                 found = self._by_tiles(padded, what, tile, most, progress)
@@ -348,7 +348,7 @@ def clipped(window: Slices, shape: Sequence[int]) -> Slices:
     return tuple(slice(s.start, min(s.stop, n)) for s, n in zip(window, shape))
 
 
-def pad_to_multiple(x: Tensor, multiple: Sequence[int]) -> Tensor:
+def pad_to_multiple(x: Tensor, multiple: list[int]) -> Tensor:
     """(N, C, *S) with its last pixel repeated until S are multiples.
 
     Example:

@@ -366,13 +366,13 @@ def test_small_finds_are_those_of_the_size(nuclei: tuple[Image, np.ndarray]) -> 
     """Twice the diameter, four times the pixels; a number of one's own is taken as it is."""
     image, _ = enlarge_both(nuclei, 2)
     strict, lax = load_model("cells2d", "cpu"), load_model("cells2d", "cpu")
-    strict.card = strict.card.model_copy(update={"smallest_cell": 100.0, "smallest_cut": 0.0})
-    lax.card = lax.card.model_copy(update={"smallest_cell": 0.0, "smallest_cut": 0.0})
+    strict.card = strict.card.model_copy(update={"min_size": 100.0, "min_size_at_border": 0.0})
+    lax.card = lax.card.model_copy(update={"min_size": 0.0, "min_size_at_border": 0.0})
     diameter = 2 * strict.card.cell_diameter
     found = strict.segment(image, diameter=diameter)
-    np.testing.assert_array_equal(found, lax.segment(image, diameter=diameter, smallest=400))
+    np.testing.assert_array_equal(found, lax.segment(image, diameter=diameter, min_size=400))
     np.testing.assert_array_equal(
-        strict.segment(image, diameter=diameter, smallest=0), lax.segment(image, diameter=diameter)
+        strict.segment(image, diameter=diameter, min_size=0), lax.segment(image, diameter=diameter)
     )
     assert found.max() < lax.segment(image, diameter=diameter).max()
 

@@ -242,7 +242,7 @@ def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
         image,
         method=options.method,
         tile=options.tile,
-        smallest=given.smallest,
+        min_size=given.min_size,
         diameter=given.diameter,
     )
     if job.labels.suffix == ".zarr":

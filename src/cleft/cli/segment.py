@@ -35,7 +35,7 @@ def segment(
         str | None,
         typer.Option(help="Of the cells: 30 (pixels), 12um, or auto; by default what the model learnt."),
     ] = None,
-    smallest: Annotated[
+    min_size: Annotated[
         float | None,
         typer.Option(min=0, help="Drop what has fewer pixels; by default the model's, 0 keeps all."),
     ] = None,
@@ -92,7 +92,7 @@ def segment(
             axes=axes,
             spacing=numbers(spacing),
             method=method,
-            smallest=smallest,
+            min_size=min_size,
             memory=memory_of(memory),
             block=integers(block),
             exact=exact,

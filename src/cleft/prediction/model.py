@@ -74,7 +74,7 @@ class Model:
         method: Method = "map",
         tile: Sequence[int] | None = None,
         progress: Progress = lambda done, of: None,
-        smallest: float | None = None,
+        min_size: float | None = None,
         diameter: Diameter = None,
     ) -> np.ndarray:
         """One label per cell.
@@ -86,9 +86,9 @@ class Model:
             method: ``"map"`` (default), ``"biased"``, ``"threshold"`` or ``"watershed"``; see ``to_labels``.
             tile: extent along each axis; changes memory and speed, not labels.
             progress: called with tiles done and tiles in all.
-            smallest: pixels; what has fewer and doesn't touch the image's border is dropped. ``None`` is the
+            min_size: pixels; what has fewer and doesn't touch the image's border is dropped. ``None`` is the
                 size of the smallest cells that the model learnt from, by another measure at the border
-                (``card.smallest_cell``, ``card.smallest_cut``); 0 keeps everything.
+                (``card.min_size``, ``card.min_size_at_border``); 0 keeps everything.
             diameter: of the cells, where it isn't what the model learnt (``card.cell_diameter``): pixels
                 along the last axis, a length such as ``"12um"``, or ``"auto"``, estimated. The image is
                 resampled until cells have the size learnt.
@@ -112,7 +112,7 @@ class Model:
         standard = given.standard()
         scaled = self._scaled(standard, diameter)
         factors, predictor = scaled.scale.factors, self.predictor()
-        least = self.min_sizes(smallest, factors)
+        least = self.min_sizes(min_size, factors)
         if method == "watershed":  # which floods probabilities instead of deciding classes
             likely = predictor.probabilities(scaled, _on_network(tile, factors), progress)
             labels = drop_small(to_labels(likely, method), *least)
@@ -164,21 +164,21 @@ class Model:
                 log.info("%s: cells are about %.0f pixels across", image.source, estimated)
         return choose_factors(self.card, diameter, image.spacing, estimated)
 
-    def min_sizes(self, smallest: float | None, factors: Sequence[float]) -> tuple[float, float]:
+    def min_sizes(self, min_size: float | None, factors: Sequence[float]) -> tuple[float, float]:
         """Pixels that a cell inside an image and one at its border must have to be kept.
 
         Args:
-            smallest: as for ``segment``.
+            min_size: as for ``segment``.
             factors: at which the image is seen; cells that are larger than those learnt are so throughout.
 
         Example:
             >>> load_model("cells2d").min_sizes(20, (2.0, 2.0))
             (20, 0.0)
         """
-        if smallest is not None:
-            return self.card.smallest(smallest)
+        if min_size is not None:
+            return self.card.min_sizes(min_size)
         ratio = math.prod(factors) / math.prod(self.card.shrink)
-        inside, cut = self.card.smallest()
+        inside, cut = self.card.min_sizes()
         return inside * ratio, cut * ratio
 
     def predictor(self, precision: Precision = "float32", runtime: Runtime = "torch") -> Predictor:

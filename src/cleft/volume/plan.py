@@ -41,7 +41,7 @@ class VolumeOptions:
         axes: of an image that doesn't say its own.
         spacing: micrometres per pixel along each axis, where not read.
         method: see ``to_labels``; ``"watershed"`` needs all of an image at once.
-        smallest: pixels of the smallest cell, see ``Model.segment``.
+        min_size: pixels of the smallest cell, see ``Model.segment``.
         memory: bytes that the process may hold; by default two thirds of what is available. Less takes
             longer, the labels are the same.
         block: pixels of a block along each axis, rounded up to what the network takes; by default about four
@@ -56,7 +56,7 @@ class VolumeOptions:
     axes: str | None = None
     spacing: tuple[float, ...] | None = None
     method: Method = "map"
-    smallest: float | None = None
+    min_size: float | None = None
     memory: int | None = None
     block: tuple[int, ...] | None = None
     exact: bool = False
@@ -167,7 +167,7 @@ def make_plan(
         max_pixels=max_pixels,
         memory=options.memory,
         empty=options.empty,
-        min_size=model.min_sizes(options.smallest, factors),
+        min_sizes=model.min_sizes(options.min_size, factors),
         cleft=version("cleft"),
     )
     return plan, replace(cost, jobs=jobs)

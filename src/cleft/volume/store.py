@@ -56,7 +56,7 @@ class RunPlan(Settings):
     max_pixels: int
     memory: int | None = None
     empty: float | None = None
-    min_size: tuple[float, float]
+    min_sizes: tuple[float, float]
     cleft: str
 
 
@@ -137,7 +137,7 @@ class RunStore:
     def __init__(self, folder: Path, plan: RunPlan) -> None:
         self.folder, self.plan = folder, plan
         self.grid = Grid(plan.shape, plan.block)
-        self.spacing, self.min_sizes = plan.spacing_um, plan.min_size
+        self.spacing, self.min_sizes = plan.spacing_um, plan.min_sizes
         self._arrays: dict[str, Any] = {}
         self._open_files = ExitStack()
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cleft.reproduce.runs import RunOptions
 
 from cleft.core.image import Image
 from cleft.io import write_labels
 from cleft.io.write import write_image
-from cleft.reproduce.tables import Effort
 from cleft.synthetic.cells import make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -33,10 +33,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     return load
 
 
-def result(name: str, arm: str, pq: float) -> dict[str, Any]:
+def result(name: str, config: str, pq: float) -> dict[str, Any]:
     scores = {"p05": pq, "rq": pq, "sq": pq, "pq": pq, "seg": pq}
     return {
-        "name": f"{name}-{arm}-seed0", "set": name, "arm": arm, "seed": 0, "target": None, "images": 4,
+        "name": f"{name}-{config}-seed0", "set": name, "arm": config, "seed": 0, "target": None, "images": 4,
         "weak": {"damage": None, "share": 0.0, "unknown": False, "images": 0}, "cells": 10,
         "settings": {}, "test": {"MAP": scores},
     }  # fmt: skip
@@ -53,7 +53,7 @@ def test_every_run_of_the_queue_is_there_once(script: Callable[[str], ModuleType
     assert seeds == sorted(seeds)
     assert {"tcells-W3-seed2", "nuclei-dsb-CE-16images-seed0", "gland-3d-J4-seed0"} <= set(names)
     assert "tcells-J4-seed1-on-hela-fluo" in names
-    assert {run.axes for run in queue if run.data.name.endswith("3d")} == {"ZYX"}
+    assert {run.options.axes for run in queue if run.data.name.endswith("3d")} == {"ZYX"}
 
 
 def test_the_report_fills_the_document_and_its_results_come_back(
@@ -97,7 +97,7 @@ def test_the_trials_of_doubt_in_small(
         write_image(folder / "images" / f"{i}.tif", image)
         write_labels(folder / "masks" / f"{i}.tif", labels, "YX", None)
     monkeypatch.setattr(doubt, "DATA", tmp_path)
-    found = doubt.measure(tmp_path / "work", replace(Effort(), steps=3, width=4))
+    found = doubt.measure(tmp_path / "work", replace(RunOptions(), steps=3, width=4))
     assert len(found) == len(doubt.TRIALS) + 2
     assert all(0 <= pq <= 1 for trial in found.values() for pq in trial.values())
     assert doubt.table(found).count("\n") == len(found) + 1

@@ -198,7 +198,7 @@ def beside(labels: np.ndarray) -> dict[str, Any]:
     from cleft.labels.classes import ClassRule, classes_by_rule
     from cleft.labels.instances import classes_to_labels, components
 
-    rule = ClassRule(k=WINDOW, gap_radius=RADIUS)
+    rule = ClassRule(touching_radius=WINDOW, gap_radius=RADIUS)
     classes = classes_by_rule(labels, rule)
     # the classes that labels are decided among: gap has fallen to background
     classes[classes > 2] = 0

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cleft.reproduce.runs import RunOptions
 
 from cleft.core.image import Image
 from cleft.io import write_labels
 from cleft.io.write import write_image
+from cleft.reproduce.runs import RunOptions
 from cleft.synthetic.cells import make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -87,6 +87,7 @@ def test_the_report_fills_the_document_and_its_results_come_back(
         evidence.insert(document, "other", "| a |")
 
 
+@pytest.mark.long
 def test_the_trials_of_doubt_in_small(
     script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,7 @@ sys.platform = PLATFORM
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_segment_and_train_need_nothing_that_linux_alone_has(
     hand_file: Callable[..., Path], tmp_path: Path, platform: str

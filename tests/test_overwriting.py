@@ -471,6 +471,7 @@ def test_the_second_of_two_processes_is_told_who_is_at_work(
     assert is_own(output)
 
 
+@pytest.mark.long
 def test_two_commands_on_one_zarr_end_in_labels_and_a_sentence(hand_file: Files, tmp_path: Path) -> None:
     """Whichever comes first: one writes the labels, the other says why it doesn't."""
     classes = blobs((96, 96), 5)

@@ -88,7 +88,7 @@ def test_these_networks_see_classes_and_borders(name: str) -> None:
     assert np.bincount(classes.ravel(), minlength=3).min() > 0.05 * classes.size
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     st.sampled_from(PLANES),
     st.tuples(st.integers(1, 70), st.integers(1, 70)),
@@ -98,7 +98,7 @@ def test_planes_by_tiles(name: str, shape: tuple[int, int], tile: tuple[int, int
     assert_same(name, shape, tile)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     st.sampled_from(STACKS),
     st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40)),

@@ -12,7 +12,7 @@ import numpy as np
 from cleft.core.intensity import limits_of, rescale
 from cleft.core.settings import ModelCard
 from cleft.io.lazy import LazyImage
-from cleft.labels.instances import classes_to_labels, decided
+from cleft.labels.instances import classes_to_labels, decide
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
 from cleft.prediction.predictor import predict, softmax
@@ -110,7 +110,7 @@ def warn_of_size(card: ModelCard, labels: np.ndarray, source: str) -> None:
 def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> np.ndarray:
     """Labels of what the model finds at a scale, in the network's pixels."""
     found = predict(model.predictor(), model.card.net, resized(channels, factors), softmax)
-    return classes_to_labels(decided(found, "map"))
+    return classes_to_labels(decide(found, "map"))
 
 
 def _agreements(model: Model, image: LazyImage) -> np.ndarray:

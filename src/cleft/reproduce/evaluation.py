@@ -15,10 +15,9 @@ from cleft.core.image import Image
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.io.pairs import base_name, find_images
 from cleft.labels.corruption import Corruption, corrupt_labels
-from cleft.labels.instances import drop_small
+from cleft.labels.instances import drop_small, watershed_labels
 from cleft.labels.markers import MarkerScores, score_markers
 from cleft.labels.scores import RATIOS, Scores, average, pool, score
-from cleft.labels.watershed import watershed_labels
 from cleft.prediction.model import Model
 from cleft.training.examples import hold_out
 
@@ -129,7 +128,7 @@ def _corrupt(labels: Image, weakness: Weakness, seed: int) -> Image:
     if weakness.damage is None:
         return labels
     corrupted = corrupt_labels(
-        labels.data, weakness.damage, weakness.share, seed, unknown=weakness.unknown, spacing=labels.spacing
+        labels.data, weakness.damage, weakness.share, seed, unlabeled=weakness.unknown, spacing=labels.spacing
     )
     return replace(labels, data=corrupted)
 

@@ -104,7 +104,7 @@ class TwoSquares:
         labels[side : 2 * side, 2 * side : 3 * side + 1] = 2
         labels[side : side + side // 2, 2 * side] = 0
         self.labels, self.margin = labels, side
-        self.classes = classes_by_rule(labels, ClassRule(n_classes=3, k=1))
+        self.classes = classes_by_rule(labels, ClassRule(n_classes=3, touching_radius=1))
         self.wrap = ndimage.binary_closing(labels > 0, np.ones((1, 3)))
         self.distance = ndimage.distance_transform_edt(~self.wrap)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from cleft.io.pairs import find_pairs
-from cleft.labels.corruption import DAMAGES, Corruption
+from cleft.labels.corruption import CORRUPTIONS, Corruption
 from cleft.reproduce.evaluation import Weakness, n_learnt_from
 from cleft.reproduce.report import (
     COLOURS,
@@ -102,7 +102,7 @@ def _runs_of(part: Part, images: Sequence[int]) -> list[tuple[str, Weakness]]:
     if part == "few":
         return [(config, weak) for weak in [good, *(Weakness(images=i) for i in images)] for config in OF_FEW]
     if part == "careless":
-        drawn = [Weakness(d, share) for d in DAMAGES if d != "remove" for share in SHARES_CARELESS]
+        drawn = [Weakness(d, share) for d in CORRUPTIONS if d != "remove" for share in SHARES_CARELESS]
         regions = [Weakness("regions", share) for share in SHARES_CARELESS]
         return [*((DEFAULT, weak) for weak in [good, *drawn]), *((CELLS, weak) for weak in regions)]
     background, unknown = ([Weakness("remove", s, known) for s in SHARES_MISSING] for known in (False, True))
@@ -148,7 +148,7 @@ def _rows(results: Sequence[dict[str, Any]]) -> list[Row]:
 
 def _order(weak: dict[str, Any]) -> tuple[int, int, bool]:
     """Where a weakness stands in the table: good annotation first, then images, then damages."""
-    damage = 0 if weak["damage"] is None else 1 + DAMAGES.index(weak["damage"])
+    damage = 0 if weak["damage"] is None else 1 + CORRUPTIONS.index(weak["damage"])
     return damage, -weak["images"] if weak["images"] else -(10**6), weak["unknown"]
 
 
@@ -190,10 +190,11 @@ def points_of(part: Part, result: dict[str, Any]) -> list[tuple[tuple[str, ...],
     if part == "careless" and config == CELLS:
         return [((DAMAGE_TEXTS["regions"], "taken for cells"), weak["share"])] if damage == "regions" else []
     if part == "careless":
-        drawn = [d for d in DAMAGES if d != "remove" and (good or d == damage)] if config == DEFAULT else []
+        drawn = (
+            [d for d in CORRUPTIONS if d != "remove" and (good or d == damage)] if config == DEFAULT else []
+        )
         return [((DAMAGE_TEXTS[d],), weak["share"]) for d in drawn]
     if good:
         return [((config,), 0.0), *([((config, "known"), 0.0)] if config in LOSSES else [])]
-    return (
-        [((config, "known") if weak["unknown"] else (config,), weak["share"])] if damage == "remove" else []
-    )
+    line = (config, "known") if weak["unknown"] else (config,)
+    return [(line, weak["share"])] if damage == "remove" else []

@@ -146,7 +146,7 @@ class Patches(Dataset):
 
         A closing looks twice its radius away.
         """
-        farthest = max(self._four.k, 2 * self._four.gap_radius)
+        farthest = max(self._four.touching_radius, 2 * self._four.gap_radius)
         spacing = example.spacing or (1.0,) * len(self.patch)
         return [math.ceil(farthest * min(spacing) / s) for s in spacing]
 

@@ -14,7 +14,7 @@ from cleft.core.intensity import rescale
 from cleft.core.scale import shrink
 from cleft.core.tiles import Grid, Slices, Tile
 from cleft.io.lazy import LazyImage
-from cleft.labels.instances import decided
+from cleft.labels.instances import decide
 from cleft.labels.stitch import TOUCH, label_block
 from cleft.models.unet import net_stride, receptive_field_radius
 from cleft.prediction.model import Model
@@ -199,4 +199,4 @@ class BlockPredictor:
     def _decided(self, probabilities: Tensor) -> np.ndarray:
         if self.work.plan.method == "map":
             return likeliest(probabilities[None])[0, 0].numpy()
-        return decided(probabilities.numpy(), self.work.plan.method)
+        return decide(probabilities.numpy(), self.work.plan.method)

@@ -230,6 +230,32 @@ def test_a_command_says_where_it_wrote_and_how_long_it_took(cleft_says: Says, tm
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["fig4.json", "fig4.png"]
 
 
+def test_only_what_cleft_paper_wrote_is_replaced(cleft_says: Says, tmp_path: Path) -> None:
+    assert cleft_says("paper", "fig2", "-o", tmp_path).code == 0
+    assert cleft_says("paper", "fig2", "-o", tmp_path).code == 0
+    for name in ("fig2.json", "fig2.png"):
+        own = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_text("mine")
+        said = cleft_says("paper", "fig2", "-o", tmp_path)
+        assert said.code == 1
+        assert f"{name}: exists already, and cleft paper didn't write it" in said.err
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).write_bytes(own)
+    (tmp_path / "fig2.json").write_text("mine")
+    assert cleft_says("paper", "fig2", "-o", tmp_path, "--overwrite").code == 0
+    assert numbers_of(tmp_path / "fig2.png")
+
+
+def test_a_table_that_somebody_else_wrote_stays(cleft_says: Says, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "table2.md").write_text("mine")
+    said = cleft_says("paper", "table2", tmp_path / "set", "-o", tmp_path / "out")
+    assert (said.code, "table2.md: exists already" in said.err) == (1, True)
+    said = cleft_says("paper", "table2", tmp_path / "set", "-o", tmp_path / "set" / "train")
+    assert (said.code, "which is read" in said.err) == (1, True)
+    assert (tmp_path / "out" / "table2.md").read_text() == "mine"
+
+
 def test_a_seed_fixes_the_numbers(tmp_path: Path) -> None:
     first, again, other = (
         fig2_fig3.make_fig3(tmp_path / folder, seed, draws=50).with_suffix(".json").read_text()

@@ -71,14 +71,14 @@ class RunOptions:
     """What all runs of a study share.
 
     Args:
-        seeds: how many; 0, 1, ...
+        seeds: how many; 0, 1, ... Of a study, not of a run: runs that differ in it only are one.
         steps: of each training.
         width: features of the first level.
         batch: patches in each step, as many as ``TrainSettings`` has if not given.
         axes: of images that don't say theirs.
     """
 
-    seeds: int = 3
+    seeds: int = field(default=3, compare=False)
     steps: int = 1500
     width: int = 16
     batch: int | None = None
@@ -93,7 +93,7 @@ class Run:
         data: folder with ``train`` and ``test``, each with images and masks.
         config: of ``CONFIGS``.
         seed: of the first weights, the patches and what is made weak.
-        options: of the study; its seeds don't matter.
+        options: of the study.
         weakness: what is taken from the annotation.
         target: folder whose ``test`` is used instead of that of ``data``.
     """

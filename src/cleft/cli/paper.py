@@ -11,7 +11,7 @@ import typer
 
 from cleft.cli.options import Axes, Overwrite, out, said
 from cleft.core.errors import CleftError
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 
 __all__ = ["paper"]
 
@@ -138,12 +138,12 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _tell_table(path: Path) -> None:
     """Print the table and where it is."""
-    tell(out, path.with_suffix(".md").read_text())
-    tell(out, f"{path} and {path.stem}.md, {path.stem}.json")
+    print_plain(out, path.with_suffix(".md").read_text())
+    print_plain(out, f"{path} and {path.stem}.md, {path.stem}.json")
 
 
 def _tell_figure(make: Callable[[], Path]) -> None:
     """Make a figure; print where it is and what it took."""
     started = time.perf_counter()
     path = make()
-    tell(out, f"{path} and {path.stem}.json: {time.perf_counter() - started:.1f} s")
+    print_plain(out, f"{path} and {path.stem}.json: {time.perf_counter() - started:.1f} s")

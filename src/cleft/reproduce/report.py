@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cleft.core.errors import CleftError
-from cleft.io.outputs import MARK, check_outputs, is_own, made_by
-from cleft.io.write import atomic_path
+from cleft.io.files import atomic_path
+from cleft.io.outputs import MARK, check_outputs, software_tag, written_by_cleft
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,9 @@ def check_ready(
     new_figure(1, 1)
     numbers = folder / f"{name}.json"
     targets = [numbers, folder / f"{name}.png"]
-    if table and not is_own(numbers, VERB):  # Markdown bears no mark: it is ours if the numbers beside it are
+    if table and not written_by_cleft(
+        numbers, VERB
+    ):  # Markdown bears no mark: it is ours if the numbers beside it are
         targets.append(folder / f"{name}.md")
     inputs = [data / part for data in sets for part in ("train", "test")]
     check_outputs(targets, inputs, overwrite, VERB)
@@ -89,8 +91,8 @@ def save(figure: Figure, numbers: dict[str, Any], folder: Path, name: str, table
     """
     picture = folder / f"{name}.png"
     with atomic_path(picture) as part:
-        figure.savefig(part, format="png", metadata={"Software": made_by(VERB)})
-    marked = {MARK: made_by(VERB), **numbers}
+        figure.savefig(part, format="png", metadata={"Software": software_tag(VERB)})
+    marked = {MARK: software_tag(VERB), **numbers}
     lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in marked.items())
     with atomic_path(folder / f"{name}.json") as part:
         part.write_text("{\n" + ",\n".join(lines) + "\n}\n")

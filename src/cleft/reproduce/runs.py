@@ -17,8 +17,8 @@ from rich.console import Console
 
 from cleft.core.errors import DataError
 from cleft.core.settings import TrainSettings, differences
-from cleft.core.text import tell
-from cleft.io.write import atomic_path
+from cleft.core.text import print_plain
+from cleft.io.files import atomic_path
 from cleft.prediction.model import Model, load_model
 from cleft.reproduce.evaluation import (
     Pair,
@@ -148,12 +148,12 @@ def run_all(runs: Sequence[Run], folder: Path, console: Console) -> None:
         try:
             with FileLock(models / f"{run.model}.lock", timeout=0):
                 if not _is_done(run, folder):
-                    tell(console, f"run {i + 1} of {len(runs)}: {run.name}")
+                    print_plain(console, f"run {i + 1} of {len(runs)}: {run.name}")
                     result = _train_and_evaluate(run, models / f"{run.model}.safetensors", console)
                     with atomic_path(_result_path(run, folder)) as part:
                         part.write_text(json.dumps(result, indent=1) + "\n")
         except Timeout:
-            tell(console, f"run {i + 1} of {len(runs)}: {run.name} is being done by another process")
+            print_plain(console, f"run {i + 1} of {len(runs)}: {run.name} is being done by another process")
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

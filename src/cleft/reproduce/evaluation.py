@@ -180,4 +180,4 @@ def _summary(scores: Sequence[Scores]) -> dict[str, Any]:
 
 
 def _watershed(model: Model, probabilities: np.ndarray, thresholds: Thresholds) -> np.ndarray:
-    return drop_small(watershed_labels(probabilities, *thresholds), *model.card.smallest())
+    return drop_small(watershed_labels(probabilities, *thresholds), *model.card.min_sizes())

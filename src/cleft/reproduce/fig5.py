@@ -21,7 +21,7 @@ from cleft.losses.pixelwise import CELoss
 from cleft.losses.youden import JCLoss
 from cleft.models.unet import make_unet
 from cleft.reproduce.report import COLOURS, check_ready, new_figure, save, tidy
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure

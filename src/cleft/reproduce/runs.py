@@ -37,31 +37,31 @@ from cleft.training.fit import fit, last_checkpoint
 __all__ = ["CONFIGS", "Run", "RunOptions", "is_weak", "read_results", "run_all"]
 
 # as the paper has it: the narrow touching window, patches drawn anywhere
-NARROW: dict[str, Any] = {"k": 2, "rare": 0.0}
+NARROW: dict[str, Any] = {"touching_radius": 2, "foreground_oversampling": 0.0}
 # by its name in the tables: what a training has beside the settings that all share
 CONFIGS: dict[str, dict[str, Any]] = {
-    "CE": {"loss": "ce", "classes": 3},
-    "BWM": {"loss": "bwm", "classes": 3},
-    "W3": {"loss": "w3", "classes": 3},
-    "DSC": {"loss": "dsc", "classes": 3},
-    "J3": {"loss": "jc", "classes": 3},
-    "J4": {"loss": "jc", "classes": 4},
-    "CE4": {"loss": "ce", "classes": 4},
-    "J4 alone": {"loss": "jc", "classes": 4, "gap_decided": 0.0},
-    "J3 .2": {"loss": "jc", "classes": 3, "lam": 0.2},
-    "J4 .2": {"loss": "jc", "classes": 4, "lam": 0.2},
-    "J4 .5": {"loss": "jc", "classes": 4, "lam": 0.5},
-    "J4 1": {"loss": "jc", "classes": 4, "lam": 1.0},
-    "CE narrow": {"loss": "ce", "classes": 3, **NARROW},
-    "DSC narrow": {"loss": "dsc", "classes": 3, **NARROW},
-    "J3 narrow": {"loss": "jc", "classes": 3, **NARROW},
-    "J4 narrow": {"loss": "jc", "classes": 4, **NARROW},
-    "J3 .5 narrow": {"loss": "jc", "classes": 3, **NARROW, "lam": 0.5},
-    "J4 .5 narrow": {"loss": "jc", "classes": 4, **NARROW, "lam": 0.5},
-    "J4 doubt": {"loss": "jc", "classes": 4, "doubt": 0.2},
+    "CE": {"loss": "ce", "n_classes": 3},
+    "BWM": {"loss": "bwm", "n_classes": 3},
+    "W3": {"loss": "w3", "n_classes": 3},
+    "DSC": {"loss": "dsc", "n_classes": 3},
+    "J3": {"loss": "jc", "n_classes": 3},
+    "J4": {"loss": "jc", "n_classes": 4},
+    "CE4": {"loss": "ce", "n_classes": 4},
+    "J4 alone": {"loss": "jc", "n_classes": 4, "merged_gap_weight": 0.0},
+    "J3 .2": {"loss": "jc", "n_classes": 3, "j_weight": 0.2},
+    "J4 .2": {"loss": "jc", "n_classes": 4, "j_weight": 0.2},
+    "J4 .5": {"loss": "jc", "n_classes": 4, "j_weight": 0.5},
+    "J4 1": {"loss": "jc", "n_classes": 4, "j_weight": 1.0},
+    "CE narrow": {"loss": "ce", "n_classes": 3, **NARROW},
+    "DSC narrow": {"loss": "dsc", "n_classes": 3, **NARROW},
+    "J3 narrow": {"loss": "jc", "n_classes": 3, **NARROW},
+    "J4 narrow": {"loss": "jc", "n_classes": 4, **NARROW},
+    "J3 .5 narrow": {"loss": "jc", "n_classes": 3, **NARROW, "j_weight": 0.5},
+    "J4 .5 narrow": {"loss": "jc", "n_classes": 4, **NARROW, "j_weight": 0.5},
+    "J4 doubt": {"loss": "jc", "n_classes": 4, "ignore_uncertain": 0.2},
     # what is not annotated is taken for cells
-    "J3 cells": {"loss": "jc", "classes": 3, "unknown": "cells"},
-    "J4 cells": {"loss": "jc", "classes": 4, "unknown": "cells"},
+    "J3 cells": {"loss": "jc", "n_classes": 3, "unlabeled_as": "cells"},
+    "J4 cells": {"loss": "jc", "n_classes": 4, "unlabeled_as": "cells"},
 }
 WITH_WATERSHED = ("BWM", "DSC", "W3")  # those that the paper's Table 1 shows with a watershed too
 
@@ -123,8 +123,15 @@ class Run:
     @property
     def settings(self) -> TrainSettings:
         """The last weights are taken, so nothing is held out to choose among them."""
-        given = {name: getattr(self.options, name) for name in ("steps", "width", "batch")}
-        return TrainSettings(**given, seed=self.seed, held_out=0, checks=4, **CONFIGS[self.config])
+        return TrainSettings(
+            steps=self.options.steps,
+            width=self.options.width,
+            batch_size=self.options.batch,
+            seed=self.seed,
+            val_fraction=0,
+            validations=4,
+            **CONFIGS[self.config],
+        )
 
 
 def run_all(runs: Sequence[Run], folder: Path, console: Console) -> None:
@@ -202,7 +209,7 @@ def _about(run: Run, model: Model) -> dict[str, Any]:
         "name": run.name, "set": run.data.resolve().name, "arm": run.config, "seed": run.seed,
         "target": run.target and run.target.resolve().name, "weak": asdict(run.weakness),
         "settings": run.settings.model_dump(mode="json"), "images": card.trained_on["images"],
-        "cells": card.trained_on["cells"], "k": card.k, "gap_radius": card.gap_radius, "shrink": card.shrink,
+        "cells": card.trained_on["cells"], "k": card.touching_radius, "gap_radius": card.gap_radius, "shrink": card.shrink,
         "minutes": card.training["minutes"],
         "machine": f"{os.cpu_count()} cores, {platform.machine()}{device}",
     }  # fmt: skip

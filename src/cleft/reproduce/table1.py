@@ -97,7 +97,9 @@ def write(folder: Path, losses: Sequence[str], sets: Sequence[str]) -> Path:
 
 def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
     """By set, loss and method; without runs of weak annotation, or of what helps against it."""
-    compared = {name: i for i, (name, config) in enumerate(CONFIGS.items()) if "doubt" not in config}
+    compared = {
+        name: i for i, (name, config) in enumerate(CONFIGS.items()) if "ignore_uncertain" not in config
+    }
     scores = [
         ((found["set"], found["arm"], method), score)
         for found in results

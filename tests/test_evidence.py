@@ -113,8 +113,8 @@ def test_touching_is_counted_as_by_hand(
     truth = np.zeros((32, 32), int)
     truth[8:24, 4:16], truth[8:24, 16:28] = 1, 2
     cells, seam = (truth > 0).astype(float), np.zeros((32, 32))
-    seam[8:16, 13:19] = 1  # of the window of k = 3 the upper half
-    model = hand_model(channels=2, k=3)
+    seam[8:16, 13:19] = 1  # of the window of radius 3 the upper half
+    model = hand_model(channels=2, touching_radius=3)
     for channels, expected in (((cells, 0 * seam), (0, 0, 0.5)), ((cells, seam), (0.5, 1, 0.5))):
         pair = (Image(np.stack(channels), "CYX"), Image(truth, "YX"))
         found = touching.measure(model, [pair])

@@ -209,7 +209,8 @@ def _about(run: Run, model: Model) -> dict[str, Any]:
         "name": run.name, "set": run.data.resolve().name, "arm": run.config, "seed": run.seed,
         "target": run.target and run.target.resolve().name, "weak": asdict(run.weakness),
         "settings": run.settings.model_dump(mode="json"), "images": card.trained_on["images"],
-        "cells": card.trained_on["cells"], "k": card.touching_radius, "gap_radius": card.gap_radius, "shrink": card.shrink,
+        "cells": card.trained_on["cells"], "k": card.touching_radius, "gap_radius": card.gap_radius,
+        "shrink": card.shrink,
         "minutes": card.training["minutes"],
         "machine": f"{os.cpu_count()} cores, {platform.machine()}{device}",
     }  # fmt: skip

@@ -97,16 +97,14 @@ def write(folder: Path, losses: Sequence[str], sets: Sequence[str]) -> Path:
 
 def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
     """By set, loss and method; without runs of weak annotation, or of what helps against it."""
-    compared = {
-        name: i for i, (name, config) in enumerate(CONFIGS.items()) if "ignore_uncertain" not in config
-    }
+    names = [name for name, config in CONFIGS.items() if "ignore_uncertain" not in config]
     scores = [
         ((found["set"], found["arm"], method), score)
         for found in results
-        if found["target"] is None and not is_weak(found) and found["arm"] in compared
+        if found["target"] is None and not is_weak(found) and found["arm"] in names
         for method, score in found["test"].items()
     ]
-    scores.sort(key=lambda one: (one[0][0], one[0][2], compared[one[0][1]]))
+    scores.sort(key=lambda one: (one[0][0], one[0][2], names.index(one[0][1])))
     return group_by_seed(scores)
 
 

@@ -29,7 +29,8 @@ from cleft.core.image import Image
 from cleft.core.settings import TrainSettings
 from cleft.io.lock import held
 from cleft.labels.rule import ceiling, cell_diameter, choose_rule
-from cleft.models.file import read_card, read_model
+from cleft.models.card import read_card
+from cleft.models.file import read_model
 from cleft.synthetic.cells import make_cells
 from cleft.training.checkpoint import SafeCheckpoints
 from cleft.training.dataset import Example

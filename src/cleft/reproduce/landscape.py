@@ -16,7 +16,7 @@ from cleft.labels.classes import ClassRule, classes_by_rule
 from cleft.labels.weights import WEIGHT_MAPS
 from cleft.losses.pixelwise import CELoss
 from cleft.losses.youden import JCLoss
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.synthetic.cells import CellSettings, make_cells
 
 __all__ = ["LAMBDAS", "LOSSES", "directions", "losses_at", "made_data", "moved", "trained"]
@@ -66,7 +66,7 @@ def trained(data: dict[str, Tensor], steps: int, seed: int) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = make_unet(NetSettings(channels=1, width=8, strides=((2, 2),) * 3))
+        net = UNet(NetSettings(channels=1, width=8, strides=((2, 2),) * 3))
     loss = JCLoss(LAMBDAS[0])
     optimiser = torch.optim.Adam(net.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, total_steps=steps, pct_start=0.1)
@@ -119,9 +119,6 @@ def directions(net: nn.Module, seed: int) -> Way:
 @contextmanager
 def moved(net: nn.Module, moves: Sequence[tuple[float, Way]]) -> Iterator[nn.Module]:
     """The network with its weights moved so far along each direction; afterwards as it was.
-
-    By hand, because ``torch.func.functional_call`` leaves moved weights behind in a network that holds a
-    module under two names, as MONAI's U-Net does.
 
     Example:
         >>> net = nn.Linear(1, 1)

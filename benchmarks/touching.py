@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 
 from cleft.labels.classes import TOUCHING, ClassRule, classes_by_rule
-from cleft.labels.instances import classes_to_labels, drop_small, most_likely
+from cleft.labels.instances import classes_to_labels, decide, drop_small
 from cleft.labels.scores import Scores, pool, score
 from cleft.prediction.model import Model, load_model
 from cleft.reproduce.splits import Pair, read_pairs
@@ -49,7 +49,7 @@ def measure(model: Model, pairs: list[Pair]) -> dict[str, float]:
     hit = true = said = 0
     scores: list[Scores] = []
     for image, truth in pairs:
-        classes = most_likely(model.probabilities(image))
+        classes = decide(model.probabilities(image))
         wanted = classes_by_rule(truth.data, ClassRule(3, model.card.k), truth.spacing) == TOUCHING
         here = classes == TOUCHING
         hit, true, said = hit + int((here & wanted).sum()), true + int(wanted.sum()), said + int(here.sum())

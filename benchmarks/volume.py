@@ -101,7 +101,7 @@ def run(size: int, memory: str, exact: bool) -> dict[str, Any]:
 
 def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, Any]:
     """Seconds of each step, the highest resident set, and the network's own time."""
-    from cleft.core.text import parse_bytes
+    from cleft.core.units import parse_bytes
     from cleft.prediction.model import load_model
     from cleft.volume.plan import VolumeOptions
     from cleft.volume.segment import Watch, segment_volume
@@ -198,7 +198,7 @@ def beside(labels: np.ndarray) -> dict[str, Any]:
     from cleft.labels.classes import ClassRule, classes_by_rule
     from cleft.labels.instances import classes_to_labels, components
 
-    rule = ClassRule(k=WINDOW, gap_radius=RADIUS)
+    rule = ClassRule(touching_radius=WINDOW, gap_radius=RADIUS)
     classes = classes_by_rule(labels, rule)
     # the classes that labels are decided among: gap has fallen to background
     classes[classes > 2] = 0

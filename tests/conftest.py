@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 if not torch.cuda.is_available():
     # before anything imports Triton, as torch does when it pleases: its kernels run as numpy
@@ -20,6 +21,12 @@ from cleft.core.settings import ModelCard, NetSettings
 
 if TYPE_CHECKING:
     from cleft.prediction.model import Model
+
+# a small sample, the same each time; `make test-all` takes the large one (--hypothesis-profile=large)
+_ALLOWED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+settings.register_profile("large", max_examples=100, deadline=None, suppress_health_check=_ALLOWED)
+settings.register_profile("small", settings.get_profile("large"), max_examples=10, derandomize=True)
+settings.load_profile("small")
 
 
 @pytest.fixture(params=[2, 3], ids=["2D", "3D"])

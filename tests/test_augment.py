@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -77,7 +77,6 @@ def test_mirrors_are_exact_along_every_axis(ndim: int) -> None:
         np.testing.assert_allclose(image[0], np.flip(channels[0][where], axis), atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([2, 3]))
 def test_labels_are_those_that_were_there(seed: int, ndim: int) -> None:
     """No label is made up and none is a mixture."""
@@ -111,7 +110,6 @@ def test_large_labels_stay_apart() -> None:
     assert set(np.unique(cut)) == {2**24 - 3, 2**24 - 2}
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([2, 3]))
 def test_image_and_labels_bend_together(seed: int, ndim: int) -> None:
     """With the labels as the image, both say the same well within a cell."""
@@ -159,7 +157,7 @@ def test_turns_stay_in_the_plane() -> None:
 
 def test_chance_comes_from_the_generator_alone(ndim: int) -> None:
     channels, labels = cells(ndim)
-    rule = ClassRule(k=2, gap_radius=3)
+    rule = ClassRule(touching_radius=2, gap_radius=3)
 
     def once(seed: int) -> list[np.ndarray]:
         rng = np.random.default_rng(seed)
@@ -177,7 +175,7 @@ def test_chance_comes_from_the_generator_alone(ndim: int) -> None:
 
 def test_nothing_given_is_changed(ndim: int) -> None:
     channels, labels = cells(ndim)
-    classes = classes_by_rule(labels, ClassRule(k=2))
+    classes = classes_by_rule(labels, ClassRule(touching_radius=2))
     before = [a.copy() for a in (channels, labels, classes)]
     for seed in range(5):
         rng = np.random.default_rng(seed)
@@ -207,7 +205,7 @@ def pair(ndim: int) -> tuple[np.ndarray, np.ndarray]:
     labels = np.zeros((24,) * ndim, np.int32)
     labels[(slice(4, 20),) * (ndim - 1) + (slice(4, 12),)] = 1
     labels[(slice(4, 20),) * (ndim - 1) + (slice(12, 20),)] = 2
-    classes = classes_by_rule(labels, ClassRule(k=1, gap_radius=2))
+    classes = classes_by_rule(labels, ClassRule(touching_radius=1, gap_radius=2))
     rng = np.random.default_rng(0)
     image = np.array([0.1, 0.8, 0.5, 0.1])[classes] + rng.normal(0, 0.01, labels.shape)
     return image[None].astype(np.float32), classes
@@ -227,11 +225,10 @@ def test_only_edges_between_cells_change(pair: tuple[np.ndarray, np.ndarray], se
     assert not changed[0][~edges(classes)].any()
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([2, 3]))
 def test_no_pixel_falls_to_the_background(seed: int, ndim: int) -> None:
     channels, labels = cells(ndim, 24)
-    classes = classes_by_rule(labels, ClassRule(k=2, gap_radius=2))
+    classes = classes_by_rule(labels, ClassRule(touching_radius=2, gap_radius=2))
     result = modulate_touching(channels, classes, np.random.default_rng(seed))
     changed = (result != channels)[0]
     assert (result[0][changed] > np.median(channels[0][classes == BACKGROUND])).all()
@@ -299,7 +296,7 @@ def test_touching_without_interior_or_background_stays_as_it_is() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_stack_of_one_plane_is_changed_as_the_plane(seed: int) -> None:
     channels, labels = cells(2)
-    classes = classes_by_rule(labels, ClassRule(k=2))
+    classes = classes_by_rule(labels, ClassRule(touching_radius=2))
     for change in (
         lambda x, h: modulate_touching(x, h, np.random.default_rng(seed)),
         lambda x, h: vary_intensity(x, np.random.default_rng(seed)),
@@ -312,7 +309,6 @@ def test_a_stack_of_one_plane_is_changed_as_the_plane(seed: int) -> None:
 # intensities
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([2, 3]))
 def test_intensities_stay_sane(seed: int, ndim: int) -> None:
     channels, _ = cells(ndim, 20)

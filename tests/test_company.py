@@ -473,6 +473,7 @@ def test_every_name_trains(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
             assert not torch.equal(end, ends[other]), (name, other)
 
 
+@pytest.mark.long
 def test_every_name_trains_in_volumes(tmp_path: Path) -> None:
     """Those with code of their own for the axes."""
     for name in ("bwm", "w3", "boundary"):

@@ -97,6 +97,7 @@ def left_out() -> list[tuple[np.ndarray, np.ndarray]]:
     return [(image, corrupt_labels(labels, "remove", 0.6, 0)) for image, labels in (discs(0), discs(1))]
 
 
+@pytest.mark.long
 def test_a_network_that_doubts_finds_cells_of_which_most_were_left_out() -> None:
     image, truth = discs(9)
     plain, doubting = (
@@ -118,6 +119,7 @@ def test_the_second_round_learns_from_what_the_first_found(tmp_path: Path) -> No
     assert model.card.training["rounds"] == 2
 
 
+@pytest.mark.long
 def test_interrupted_between_rounds_it_goes_on(tmp_path: Path) -> None:
     path, short = tmp_path / "m.safetensors", {**TINY, "steps": 20, "checks": 2}
     train(left_out(), path, **short, doubt=0.2, rounds=2)

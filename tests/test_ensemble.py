@@ -132,6 +132,7 @@ def test_blocks_give_what_one_piece_gives(
     assert len(set(told["models"])) == len(set(told["weights"])) == 2
 
 
+@pytest.mark.long
 def test_dask_s_workers_load_all_of_it(random_model: Callable[..., Path], tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     from cleft.volume.executors import DaskExecutor

@@ -87,6 +87,7 @@ def test_the_report_fills_the_document_and_its_results_come_back(
         evidence.insert(document, "other", "| a |")
 
 
+@pytest.mark.long
 def test_the_trials_of_doubt_in_small(
     script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

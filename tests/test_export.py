@@ -91,6 +91,7 @@ def test_intensities_beyond_the_limits_are_cut_as_by_normalise(model: Path) -> N
         torch.testing.assert_close(portable(image), portable(image.clamp(-1, 5)))
 
 
+@pytest.mark.long
 def test_packages_of_the_model_zoo_pass_its_own_test(model: Path, tmp_path: Path) -> None:
     """Both weights, several sizes, several images at once; what ScaleRange does is what normalise does."""
     package, scripts = tmp_path / "cells.zip", Path(sys.executable).parent
@@ -108,6 +109,7 @@ def test_packages_of_the_model_zoo_pass_its_own_test(model: Path, tmp_path: Path
     assert output[1]["channel_names"] == ["background", "cell", "touching", "gap"]
 
 
+@pytest.mark.long
 def test_what_ships_can_be_exported_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "there.pt"
     done = CliRunner().invoke(app, ["export", "cells2d", "--to", "torchscript", "-o", str(path)])

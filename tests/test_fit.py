@@ -27,8 +27,8 @@ from cleft.api import train
 from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
 from cleft.core.settings import TrainSettings
-from cleft.io.lock import held
-from cleft.labels.rule import ceiling, cell_diameter, choose_rule
+from cleft.io.files import exclusive_lock
+from cleft.labels.rule import cell_diameter, choose_rule, roundtrip_pq
 from cleft.models.card import read_card
 from cleft.models.file import read_model
 from cleft.synthetic.cells import make_cells
@@ -108,8 +108,8 @@ def test_the_card_says_how_the_model_was_made(ndim: int, tmp_path: Path) -> None
     given = tiny(ndim, lam=0.2, notes="fails on plants")
     card = train(data, tmp_path / "m.safetensors", val=made(ndim, 1, 9), **given).card
     rule = choose_rule(labels, 4, "auto", "auto", spacings)
-    assert (card.k, card.gap_radius) == (rule.k, rule.gap_radius)
-    assert card.ceiling_pq == ceiling(labels, rule, spacings).pq
+    assert (card.k, card.gap_radius) == (rule.touching_radius, rule.gap_radius)
+    assert card.ceiling_pq == roundtrip_pq(labels, rule, spacings)
     assert card.cell_diameter == pytest.approx(cell_diameter(labels))
     assert (card.axes, card.spacing_um) == ("ZYX"[-ndim:], (0.5,) * ndim)
     assert (card.net.n_classes, card.net.width, len(card.net.strides)) == (4, 4, 2)
@@ -237,6 +237,7 @@ def wait_for(path: Path, process: subprocess.Popen, seconds: float = 90) -> None
         time.sleep(0.005)
 
 
+@pytest.mark.long
 def test_killed_and_resumed_it_ends_where_it_would_have(tmp_path: Path) -> None:
     """A real ``cleft train`` ended by SIGKILL after its first checkpoint; the rest equals bit for bit."""
     data = folder_of_pairs(tmp_path / "data", made(2))
@@ -493,7 +494,7 @@ def test_one_training_at_a_time(half_done: Path) -> None:
     run = half_done.with_suffix(".run")
     for more in ({}, {"resume": True}, {"overwrite": True}):
         with (
-            held(run / "lock", "other"),
+            exclusive_lock(run / "lock", "other"),
             pytest.raises(DataError, match=rf"m\.safetensors: is being .* by process {os.getpid()} on"),
         ):
             train(made(2), half_done, **more, **tiny(2))
@@ -531,6 +532,7 @@ def ended(process: subprocess.Popen, children: list[psutil.Process]) -> list[str
     return err.splitlines()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["Ctrl-C", "SIGTERM"]
 )
@@ -561,6 +563,7 @@ def test_stopped_it_says_how_to_go_on(tmp_path: Path, number: signal.Signals, gr
     assert "--resume goes on from step" in ended(again, [])[-1]
 
 
+@pytest.mark.long
 def test_stopped_before_the_first_checkpoint(tmp_path: Path) -> None:
     process, path = long_training(tmp_path, checks=2)
     wait_for(path.with_suffix(".run") / "cleft.json", process)

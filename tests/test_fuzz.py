@@ -27,6 +27,7 @@ COUNTS = {"tiff": 150, "png": 200, "npy": 200, "zarr": 100, "hdf5": 100, "model"
 MOST_MEMORY = 1 << 30
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", SEEDS)
 def test_damage_is_refused_quickly_and_in_little_memory(target: str) -> None:
     if target == "hdf5":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cleft.core.errors import DataError
-from cleft.core.machine import available_memory
+from cleft.core.memory import available_memory
 from cleft.core.settings import NetSettings
 from cleft.models.batch_renorm import BatchRenorm
 from cleft.models.unet import UNet, net_stride, receptive_field_radius
@@ -88,7 +88,7 @@ def test_these_networks_see_classes_and_borders(name: str) -> None:
     assert np.bincount(classes.ravel(), minlength=3).min() > 0.05 * classes.size
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     st.sampled_from(PLANES),
     st.tuples(st.integers(1, 70), st.integers(1, 70)),
@@ -98,7 +98,7 @@ def test_planes_by_tiles(name: str, shape: tuple[int, int], tile: tuple[int, int
     assert_same(name, shape, tile)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     st.sampled_from(STACKS),
     st.tuples(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40)),

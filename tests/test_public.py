@@ -58,7 +58,7 @@ def test_the_names_fit_together(hand_model: Callable, tmp_path: Path) -> None:
     from cleft.models.file import write_model
 
     image, labels = cleft.make_cells((64, 80), seed=0)
-    h = cleft.to_classes(labels, n_classes=4, k="auto", gap_radius="auto", spacing=None)
+    h = cleft.to_classes(labels, n_classes=4, touching_radius="auto", gap_radius="auto", spacing=None)
     assert (h.shape, h.dtype, set(np.unique(h))) == ((64, 80), np.uint8, {0, 1, 2, 3})
 
     logits = torch.zeros(2, 4, 8, 8, requires_grad=True)

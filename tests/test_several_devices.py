@@ -55,6 +55,7 @@ def losses(folder: Path, devices: int) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")]
 
 
+@pytest.mark.long
 def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
     """With gloo, as Lightning starts them; J's sums are added over both before any ratio."""
     for seed in range(2):

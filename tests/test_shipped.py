@@ -49,6 +49,7 @@ def images(folder: Path, *names: str, shape: tuple[int, ...] = (48, 64)) -> None
         write_labels(folder / "masks" / f"{name}.tif", labels, image.axes, image.spacing)
 
 
+@pytest.mark.long
 def test_scores_of_the_shipped_models(
     script: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,7 @@ def test_scores_of_the_shipped_models(
     shipped.main()  # not done again
 
 
+@pytest.mark.long
 def test_what_made_cells_buy(script: Callable[..., ModuleType], tmp_path: Path) -> None:
     images(tmp_path / "real" / "train", "a", "ec_5I")
     images(tmp_path / "other" / "test", "c")
@@ -89,6 +91,7 @@ def test_what_made_cells_buy(script: Callable[..., ModuleType], tmp_path: Path) 
     assert json.loads((tmp_path / "report.json").read_text()) == rows  # not done again
 
 
+@pytest.mark.long
 def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path) -> None:
     images(tmp_path / "train", "Position8_CD3", "Position9", shape=(80, 96))
     images(tmp_path / "test", "t")
@@ -115,6 +118,7 @@ def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path
         assert np.array_equal(before.detach(), after.detach())
 
 
+@pytest.mark.long
 def test_what_averaging_buys(script: Callable[..., ModuleType], tmp_path: Path) -> None:
     images(tmp_path / "tcells" / "train", "Position8", "Position9")
     averaging = script(

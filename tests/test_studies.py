@@ -201,6 +201,7 @@ def test_runs_of_other_settings_are_refused(tmp_path: Path) -> None:
         TINY.run(data, "Dice", 0)
 
 
+@pytest.mark.long
 def test_killed_it_goes_on_and_ends_where_it_would_have(tmp_path: Path) -> None:
     data = make_set(tmp_path / "made")
     options = ["--losses", "J4", "--seeds", "1", "--steps", "100", "--width", "4"]
@@ -227,6 +228,7 @@ def test_killed_it_goes_on_and_ends_where_it_would_have(tmp_path: Path) -> None:
 # tables ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_table1_in_small(cleft_says: Callable[..., Any], tmp_path: Path) -> None:
     data, out = make_set(tmp_path / "made"), tmp_path / "out"
     said = cleft_says(
@@ -245,6 +247,7 @@ def test_table1_in_small(cleft_says: Callable[..., Any], tmp_path: Path) -> None
     assert (out / "table1.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ndim", [3])
 def test_table2_in_small_with_a_set_never_trained_on(ndim: int, tmp_path: Path) -> None:
     data, other = make_set(tmp_path / "stacks", ndim=ndim), make_set(tmp_path / "others", 0, ndim=ndim)
@@ -258,6 +261,7 @@ def test_table2_in_small_with_a_set_never_trained_on(ndim: int, tmp_path: Path) 
     assert names == ["stacks-J3-seed0.safetensors", "stacks-J4-seed0.safetensors"]
 
 
+@pytest.mark.long
 def test_weak_in_small(cleft_says: Callable[..., Any], tmp_path: Path) -> None:
     data, out = make_set(tmp_path / "made"), tmp_path / "out"
     options = ("--parts", "few", "--seeds", 1, "--steps", 2, "--width", 4)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -71,7 +71,6 @@ def test_default_cells_are_crowded_and_whole(ndim: int) -> None:
     assert len(touching) / labels.max() > 0.3
 
 
-@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), ndim=st.sampled_from([2, 3]))
 def test_truth_holds_for_random_settings(seed: int, ndim: int) -> None:
     drawn = random_settings(np.random.default_rng(seed), ndim)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skimage.transform import resize
 
@@ -107,7 +107,6 @@ def test_blocks_are_shrunk_by_whole_factors(card2: Any) -> None:
 # there and back
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 20), min_size=2, max_size=3),
     factor=st.floats(0.3, 4),

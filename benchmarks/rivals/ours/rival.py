@@ -97,7 +97,7 @@ def load(model: Path, axes: str) -> Segment:
 
 
 def perfect(labels: np.ndarray) -> Callable[[], np.ndarray]:
-    classes = classes_by_rule(labels, ClassRule(n_classes=3, k=3))
+    classes = classes_by_rule(labels, ClassRule(n_classes=3, touching_radius=3))
     size = float(np.bincount(labels.ravel())[1:].min())
     return lambda: drop_small(classes_to_labels(classes), size)
 

@@ -23,7 +23,7 @@ __all__ = [
 BACKGROUND, CELL, TOUCHING, GAP, IGNORE = 0, 1, 2, 3, 255
 CLASS_NAMES = ("background", "cell", "touching", "gap")
 NOT_ANNOTATED = -1
-Unknown = Literal["anything", "cells"]
+UnlabeledAs = Literal["anything", "cells"]
 LARGEST = 1 << 16  # a label that tables may go up to, however small the image
 PIECE = 2048  # pixels of a line that stay in the first-level cache
 PARTS = 16  # of an image, if there are several threads to share them
@@ -35,30 +35,32 @@ class ClassRule:
 
     Args:
         n_classes: 4 (background, cell, touching, gap; the paper's J4) or 3 (without gap; J3).
-        k: half the width of the touching window, in pixels of the finest axis, at least 1.
+        touching_radius: half the width of the touching window, in pixels of the finest axis, at least 1.
         gap_radius: radius of the closing ball, in pixels of the finest axis, at least 1.
-        unknown: what not annotated pixels beside a cell are taken for: ``"anything"``, so that whether it
-            touches is not known there, or ``"cells"``, which it touches.
+        unlabeled_as: what pixels that aren't annotated are taken for beside a cell: ``"anything"``, so that
+            whether it touches is not known there, or ``"cells"``, which it touches.
 
     Raises:
         DataError: a value outside these ranges.
 
     Example:
-        >>> ClassRule(n_classes=3, k=2, gap_radius=5).n_classes
+        >>> ClassRule(n_classes=3, touching_radius=2, gap_radius=5).n_classes
         3
     """
 
     n_classes: int = 4
-    k: float = 2.0
+    touching_radius: float = 2.0
     gap_radius: float = 7.0
-    unknown: Unknown = "anything"
+    unlabeled_as: UnlabeledAs = "anything"
 
     def __post_init__(self) -> None:
         if self.n_classes not in (3, 4):
             raise DataError(f"n_classes is {self.n_classes}, expected 3 or 4")
-        if self.unknown not in get_args(Unknown):
-            raise DataError(f'unknown is "{self.unknown}", expected one of {", ".join(get_args(Unknown))}')
-        for name in ("k", "gap_radius"):
+        if self.unlabeled_as not in get_args(UnlabeledAs):
+            raise DataError(
+                f'unlabeled_as is "{self.unlabeled_as}", expected one of {", ".join(get_args(UnlabeledAs))}'
+            )
+        for name in ("touching_radius", "gap_radius"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 1):
                 raise DataError(f"{name} is {value}, expected a number of pixels, at least 1")
@@ -67,11 +69,11 @@ class ClassRule:
         """Half the touching window along each axis in pixels, at least one.
 
         Example:
-            >>> ClassRule(k=3).window((1.0, 0.5, 0.5))
+            >>> ClassRule(touching_radius=3).window((1.0, 0.5, 0.5))
             (2, 3, 3)
         """
         finest = min(spacing)
-        return tuple(max(1, int(np.floor(self.k * finest / s + 0.5))) for s in spacing)
+        return tuple(max(1, int(np.floor(self.touching_radius * finest / s + 0.5))) for s in spacing)
 
 
 def classes_by_rule(
@@ -82,7 +84,7 @@ def classes_by_rule(
     A cell pixel is touching if another cell lies in the window around it; a background pixel is gap
     if the closing of all cells by a ball covers it. Outside the image counts as background. A cell
     that would be touching all over keeps its innermost pixels as cell, so that none is lost. Where
-    the answer depends on pixels that are not annotated it is 255, unless ``rule.unknown`` takes them for
+    the answer depends on pixels that are not annotated it is 255, unless ``rule.unlabeled_as`` takes them for
     cells: then a cell is touching beside them.
 
     Args:
@@ -102,7 +104,7 @@ def classes_by_rule(
 
     Example:
         >>> labels = np.array([[1, 1, 1, 2, 2, 2, 0, 3, 3]] * 3)
-        >>> classes_by_rule(labels, ClassRule(k=1, gap_radius=1))[1]
+        >>> classes_by_rule(labels, ClassRule(touching_radius=1, gap_radius=1))[1]
         array([1, 1, 2, 2, 1, 1, 3, 1, 1], dtype=uint8)
     """
     labels = np.asarray(labels)
@@ -120,7 +122,7 @@ def classes_by_rule(
         return classes_by_rule(np.squeeze(labels, thin), rule, within).reshape(labels.shape)
     unknown = labels == NOT_ANNOTATED
     numbers = _numbers(labels)
-    if rule.unknown == "cells" and unknown.any():
+    if rule.unlabeled_as == "cells" and unknown.any():
         numbers = _with_one_more(numbers, unknown)
     classes = _cells_and_touching(numbers, rule.window(spacing), spacing)
     classes[unknown] = BACKGROUND
@@ -229,7 +231,7 @@ def _undecided(
     """
     window = [np.zeros(w + 1, np.uint8) for w in rule.window(spacing)]
     undecided = np.zeros(classes.shape, bool)
-    if rule.unknown == "anything":
+    if rule.unlabeled_as == "anything":
         undecided = (classes == CELL) & _near(unknown, window, 0)
     if rule.n_classes == 4:
         known = (classes == CELL) | (classes == TOUCHING)

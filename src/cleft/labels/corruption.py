@@ -13,12 +13,12 @@ from cleft.core.errors import DataError
 from cleft.labels.rule import cell_diameter
 from cleft.labels.weights import distance_to
 
-__all__ = ["DAMAGES", "Corruption", "corrupt_labels"]
+__all__ = ["CORRUPTIONS", "Corruption", "corrupt_labels"]
 
 Corruption = Literal["remove", "erode", "dilate", "jitter", "merge", "shift", "regions"]
-DAMAGES: tuple[Corruption, ...] = get_args(Corruption)
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
 
-# the size of a damage that isn't given, in median diameters; to leave a cell out has none
+# the size of a corruption that isn't given, in median diameters; to leave a cell out has none
 USUAL = {"erode": 0.1, "dilate": 0.1, "jitter": 0.1, "shift": 0.2, "merge": 1.0, "regions": 3.0}
 WAVES = 32  # whose sum is a contour's wandering: enough to be nearly Gaussian
 FARTHEST = 3  # in standard deviations: what a contour wanders at most, so that its box is known
@@ -27,20 +27,20 @@ WOBBLE = 1 / 3  # of the cell's diameter: over which a hand's slips are alike
 
 def corrupt_labels(
     labels: np.ndarray,
-    damage: Corruption,
+    corruption: Corruption,
     share: float,
     seed: int,
     *,
     size: float | None = None,
-    unknown: bool = False,
+    unlabeled: bool = False,
     spacing: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Labels as a poor annotator would have left them: a share of the cells is damaged in one way.
+    """Labels as a poor annotator would have left them: a share of the cells is corrupted in one way.
 
     ============  ======================================================  ===============================
-    damage        what becomes of a chosen cell                           ``size``, and if not given
+    corruption    what becomes of a chosen cell                           ``size``, and if not given
     ============  ======================================================  ===============================
-    ``remove``    background; not annotated with ``unknown``              has none
+    ``remove``    background; not annotated with ``unlabeled``            has none
     ``erode``     its contour moves in; the innermost pixels stay         how far; a tenth of the diameter
     ``dilate``    its contour moves out                                   how far; a tenth of the diameter
     ``jitter``    its contour wanders in and out, smoothly over a third   standard deviation, at most three
@@ -70,22 +70,22 @@ def corrupt_labels(
 
     Args:
         labels: (*S) integer, 0 background, 1.. cells, below 0 not annotated.
-        damage: one of ``DAMAGES``.
+        corruption: one of ``CORRUPTIONS``.
         share: from 0, where the labels come back unchanged, to 1.
         seed: at least 0.
         size: in pixels of the finest axis, at least 0. If not given, a part of the median cell's diameter
             (see ``cell_diameter``), at least 1. Contours move by it as exactly as whole pixels allow.
-        unknown: removed cells become not annotated, the honest way to leave them out, instead of background.
-            Only their own pixels do.
+        unlabeled: removed cells become not annotated, the honest way to leave them out, instead of
+            background. Only their own pixels do.
         spacing: micrometres per pixel along each axis; only the ratios matter. ``None`` is isotropic.
 
     Returns:
         (*S) int32, -1 not annotated; int64 if a number needs it. Images without cells, and without pixels,
-        come back unchanged, whatever the damage.
+        come back unchanged, whatever the corruption.
 
     Raises:
-        DataError: labels not integer; an argument out of its range or not one of these; ``unknown`` for
-            other damages than ``remove``, ``size`` for ``remove``; spacing of another length.
+        DataError: labels not integer; an argument out of its range or not one of these; ``unlabeled`` for
+            other corruptions than ``remove``, ``size`` for ``remove``; spacing of another length.
 
     Source:
         Ours. That training with J bears weakly annotated images is said in J Regularization Improves
@@ -97,27 +97,27 @@ def corrupt_labels(
         array([[0, 0, 1, 1, 0, 0, 0, 2, 2, 0]], dtype=int32)
         >>> corrupt_labels(labels, "dilate", 1, seed=0)
         array([[1, 1, 1, 1, 1, 1, 2, 2, 2, 2]], dtype=int32)
-        >>> corrupt_labels(labels, "remove", 0.5, seed=0, unknown=True)
+        >>> corrupt_labels(labels, "remove", 0.5, seed=0, unlabeled=True)
         array([[ 0, -1, -1, -1, -1,  0,  0,  2,  2,  0]], dtype=int32)
     """
     labels = np.ascontiguousarray(labels)  # cells are counted in the order of memory
     ratio = _checked(labels, spacing)
-    _check(damage, share, seed, size, unknown)
+    _check(corruption, share, seed, size, unlabeled)
     cells, names = _by_appearance(labels, len(ratio))
     n = names.size - 2
     if n == 0:
         return names[cells].reshape(labels.shape)
-    length = max(1.0, USUAL.get(damage, 0) * _diameter(cells, ratio)) if size is None else float(size)
+    length = max(1.0, USUAL.get(corruption, 0) * _diameter(cells, ratio)) if size is None else float(size)
     rng = np.random.default_rng(seed)
     chosen = 1 + rng.permutation(n)[: round(share * n)]
-    if damage == "remove":
-        names[chosen] = -1 if unknown else 0
-    elif damage == "merge":
+    if corruption == "remove":
+        names[chosen] = -1 if unlabeled else 0
+    elif corruption == "merge":
         names[chosen] = names[_joined(cells, chosen, length, ratio)]
-    elif damage == "regions":
+    elif corruption == "regions":
         cells = _outside_regions(cells, share, length, ratio, rng)
     else:
-        cells = _reshaped(cells, chosen, damage, length, ratio, seed)
+        cells = _reshaped(cells, chosen, corruption, length, ratio, seed)
     return names[cells].reshape(labels.shape)
 
 
@@ -134,23 +134,23 @@ def _checked(labels: np.ndarray, spacing: Sequence[float] | None) -> tuple[float
     return tuple(s / min(long) for s in long)
 
 
-def _check(damage: str, share: float, seed: int, size: float | None, unknown: bool) -> None:
-    if damage not in DAMAGES:
-        raise DataError(f'damage is "{damage}", expected one of {", ".join(DAMAGES)}')
+def _check(corruption: str, share: float, seed: int, size: float | None, unlabeled: bool) -> None:
+    if corruption not in CORRUPTIONS:
+        raise DataError(f'corruption is "{corruption}", expected one of {", ".join(CORRUPTIONS)}')
     if not 0 <= share <= 1:
         raise DataError(f"share is {share}, expected a number from 0 to 1")
     if seed < 0:
         raise DataError(f"seed is {seed}, expected an integer, at least 0")
-    if size is not None and damage not in USUAL:
-        raise DataError(f'size is {size}, but the damage "{damage}" has no size')
+    if size is not None and corruption not in USUAL:
+        raise DataError(f'size is {size}, but the corruption "{corruption}" has no size')
     if size is not None and not 0 <= size < np.inf:
         raise DataError(f"size is {size}, expected a number of pixels, at least 0")
-    if unknown and damage != "remove":
-        raise DataError(f'unknown is for the damage "remove" alone, found "{damage}"')
+    if unlabeled and corruption != "remove":
+        raise DataError(f'unlabeled is for the corruption "remove" alone, found "{corruption}"')
 
 
 def _by_appearance(labels: np.ndarray, ndim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cells numbered as they appear, 0 background, -1 unknown, on ``ndim`` axes; and what they are called.
+    """Cells numbered as they appear, 0 background, -1 unlabeled, on ``ndim`` axes; and what they are called.
 
     Names run from that of the background to, last, where -1 points, that of what is not annotated. Axes of
     one pixel are dropped: a stack of one plane is that plane.
@@ -181,18 +181,23 @@ def _around(
 
 
 def _reshaped(
-    cells: np.ndarray, chosen: np.ndarray, damage: Corruption, size: float, ratio: Sequence[float], seed: int
+    cells: np.ndarray,
+    chosen: np.ndarray,
+    corruption: Corruption,
+    size: float,
+    ratio: Sequence[float],
+    seed: int,
 ) -> np.ndarray:
-    """The cells, those chosen with another contour: where they are deeper than 0 after the damage."""
+    """The cells, those chosen with another contour: where they are deeper than 0 after it."""
     boxes = ndimage.find_objects(cells)
     weak = np.where(np.isin(cells, chosen), 0, cells)
     deepest = np.zeros(cells.shape, np.float32)
-    margin = size * FARTHEST if damage == "jitter" else size
+    margin = size * FARTHEST if corruption == "jitter" else size
     for cell in np.sort(chosen):
         box = _around(boxes[cell - 1], margin, ratio, cells.shape)
         own = cells[box] == cell
-        # chance of its own: a cell is damaged alike whichever others are
-        depth = _moved(own, damage, size, ratio, np.random.default_rng((seed, cell)))
+        # chance of its own: a cell is corrupted alike whichever others are
+        depth = _moved(own, corruption, size, ratio, np.random.default_rng((seed, cell)))
         takes = (own | (cells[box] == 0)) & (depth > deepest[box])
         weak[box][takes] = cell
         deepest[box][takes] = depth[takes]
@@ -200,21 +205,21 @@ def _reshaped(
 
 
 def _moved(
-    own: np.ndarray, damage: Corruption, size: float, ratio: Sequence[float], rng: np.random.Generator
+    own: np.ndarray, corruption: Corruption, size: float, ratio: Sequence[float], rng: np.random.Generator
 ) -> np.ndarray:
-    """(*B) float32, how deep each pixel of a box lies in the cell after the damage, below 0 outside."""
+    """(*B) float32, how deep each pixel of a box lies in the corrupted cell, below 0 outside."""
     # the contour is half a pixel from the centres on both of its sides
     depth = np.where(own, distance_to(~own, ratio) - 0.5, 0.5 - distance_to(own, ratio))
-    if damage == "shift":
+    if corruption == "shift":
         way = rng.standard_normal(own.ndim)
         steps = np.rint(size * way / np.linalg.norm(way) / ratio).astype(int)
         # what comes in at the image's border is as the border was: the cell goes on there
         whence = [np.clip(np.arange(n) - step, 0, n - 1) for n, step in zip(own.shape, steps, strict=True)]
         return depth[np.ix_(*whence)]
-    if damage == "jitter":
+    if corruption == "jitter":
         moved = depth + size * _wandering(own, ratio, rng)
     else:
-        moved = depth + (size if damage == "dilate" else -size)
+        moved = depth + (size if corruption == "dilate" else -size)
     return np.where(depth == depth.max(), np.maximum(moved, np.finfo(np.float32).tiny), moved)
 
 

@@ -7,14 +7,15 @@ from typing import Literal
 
 import cc3d
 import numpy as np
+from skimage.segmentation import watershed
 
 from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING
 from cleft.labels.kernels import count, grow_rows
 
 __all__ = [
-    "METHODS", "Method", "at_border", "classes_to_labels", "components", "decided", "drop_small", "grow",
-    "kept_numbers", "label_sizes", "most_likely", "outside", "to_labels",
+    "METHODS", "Method", "at_border", "classes_to_labels", "components", "decide", "drop_small", "grow",
+    "kept_numbers", "label_sizes", "outside", "to_labels", "watershed_labels",
 ]  # fmt: skip
 
 NO_LIMIT = np.iinfo(np.int64).max
@@ -59,63 +60,69 @@ def to_labels(
     if method not in METHODS:
         raise DataError(f'method is "{method}", expected one of {", ".join(METHODS)}')
     if method == "watershed":
-        from cleft.labels.watershed import watershed_labels
-
         return watershed_labels(probabilities)
-    return classes_to_labels(decided(probabilities, method), spacing)
+    return classes_to_labels(decide(probabilities, method), spacing)
 
 
-def decided(probabilities: np.ndarray, method: Method = "map") -> np.ndarray:
+def decide(probabilities: np.ndarray, method: Method = "map") -> np.ndarray:
     """The class of each pixel, decided from its own probabilities.
 
     Args:
-        probabilities: (K, *S) float, K = 3 or 4.
+        probabilities: (K, *S) float, K = 3 or 4; of ``"map"`` any monotone form, logits too.
         method: of ``to_labels``, but for ``"watershed"``, which is no matter of single pixels.
 
     Returns:
-        (*S) uint8 in 0..2.
+        (*S) uint8 in 0..2; with ``"map"`` the lower class where two are equal.
 
     Example:
-        >>> decided(np.array([[0.2], [0.5], [0.3]]), "biased")
-        array([2], dtype=uint8)
+        >>> likely = np.array([[0.1], [0.3], [0.2], [0.4]])
+        >>> decide(likely), decide(likely, "biased")
+        (array([1], dtype=uint8), array([2], dtype=uint8))
     """
-    return {"map": most_likely, "biased": _biased, "threshold": _threshold}[method](probabilities)
+    classes = np.argmax(probabilities[:3], axis=0).astype(np.uint8)
+    if method == "biased":
+        classes[(classes == CELL) & (probabilities[TOUCHING] > 0.1)] = TOUCHING
+        classes[outside(probabilities) > 0.5] = BACKGROUND
+    elif method == "threshold":
+        # no touching where background is likeliest: cells would grow over it
+        inside = classes != BACKGROUND
+        classes = (probabilities[CELL] > 0.49).astype(np.uint8)
+        classes[(probabilities[TOUCHING] > 0.05) & inside] = TOUCHING
+    return classes
 
 
-def most_likely(probabilities: np.ndarray) -> np.ndarray:
-    """The likeliest of background, cell and touching at each pixel (a gap pixel falls to one of them).
+def watershed_labels(probabilities: np.ndarray, sure: float = 0.95, most_outside: float = 0.9) -> np.ndarray:
+    """One label per cell by the watershed on cell less touching.
 
     Args:
-        probabilities: (K, *S), K = 3 or 4; any monotone form (logits too) gives the same.
+        probabilities: (K, *S) float, K = 3 or 4.
+        sure: the components of cell above this are the seeds.
+        most_outside: cells grow where background and gap together stay at or below this.
 
     Returns:
-        (*S) uint8 in 0..2; the lower class where two are equal.
+        (*S) uint32, 1 to the number of seeds.
+
+    Source:
+        The paper, Table 1, "WT". The default thresholds are those of the authors' earlier work, as we read
+        them; they are to be chosen for each network.
 
     Example:
-        >>> most_likely(np.array([[0.1], [0.3], [0.2], [0.4]]))
-        array([1], dtype=uint8)
+        >>> likely = np.array([[0.0, 0.2, 0.0, 0.9], [0.98, 0.7, 1.0, 0.1], [0.02, 0.1, 0.0, 0.0]])
+        >>> watershed_labels(likely)
+        array([1, 2, 2, 2], dtype=uint32)
+        >>> watershed_labels(likely, sure=0.99, most_outside=0.1)
+        array([0, 0, 1, 0], dtype=uint32)
     """
-    return np.argmax(probabilities[:3], axis=0).astype(np.uint8)
+    seeds = components(probabilities[CELL] > sure)
+    height = probabilities[TOUCHING] - probabilities[CELL]
+    return watershed(height, seeds.astype(np.int32), mask=outside(probabilities) <= most_outside).astype(
+        np.uint32
+    )
 
 
 def outside(probabilities: np.ndarray) -> np.ndarray:
     """Background and gap together."""
     return probabilities[BACKGROUND] + (probabilities[GAP] if len(probabilities) > GAP else 0)
-
-
-def _biased(probabilities: np.ndarray) -> np.ndarray:
-    classes = most_likely(probabilities)
-    classes[(classes == CELL) & (probabilities[TOUCHING] > 0.1)] = TOUCHING
-    classes[outside(probabilities) > 0.5] = BACKGROUND
-    return classes
-
-
-def _threshold(probabilities: np.ndarray) -> np.ndarray:
-    classes = (probabilities[CELL] > 0.49).astype(np.uint8)
-    # without the second condition faint touching would let cells grow over plain background
-    inside = most_likely(probabilities) != BACKGROUND
-    classes[(probabilities[TOUCHING] > 0.05) & inside] = TOUCHING
-    return classes
 
 
 def classes_to_labels(classes: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
@@ -163,13 +170,13 @@ def at_border(labels: np.ndarray) -> np.ndarray:
     return cut
 
 
-def drop_small(labels: np.ndarray, smallest: float, smallest_cut: float = 0.0) -> np.ndarray:
-    """The labels without those smaller than the smallest cell.
+def drop_small(labels: np.ndarray, min_size: float, min_size_cut: float = 0.0) -> np.ndarray:
+    """The labels without small cells.
 
     Args:
         labels: (*S) unsigned integer, 1 to m.
-        smallest: pixels of the smallest cell inside an image.
-        smallest_cut: pixels of the smallest cell at the border of an image, which may cut it.
+        min_size: pixels that a cell inside the image must have to stay.
+        min_size_cut: the same of a cell at the border of the image, which may cut it.
 
     Returns:
         (*S) of the same type, 1 to the number of cells left.
@@ -180,16 +187,16 @@ def drop_small(labels: np.ndarray, smallest: float, smallest_cut: float = 0.0) -
                [0, 0, 0, 1],
                [0, 0, 0, 0]], dtype=uint32)
     """
-    least = np.where(at_border(labels), smallest_cut, smallest)
-    return kept_numbers(label_sizes(labels), least).astype(labels.dtype)[labels]
+    min_sizes = np.where(at_border(labels), min_size_cut, min_size)
+    return kept_numbers(label_sizes(labels), min_sizes).astype(labels.dtype)[labels]
 
 
-def kept_numbers(sizes: np.ndarray, least: np.ndarray) -> np.ndarray:
+def kept_numbers(sizes: np.ndarray, min_sizes: np.ndarray) -> np.ndarray:
     """The new number of each label after the small ones are dropped.
 
     Args:
         sizes: (m + 1,) pixels by label, the first of them of background.
-        least: (m + 1,) pixels that each must have to stay.
+        min_sizes: (m + 1,) pixels that each must have to stay.
 
     Returns:
         (m + 1,) int64, 0 for background, what is dropped and what isn't there, the others 1, 2, ... in
@@ -199,7 +206,7 @@ def kept_numbers(sizes: np.ndarray, least: np.ndarray) -> np.ndarray:
         >>> kept_numbers(np.array([90, 9, 4, 2]), np.array([0, 5, 5, 1])).tolist()
         [0, 1, 0, 2]
     """
-    keep = (sizes > 0) & (sizes >= least)
+    keep = (sizes > 0) & (sizes >= min_sizes)
     keep[0] = False
     return np.where(keep, np.cumsum(keep), 0)
 

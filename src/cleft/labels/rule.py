@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
 from cleft.core.errors import DataError
-from cleft.labels.classes import IGNORE, ClassRule, classes_by_rule
+from cleft.core.units import parse_length
+from cleft.labels.classes import CELL, IGNORE, ClassRule, classes_by_rule
 from cleft.labels.instances import at_border, classes_to_labels, label_sizes
-from cleft.labels.scores import Scores, pool, score
+from cleft.labels.scores import pool, score
 
 __all__ = [
     "ball_diameter",
-    "ceiling",
     "cell_diameter",
     "cell_diameters",
     "choose_rule",
+    "estimate_min_size",
+    "roundtrip_pq",
     "share_known",
-    "smallest_cells",
     "to_classes",
 ]
 
-WIDEST, ENOUGH_CEILING = (
+WIDEST, ENOUGH_ROUNDTRIP_PQ = (
     3,
     0.85,
 )  # chosen by trial on a part of train: docs/results.md, "How wide is touching"
 SMALLEST_GAP, LARGEST_GAP = 2.0, 7.0
-MICROMETRES = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
 
 Width = float | str
 Spacing = Sequence[float] | None
@@ -38,7 +37,7 @@ Spacing = Sequence[float] | None
 def to_classes(
     labels: np.ndarray,
     n_classes: int = 4,
-    k: Width = "auto",
+    touching_radius: Width = "auto",
     gap_radius: Width = "auto",
     spacing: Spacing = None,
 ) -> np.ndarray:
@@ -49,9 +48,9 @@ def to_classes(
     Args:
         labels: (*S) integer, 0 background, 1.. cells, -1 not annotated.
         n_classes: 4 (J4), or 3 without gap (J3).
-        k: half the width of the touching window: pixels of the finest axis, a length such as
+        touching_radius: half the width of the touching window: pixels of the finest axis, a length such as
             ``"0.4um"`` (needs ``spacing``), or ``"auto"`` (see ``choose_rule``).
-        gap_radius: radius of the ball that closes gaps: as ``k``.
+        gap_radius: radius of the ball that closes gaps: as ``touching_radius``.
         spacing: micrometres per pixel along each axis; ``None`` is isotropic.
 
     Returns:
@@ -64,29 +63,33 @@ def to_classes(
         The paper, section 2, "Gap class".
 
     Example:
-        >>> to_classes(np.array([[1, 1, 1, 1, 2, 2, 2, 2]]), k=1, gap_radius=2)
+        >>> to_classes(np.array([[1, 1, 1, 1, 2, 2, 2, 2]]), touching_radius=1, gap_radius=2)
         array([[1, 1, 1, 2, 2, 1, 1, 1]], dtype=uint8)
     """
-    rule = choose_rule([labels], n_classes, k, gap_radius, [spacing])
+    rule = choose_rule([labels], n_classes, touching_radius, gap_radius, [spacing])
     return classes_by_rule(labels, rule, spacing)
 
 
 def choose_rule(
-    labels: Sequence[np.ndarray], n_classes: int, k: Width, gap_radius: Width, spacings: Sequence[Spacing]
+    labels: Sequence[np.ndarray],
+    n_classes: int,
+    touching_radius: Width,
+    gap_radius: Width,
+    spacings: Sequence[Spacing],
 ) -> ClassRule:
     """The rule for a set of images: widths as given, or chosen from their labels.
 
-    ``k="auto"`` is the widest of 3, 2, 1 whose ceiling (see ``ceiling``) is at least 0.85: a wide
+    ``touching_radius="auto"`` is the widest of 3, 2, 1 whose ``roundtrip_pq`` is at least 0.85: a wide
     touching class is what a network finds, a narrow one it misses, and one missed pixel merges two
-    cells; a ceiling below what training reaches anyway would cost cells. ``gap_radius="auto"`` is half
-    of the distance that three quarters of the neighbouring cells (closer than a diameter) keep from
+    cells; a round trip worse than what training reaches anyway would cost cells. ``gap_radius="auto"`` is
+    half of the distance that three quarters of the neighbouring cells (closer than a diameter) keep from
     each other, between 2 and 7 pixels and at most the median cell radius.
 
     Args:
         labels: each (*S) integer.
         n_classes: 3 or 4.
-        k: pixels of the finest axis, a length such as ``"0.4um"``, or ``"auto"``.
-        gap_radius: as ``k``.
+        touching_radius: pixels of the finest axis, a length such as ``"0.4um"``, or ``"auto"``.
+        gap_radius: as ``touching_radius``.
         spacings: of each image, or ``None``.
 
     Returns:
@@ -97,39 +100,40 @@ def choose_rule(
 
     Example:
         >>> rule = choose_rule([np.zeros((4, 4), int)], 3, "0.6um", "auto", [(0.3, 0.2)])
-        >>> rule.k, rule.gap_radius
+        >>> rule.touching_radius, rule.gap_radius
         (3.0, 2.0)
     """
     finest = [min(s) for s in spacings if s is not None]
     pixel = float(np.median(finest)) if len(finest) == len(spacings) and finest else None
     radius = _auto_gap(labels, spacings) if gap_radius == "auto" else _pixels("gap_radius", gap_radius, pixel)
-    if k != "auto":
-        return ClassRule(n_classes, _pixels("k", k, pixel), radius)
+    if touching_radius != "auto":
+        return ClassRule(n_classes, _pixels("touching_radius", touching_radius, pixel), radius)
     for wide in range(WIDEST, 1, -1):
         rule = ClassRule(n_classes, wide, radius)
-        if ceiling(labels, rule, spacings).pq >= ENOUGH_CEILING:
+        if roundtrip_pq(labels, rule, spacings) >= ENOUGH_ROUNDTRIP_PQ:
             return rule
     return ClassRule(n_classes, 1, radius)
 
 
-def ceiling(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequence[Spacing]) -> Scores:
-    """The best a network could reach: scores of labels -> classes -> labels, pooled over the images.
+def roundtrip_pq(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequence[Spacing]) -> float:
+    """The PQ of labels -> classes -> labels, pooled over the images: the best a network could reach.
 
     Background of unknown class (255) takes part in nothing; a cell's pixel of unknown class counts as cell.
 
     Example:
-        >>> ceiling([np.array([[1, 1, 1, 2, 2, 2]])], ClassRule(k=1), [None]).pq
+        >>> roundtrip_pq([np.array([[1, 1, 1, 2, 2, 2]])], ClassRule(touching_radius=1), [None])
         1.0
     """
-    found = []
+    scores = []
     for truth, spacing in zip(labels, spacings, strict=True):
         classes = classes_by_rule(truth, rule, spacing)
-        known = np.where((classes == IGNORE) & (truth <= 0), -1, truth) if truth.min(initial=0) < 0 else truth
-        if truth.min(initial=0) < 0:
-            # next to what is not annotated, cell or touching can't be told: the benefit of the doubt
-            classes = np.where((classes == IGNORE) & (truth > 0), 1, classes)
-        found.append(score(known, classes_to_labels(classes, spacing)))
-    return pool(found)
+        undecided = classes == IGNORE
+        if undecided.any():
+            # beside what is not annotated, cell or touching can't be told: counted as cell
+            classes = np.where(undecided & (truth > 0), CELL, classes)
+            truth = np.where(undecided & (truth <= 0), -1, truth)
+        scores.append(score(truth, classes_to_labels(classes, spacing)))
+    return pool(scores).pq
 
 
 def share_known(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequence[Spacing]) -> float:
@@ -140,7 +144,8 @@ def share_known(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequenc
 
     Example:
         >>> plane = np.pad(np.full((1, 6, 6), 1), ((3, 3), (0, 0), (0, 0)), constant_values=-1)
-        >>> share_known([plane], ClassRule(k=1), [None]), share_known([plane[3]], ClassRule(k=1), [None])
+        >>> rule = ClassRule(touching_radius=1)
+        >>> share_known([plane], rule, [None]), share_known([plane[3]], rule, [None])
         (0.0, 1.0)
     """
     known = total = 0
@@ -196,7 +201,7 @@ def ball_diameter(sizes: np.ndarray | float, ndim: int) -> np.ndarray:
     return np.asarray((np.asarray(sizes) / unit) ** (1 / ndim))
 
 
-def smallest_cells(labels: Sequence[np.ndarray]) -> tuple[float, float]:
+def estimate_min_size(labels: Sequence[np.ndarray]) -> tuple[float, float]:
     """The size below which hardly a cell is found, in pixels, inside the images and at their border.
 
     One in a hundred cells is smaller. Of fewer than a hundred the smallest isn't the smallest there can be:
@@ -211,7 +216,7 @@ def smallest_cells(labels: Sequence[np.ndarray]) -> tuple[float, float]:
 
     Example:
         >>> inside, cut = np.pad(np.ones((3, 4), int), 1), np.ones((2, 2), int)
-        >>> smallest_cells(100 * [inside] + 10 * [cut])
+        >>> estimate_min_size(100 * [inside] + 10 * [cut])
         (6.0, 0.4)
     """
     sizes = [np.zeros((2, 0), int)]
@@ -234,15 +239,18 @@ def _pixels(name: str, width: Width, pixel: float | None) -> float:
     """A width in pixels of the finest axis."""
     if not isinstance(width, str):
         return float(width)
-    length = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(nm|um|µm|mm)?\s*", width)
-    if not length:
-        raise DataError(f'{name} is "{width}", expected pixels, a length such as "0.4um", or "auto"')
-    if length[2] is None:
-        return float(length[1])
+    try:
+        value, physical = parse_length(width)
+    except ValueError:
+        raise DataError(
+            f'{name} is "{width}", expected pixels, a length such as "0.4um", or "auto"'
+        ) from None
+    if not physical:
+        return value
     if pixel is None:
         raise DataError(f"{name} is a length ({width}), but the pixel size is not known; pass spacing")
     # rounded, because 0.6 / 0.2 falls short of 3
-    return max(1.0, round(float(length[1]) * MICROMETRES[length[2]] / pixel, 9))
+    return max(1.0, round(value / pixel, 9))
 
 
 def _auto_gap(labels: Sequence[np.ndarray], spacings: Sequence[Spacing]) -> float:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cleft.core.intensity import limits_of, rescale
+from cleft.core.intensity import intensity_limits, rescale
 from cleft.core.settings import ModelCard
 from cleft.io.lazy import LazyImage
-from cleft.labels.instances import classes_to_labels, decided
+from cleft.labels.instances import classes_to_labels, decide
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
 from cleft.prediction.predictor import predict, softmax
@@ -110,13 +110,13 @@ def warn_of_size(card: ModelCard, labels: np.ndarray, source: str) -> None:
 def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> np.ndarray:
     """Labels of what the model finds at a scale, in the network's pixels."""
     found = predict(model.predictor(), model.card.net, resized(channels, factors), softmax)
-    return classes_to_labels(decided(found, "map"))
+    return classes_to_labels(decide(found, "map"))
 
 
 def _agreements(model: Model, image: LazyImage) -> np.ndarray:
     """How well the labels at each scale agree with those at the next."""
     looks = []
-    limits = limits_of(image.read, image.shape, model.card.percentiles)
+    limits = intensity_limits(image.read, image.shape, model.card.percentiles)
     largest = max(image.shape) / ACROSS / model.card.cell_diameter
     for ratio in [r for n, r in enumerate(RATIOS) if n < FEWEST or r <= largest]:
         factors = factors_for(model.card, ratio * model.card.cell_diameter, image.spacing)

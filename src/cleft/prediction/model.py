@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from cleft.core.downsample import downsample
 from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image, as_image
 from cleft.core.intensity import normalise
-from cleft.core.scale import shrink
 from cleft.core.settings import ModelCard
 from cleft.io.lazy import LazyImage
-from cleft.labels.instances import METHODS, Method, classes_to_labels, decided, drop_small, to_labels
+from cleft.labels.instances import METHODS, Method, classes_to_labels, decide, drop_small, to_labels
 from cleft.models.card import find_model
 from cleft.models.ensemble import Ensemble, check_alike, turns_for
 from cleft.models.file import read_model
@@ -207,11 +207,11 @@ class Model:
             probabilities = self._enlarged(image, factors, tile, progress)
             if method == "watershed":
                 return to_labels(probabilities, method)
-            classes = decided(probabilities, method)
+            classes = decide(probabilities, method)
         else:
             small = torch.from_numpy(self._predict(image, softmax, factors, tile, progress))
             whole = [int(f) for f in factors]
-            large = enlarged_classes(small, whole, lambda p: decided(p.numpy(), method))
+            large = enlarged_classes(small, whole, lambda p: decide(p.numpy(), method))
             classes = large[tuple(map(slice, image.spatial_shape))]
         return classes_to_labels(classes, image.spacing)
 
@@ -252,7 +252,7 @@ class Model:
         """Normalise, shrink, predict: in pixels of the network."""
         channels = normalise(image.data, self.card.percentiles)
         if _whole(factors):
-            channels = shrink(channels, [int(f) for f in factors])
+            channels = downsample(channels, [int(f) for f in factors])
         else:
             channels = resized(channels, factors)
         if tile is not None and (len(tile) != len(factors) or min(tile) < 1):

@@ -11,10 +11,9 @@ import numpy as np
 
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.io.pairs import base_name, find_images
-from cleft.labels.instances import drop_small
+from cleft.labels.instances import drop_small, watershed_labels
 from cleft.labels.markers import MarkerScores, score_markers
 from cleft.labels.scores import RATIOS, Scores, average, pool, score
-from cleft.labels.watershed import watershed_labels
 from cleft.prediction.model import Model
 from cleft.reproduce.splits import Pair
 

@@ -44,7 +44,7 @@ def made_data(edge: int, images: int, seed: int) -> dict[str, Tensor]:
     """
     made = [make_cells((edge, edge), seed + i, CellSettings(diameter=16)) for i in range(images)]
     labels = [of for _, of in made]
-    classes = [classes_by_rule(of, ClassRule(k=1, gap_radius=3)) for of in labels]
+    classes = [classes_by_rule(of, ClassRule(touching_radius=1, gap_radius=3)) for of in labels]
     parts = {
         "image": [normalise(image.standard().data, (1.0, 99.8)) for image, _ in made],
         "classes": classes,

@@ -57,7 +57,7 @@ def two_squares(side: int = SIDE) -> Scene:
     labels[side : 2 * side, 2 * side : 3 * side + 1] = 2
     labels[side : side + side // 2, 2 * side] = 0
     wrap = ndimage.binary_closing(labels > 0, np.ones((1, 3)))
-    classes = classes_by_rule(labels, ClassRule(n_classes=3, k=1))
+    classes = classes_by_rule(labels, ClassRule(n_classes=3, touching_radius=1))
     return Scene(labels, classes, wrap, ndimage.distance_transform_edt(~wrap), side)
 
 

@@ -110,6 +110,6 @@ def weakened(pairs: Sequence[Pair], weak: Weakness, seed: int) -> list[Pair]:
 def _damaged(labels: Image, weak: Weakness, seed: int) -> Image:
     assert weak.damage is not None
     damaged = corrupt_labels(
-        labels.data, weak.damage, weak.share, seed, unknown=weak.unknown, spacing=labels.spacing
+        labels.data, weak.damage, weak.share, seed, unlabeled=weak.unknown, spacing=labels.spacing
     )
     return replace(labels, data=damaged)

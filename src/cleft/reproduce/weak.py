@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from cleft.io.pairs import find_pairs
-from cleft.labels.corruption import DAMAGES, Corruption
+from cleft.labels.corruption import CORRUPTIONS, Corruption
 from cleft.reproduce.drawing import COLOURS, blank, save, tidy
 from cleft.reproduce.runs import Run, finished, work_through
 from cleft.reproduce.splits import Weakness, n_learnt
@@ -119,7 +119,7 @@ def _asked(part: Part, images: Sequence[int]) -> list[tuple[str, Weakness]]:
     if part == "few":
         return [(arm, weak) for weak in [good, *(Weakness(images=i) for i in images)] for arm in BESIDE]
     if part == "careless":
-        others = [damage for damage in DAMAGES if damage != "remove"]
+        others = [damage for damage in CORRUPTIONS if damage != "remove"]
         drawn = [(OURS, weak) for weak in [good, *(Weakness(d, s) for d in others for s in CARELESS)]]
         return [*drawn, *((TAKEN, Weakness("regions", s)) for s in CARELESS)]
     background, known = ([Weakness("remove", s, unknown) for s in SHARES] for unknown in (False, True))
@@ -149,7 +149,7 @@ def _rows(results: Sequence[dict[str, Any]]) -> list[Row]:
 
 def _kind(weak: dict[str, Any]) -> tuple[int, int, bool]:
     """Where a weakness stands in the table: good annotation first, then images, then damages."""
-    damage = 0 if weak["damage"] is None else 1 + DAMAGES.index(weak["damage"])
+    damage = 0 if weak["damage"] is None else 1 + CORRUPTIONS.index(weak["damage"])
     return damage, -weak["images"] if weak["images"] else -(10**6), weak["unknown"]
 
 
@@ -198,7 +198,11 @@ def _places(part: Part, r: dict[str, Any]) -> list[tuple[tuple[str, ...], float]
     if part == "careless" and arm == TAKEN:
         return [((SAID["regions"], "taken for cells"), weak["share"])] * (weak["damage"] == "regions")
     if part == "careless":
-        here = [d for d in DAMAGES if d != "remove" and (clean or d == weak["damage"])] if arm == OURS else []
+        here = (
+            [d for d in CORRUPTIONS if d != "remove" and (clean or d == weak["damage"])]
+            if arm == OURS
+            else []
+        )
         return [((SAID[d],), weak["share"]) for d in here]
     if clean:
         return [((arm,), 0.0), *([((arm, "known"), 0.0)] if arm in LOSSES else [])]

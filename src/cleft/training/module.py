@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cleft.labels.instances import classes_to_labels, drop_small, most_likely
+from cleft.labels.instances import classes_to_labels, decide, drop_small
 from cleft.labels.scores import score
 from cleft.losses.youden import JLoss, strength_at
 from cleft.models.batch_renorm import BatchRenorm
@@ -116,4 +116,4 @@ def segment_whole(
     pad = [p for n, s in zip(reversed(shape), reversed(stride), strict=True) for p in (0, -n % s)]
     padded = functional.pad(tensor, pad, mode="replicate")
     logits = net(padded.to(memory_format=memory_format(len(shape))))[0].float().cpu().numpy()
-    return classes_to_labels(most_likely(logits[(slice(None), *map(slice, shape))]), example.spacing)
+    return classes_to_labels(decide(logits[(slice(None), *map(slice, shape))]), example.spacing)

@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from cleft.core.downsample import pyramid_strides
 from cleft.core.errors import DataError
-from cleft.core.scale import strides_for
 from cleft.core.settings import ModelCard, NetSettings, Settings, TrainSettings, explain
 from cleft.labels.classes import ClassRule
 from cleft.labels.rule import (
-    ceiling,
     cell_diameter,
     cell_diameters,
     choose_rule,
+    estimate_min_size,
+    roundtrip_pq,
     share_known,
-    smallest_cells,
 )
 from cleft.models.unet import net_stride
 from cleft.training.dataset import Example
@@ -77,13 +77,13 @@ class Plan:
         if max(card.shrink) > 1:
             said.append(f"large cells: images are shrunk {_times(card.shrink)} for the network")
         said.append(
-            f"touching window k = {self.rule.k:g}, gap radius {self.rule.gap_radius:g} pixels: "
+            f"touching window k = {self.rule.touching_radius:g}, gap radius {self.rule.gap_radius:g} pixels: "
             f"ceiling (labels -> classes -> labels) PQ {card.ceiling_pq:.3f}"
         )
         if self.known < ENOUGH_KNOWN:
             said.append(
                 f"of the annotated cells' pixels only {self.known:.0%} have a class: whether a cell touches "
-                f"depends on {self.rule.k:g} pixels around, not annotated; "
+                f"depends on {self.rule.touching_radius:g} pixels around, not annotated; "
                 "annotate blocks rather than single planes"
             )
         said.append(
@@ -141,11 +141,11 @@ def make_plan(
     labels, spacings = [e.labels for e in examples], [e.spacing for e in examples]
     some = slice(None, None, -(-len(examples) // ENOUGH_IMAGES))
     rule = choose_rule(labels[some], settings.classes, settings.k, settings.gap_radius, spacings[some])
-    rule = replace(rule, unknown=settings.unknown)
+    rule = replace(rule, unlabeled_as=settings.unknown)
     spacing = _median_spacing(examples)
     ndim = labels[0].ndim
     net, patch = _shapes(examples, settings, spacing or (1.0,) * ndim, start)
-    inside, cut = smallest_cells(labels)
+    inside, cut = estimate_min_size(labels)
     at_full_size = float(np.prod(shrink)) ** (1 / ndim)
     low, middle, high = (d * at_full_size for d in cell_diameters(labels, (5, 50, 95)))
     card = _bounded(
@@ -155,7 +155,7 @@ def make_plan(
         axes="ZYX"[-ndim:],
         spacing_um=spacing and tuple(s / f for s, f in zip(spacing, shrink, strict=True)),
         shrink=shrink,
-        k=rule.k,
+        k=rule.touching_radius,
         gap_radius=rule.gap_radius,
         licence=settings.licence,
         notes=settings.notes,
@@ -164,7 +164,7 @@ def make_plan(
         diameters=(low, high),
         smallest_cell=inside * math.prod(shrink),
         smallest_cut=cut * math.prod(shrink),
-        ceiling_pq=ceiling(labels[some], rule, spacings[some]).pq,
+        ceiling_pq=roundtrip_pq(labels[some], rule, spacings[some]),
         trained_on={
             "images": len(examples),
             "cells": sum(int(np.unique(g[g > 0]).size) for g in labels),
@@ -224,7 +224,7 @@ def _net(
         channels=examples[0].channels.shape[0],
         n_classes=settings.classes,
         width=settings.width,
-        strides=strides_for(ratio, levels),
+        strides=pyramid_strides(ratio, levels),
     )
 
 

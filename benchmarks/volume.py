@@ -101,7 +101,7 @@ def run(size: int, memory: str, exact: bool) -> dict[str, Any]:
 
 def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, Any]:
     """Seconds of each step, the highest resident set, and the network's own time."""
-    from cleft.core.text import parse_bytes
+    from cleft.core.units import parse_bytes
     from cleft.prediction.model import load_model
     from cleft.volume.plan import VolumeOptions
     from cleft.volume.segment import Watch, segment_volume

@@ -19,7 +19,7 @@ import cleft
 from cleft.core.image import Image
 from cleft.core.settings import LOSSES
 from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
-from cleft.io.outputs import made_by
+from cleft.io.outputs import software_tag
 from cleft.labels.markers import score_markers
 from cleft.labels.scores import average, pool
 
@@ -440,7 +440,7 @@ def test_scores_of_a_folder(cleft_says: Says, masks: tuple[Path, Path], tmp_path
     assert json.loads((tmp_path / "s.json").read_text()) == json.loads(
         json.dumps(
             {
-                "cleft": made_by("score"),
+                "cleft": software_tag("score"),
                 "images": {"a": scores[0].to_dict(), "b": scores[1].to_dict()},
                 "mean": average(scores),
                 "pooled": pool(scores).to_dict(),
@@ -519,7 +519,7 @@ def test_markers(cleft_says: Says, tmp_path: Path) -> None:
     assert said.code == 0, said.err
     one = score_markers(markers, labels)
     assert json.loads((tmp_path / "s.json").read_text()) == {
-        "cleft": made_by("score"),
+        "cleft": software_tag("score"),
         "images": {"a": one.to_dict(), "b": one.to_dict()},
         "pooled": (one + one).to_dict(),
     }

@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from cleft.core.bounds import shown
+from cleft.core.downsample import pyramid_strides
 from cleft.core.errors import CleftError, DataError
-from cleft.core.scale import strides_for
 from cleft.core.settings import NetSettings, TrainSettings, read_settings
 
 
@@ -137,7 +137,7 @@ def test_strides_no_network_can_have(strides: tuple) -> None:
 @pytest.mark.parametrize("levels", range(3, 7))
 @pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 1), (8, 1, 1), (1, 100, 1)])
 def test_every_network_that_training_makes_is_one(levels: int, spacing: tuple[float, ...]) -> None:
-    strides = strides_for(spacing, levels)
+    strides = pyramid_strides(spacing, levels)
     assert NetSettings(width=128, strides=strides).strides == strides
 
 

@@ -25,7 +25,7 @@ from cleft.datasets import public as public_sets
 from cleft.datasets.download import download, sha256_of
 from cleft.datasets.public import SETS, PublicSet, fetch
 from cleft.io import find_pairs, read_image, read_labels
-from cleft.io.lock import held
+from cleft.io.files import exclusive_lock
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 
@@ -406,7 +406,7 @@ def test_one_fetches_a_set_at_a_time(sets: Server, tmp_path: Path) -> None:
     sets.files["/PhC-C2DL-PSC/PhC-C2DL-PSC.zip"] = zipped(sequence())
     (tmp_path / "archives").mkdir()
     with (
-        held(tmp_path / "archives" / ".PhC-C2DL-PSC.lock", "PhC-C2DL-PSC"),
+        exclusive_lock(tmp_path / "archives" / ".PhC-C2DL-PSC.lock", "PhC-C2DL-PSC"),
         pytest.raises(DataError, match=rf"PhC-C2DL-PSC: is being .* by process {os.getpid()} on"),
     ):
         fetch("PhC-C2DL-PSC", tmp_path)

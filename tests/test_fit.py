@@ -27,7 +27,7 @@ from cleft.api import train
 from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
 from cleft.core.settings import TrainSettings
-from cleft.io.lock import held
+from cleft.io.files import exclusive_lock
 from cleft.labels.rule import cell_diameter, choose_rule, roundtrip_pq
 from cleft.models.file import read_card, read_model
 from cleft.synthetic.cells import make_cells
@@ -493,7 +493,7 @@ def test_one_training_at_a_time(half_done: Path) -> None:
     run = half_done.with_suffix(".run")
     for more in ({}, {"resume": True}, {"overwrite": True}):
         with (
-            held(run / "lock", "other"),
+            exclusive_lock(run / "lock", "other"),
             pytest.raises(DataError, match=rf"m\.safetensors: is being .* by process {os.getpid()} on"),
         ):
             train(made(2), half_done, **more, **tiny(2))

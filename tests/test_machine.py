@@ -13,7 +13,7 @@ import psutil
 import pytest
 import tifffile
 
-from cleft.core.machine import available_memory, resident_memory
+from cleft.core.memory import available_memory, resident_memory
 
 GB = 1 << 30
 
@@ -101,7 +101,7 @@ def test_a_real_group_is_seen_from_within(group: Path) -> None:
         import sys
         from pathlib import Path
         Path(sys.argv[1], "cgroup.procs").write_text("0")
-        from cleft.core.machine import available_memory
+        from cleft.core.memory import available_memory
         before = available_memory()
         kept = b"1" * (1 << 30)
         print(before, available_memory())
@@ -181,8 +181,8 @@ def test_segment_and_train_need_nothing_that_linux_alone_has(
                 cli.app(standalone_mode=False)
             except SystemExit as left:
                 assert not left.code, left.code
-        from cleft.core.machine import available_memory, give_back, resident_memory
-        give_back()
+        from cleft.core.memory import available_memory, trim_memory, resident_memory
+        trim_memory()
         assert available_memory() > 1e8 and resident_memory() > 1e8
         """
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cleft.core.errors import DataError
-from cleft.core.machine import available_memory
+from cleft.core.memory import available_memory
 from cleft.core.settings import NetSettings
 from cleft.models.batch_renorm import BatchRenorm
 from cleft.models.unet import make_unet, net_stride, receptive_field_radius

@@ -92,7 +92,7 @@ def test_a_length_needs_the_spacing_of_every_image(spacings: list) -> None:
         choose_rule(labels, 4, 2, "0.4um", spacings)
 
 
-@pytest.mark.parametrize("width", ["wide", "", "2px", "1.2.3", "..um", "-1um", "um", "0,4um"])
+@pytest.mark.parametrize("width", ["wide", "", "2pt", "1.2.3", "..um", "-1um", "um", "0,4um"])
 def test_what_is_no_width(width: str) -> None:
     with pytest.raises(
         DataError, match=f'touching_radius is "{width}", expected pixels, a length such as "0.4um", or "auto"'

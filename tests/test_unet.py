@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cleft.core.scale import strides_for
+from cleft.core.downsample import pyramid_strides
 from cleft.core.settings import NetSettings
 from cleft.models.batch_renorm import MOST_SCALE, MOST_SHIFT, BatchRenorm
 from cleft.models.unet import make_unet, memory_format, net_stride, receptive_field_radius
@@ -115,13 +115,13 @@ def test_channels_last_changes_nothing(ndim: int) -> None:
     ],
 )
 def test_a_coarse_axis_waits(spacing: tuple[float, ...], levels: int, expected: Strides) -> None:
-    assert strides_for(spacing, levels) == expected
-    assert strides_for([7 * s for s in spacing], levels) == expected
+    assert pyramid_strides(spacing, levels) == expected
+    assert pyramid_strides([7 * s for s in spacing], levels) == expected
 
 
 @pytest.mark.parametrize("spacing", [(1, 1), (3, 1, 1), (5.5, 0.3, 0.7)])
 def test_pixels_of_the_coarsest_level_are_nearly_cubes(spacing: tuple[float, ...]) -> None:
-    size = np.array(spacing) * np.prod(strides_for(spacing, 6), axis=0)
+    size = np.array(spacing) * np.prod(pyramid_strides(spacing, 6), axis=0)
     assert size.max() / size.min() < 2
 
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.errors import DataError, ModelError
-from cleft.core.machine import resident_memory
+from cleft.core.memory import resident_memory
 from cleft.core.settings import ModelCard
 from cleft.io import read_image, read_labels, write_image
 from cleft.io.lazy import LazyImage

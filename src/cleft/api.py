@@ -16,7 +16,7 @@ from rich.console import Console
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.core.settings import TrainSettings, differences, read_settings
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import find_pairs
 from cleft.models.zoo import find_model
@@ -116,7 +116,7 @@ def train_to(
         if settings.rounds > 1 and not checks:
             examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
         for n in range(1, settings.rounds):
-            tell(console, f"round {n} of {settings.rounds}")
+            print_plain(console, f"round {n} of {settings.rounds}")
             model = _first(_of_round(path, n), (examples, checks), settings, resume, overwrite)
             examples = [_completed(example, model) for example in examples]
         again = resume and (settings.rounds == 1 or last_checkpoint(path).exists())
@@ -135,7 +135,7 @@ def _told_if_stopped(path: Path, rounds: int, console: Console) -> Iterator[None
         places = [*(_of_round(path, n) for n in range(1, rounds)), path]
         kept = [last_checkpoint(place) for place in places if unfinished(place)] or _rounds_done(path, rounds)
         told = f"the same command with --resume goes on from {kept[-1]}" if kept else "nothing is kept yet"
-        tell(console, f"stopped; {told}")
+        print_plain(console, f"stopped; {told}")
         raise KeyboardInterrupt(f"stopped; {told}") from error
 
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from cleft.cli.blockwise import engine_for, segment_large, telling
 from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
-from cleft.core.text import printable, tell
+from cleft.core.text import print_plain, printable
 from cleft.io import LazyImage, base_name, find_images, open_image, read_image, write_image, write_labels
 from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
@@ -109,9 +109,9 @@ def segment_files(
                     n = _segment_whole(model, job, options, check_size=i == 0 and options.diameter is None)
             except CleftError as error:
                 failed.append((path, error))
-                tell(console, f"{path.name}: failed")
+                print_plain(console, f"{path.name}: failed")
             else:
-                tell(console, f"{path.name}: {n} cells")
+                print_plain(console, f"{path.name}: {n} cells")
             bar.advance(task)
     return failed
 

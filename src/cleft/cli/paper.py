@@ -11,7 +11,7 @@ import typer
 
 from cleft.cli.options import out, said
 from cleft.core.errors import CleftError
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 
 __all__ = ["paper"]
 
@@ -134,9 +134,9 @@ def _listed(text: str) -> tuple[str, ...]:
 def _tabulate(make: Callable[[], Path]) -> None:
     """Make a table; print it and say where it is."""
     path = make()
-    tell(out, path.with_suffix(".md").read_text())
+    print_plain(out, path.with_suffix(".md").read_text())
     names = ", ".join(path.with_suffix(end).name for end in (".md", ".json"))
-    tell(out, f"{path} and {names}")
+    print_plain(out, f"{path} and {names}")
 
 
 def _show(make: Callable[[], Path]) -> None:
@@ -144,4 +144,4 @@ def _show(make: Callable[[], Path]) -> None:
     started = time.perf_counter()
     path = make()
     seconds = time.perf_counter() - started
-    tell(out, f"{path} and {path.with_suffix('.json').name}: {seconds:.1f} s")
+    print_plain(out, f"{path} and {path.with_suffix('.json').name}: {seconds:.1f} s")

@@ -9,7 +9,7 @@ import typer
 
 from cleft.cli.options import Axes, Device, Spacing, integers, memory_of, numbers, said
 from cleft.core.errors import CleftError
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 
 __all__ = ["segment"]
 
@@ -95,7 +95,7 @@ def segment(
     )  # fmt: skip
     failed = segment_files(load_model(model, device, tta), inputs, options, said)
     if failed:
-        tell(said, "", f"{len(failed)} of the images failed:")
+        print_plain(said, "", f"{len(failed)} of the images failed:")
         for path, reason in failed:
-            tell(said, f"  {path.name}: {reason}")
+            print_plain(said, f"  {path.name}: {reason}")
         raise typer.Exit(1)

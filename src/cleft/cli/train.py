@@ -9,7 +9,7 @@ import typer
 
 from cleft.cli.options import Axes, Memory, Overwrite, Spacing, memory_of, numbers, out, width_of
 from cleft.core.settings import LOSSES
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 
 __all__ = ["train"]
 
@@ -67,4 +67,4 @@ def train(
         output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume,
         overwrite=overwrite, limit=memory_of(memory), reads=[] if config is None else [config],
     )  # fmt: skip
-    tell(out, f"next: cleft segment IMAGES -m {output} -o labels/")
+    print_plain(out, f"next: cleft segment IMAGES -m {output} -o labels/")

@@ -20,6 +20,7 @@ from pydantic import (
 
 from cleft.core import bounds
 from cleft.core.errors import CleftError, DataError
+from cleft.core.units import LENGTH
 
 __all__ = [
     "LOSSES", "LossName", "ModelCard", "NetSettings", "TrainSettings", "differences", "explain",
@@ -30,7 +31,7 @@ Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1, lt=bounds.LARGEST)]
 Weight = Annotated[float, Field(ge=0)]
 Weights = Weight | tuple[Weight, ...] | tuple[tuple[Weight, ...], ...]
-Length = Annotated[str, Field(pattern=r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(um|µm|nm|mm)\s*$")]
+Length = Annotated[str, Field(pattern=f"^{LENGTH}$")]
 
 LossName = Literal[
     "jc", "j", "ce", "wce", "bwm", "w3", "dsc", "dice", "gdl", "tversky", "focal", "lovasz", "mcc",

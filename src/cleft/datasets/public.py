@@ -22,8 +22,8 @@ from skimage.util import img_as_ubyte
 from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
 from cleft.datasets.download import Progress, download
+from cleft.io.files import exclusive_lock
 from cleft.io.formats import load_png
-from cleft.io.lock import held
 from cleft.io.read import read_image
 from cleft.io.write import write_image, write_labels
 
@@ -90,7 +90,7 @@ def fetch(name: str, folder: Path, progress: Progress = lambda done, of: None) -
         archives.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{archives}: can't be made ({error.strerror})") from error
-    with held(archives / f".{name}.lock", name):
+    with exclusive_lock(archives / f".{name}.lock", name):
         if not out.is_dir():  # else another process has fetched it meanwhile
             _clear(archives, name)
             _fetch(name, archives, out, progress)

@@ -11,10 +11,10 @@ from torch import nn
 
 from cleft.core.bounds import shown
 from cleft.core.errors import ModelError
-from cleft.core.machine import available_memory
+from cleft.core.memory import available_memory
 from cleft.core.settings import ModelCard
-from cleft.core.text import format_bytes
-from cleft.io.write import atomic_path
+from cleft.core.units import format_bytes
+from cleft.io.files import atomic_path
 from cleft.models.card import CARD, card_of, read_card
 from cleft.models.header import Stored, open_stored
 from cleft.models.unet import make_unet, tensors_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cleft.core.intensity import limits_of, rescale
+from cleft.core.intensity import intensity_limits, rescale
 from cleft.core.settings import ModelCard
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import classes_to_labels, decide
@@ -116,7 +116,7 @@ def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> np.
 def _agreements(model: Model, image: LazyImage) -> np.ndarray:
     """How well the labels at each scale agree with those at the next."""
     looks = []
-    limits = limits_of(image.read, image.shape, model.card.percentiles)
+    limits = intensity_limits(image.read, image.shape, model.card.percentiles)
     largest = max(image.shape) / ACROSS / model.card.cell_diameter
     for ratio in [r for n, r in enumerate(RATIOS) if n < FEWEST or r <= largest]:
         factors = factors_for(model.card, ratio * model.card.cell_diameter, image.spacing)

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from cleft.core.downsample import downsample
 from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image, as_image
 from cleft.core.intensity import normalise
-from cleft.core.scale import shrink
 from cleft.core.settings import ModelCard
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import METHODS, Method, classes_to_labels, decide, drop_small, to_labels
@@ -252,7 +252,7 @@ class Model:
         """Normalise, shrink, predict: in pixels of the network."""
         channels = normalise(image.data, self.card.percentiles)
         if _whole(factors):
-            channels = shrink(channels, [int(f) for f in factors])
+            channels = downsample(channels, [int(f) for f in factors])
         else:
             channels = resized(channels, factors)
         if tile is not None and (len(tile) != len(factors) or min(tile) < 1):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cleft.core.errors import CleftError
-from cleft.io.write import atomic_path
+from cleft.io.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from cleft.core.errors import DataError
 from cleft.core.settings import TrainSettings, differences
-from cleft.core.text import tell
-from cleft.io.write import atomic_path
+from cleft.core.text import print_plain
+from cleft.io.files import atomic_path
 from cleft.prediction.model import Model, load_model
 from cleft.reproduce.evaluate import best_thresholds, examine, examine_markers, examine_watershed
 from cleft.reproduce.splits import Pair, Weakness, read_pairs, split, weakened
@@ -128,10 +128,10 @@ def work_through(runs: Sequence[Run], folder: Path, console: Console) -> None:
         try:
             with lock:
                 if _result(run, folder) is None:
-                    tell(console, f"run {i + 1} of {len(runs)}: {run.name}")
+                    print_plain(console, f"run {i + 1} of {len(runs)}: {run.name}")
                     _write(_report(run, folder), perform(run, folder, console))
         except Timeout:
-            tell(console, f"run {i + 1} of {len(runs)}: {run.name} is being done by another process")
+            print_plain(console, f"run {i + 1} of {len(runs)}: {run.name} is being done by another process")
 
 
 def finished(folder: Path) -> list[dict[str, Any]]:

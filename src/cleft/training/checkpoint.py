@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors.torch import save
 
 from cleft.core.errors import ModelError
-from cleft.io.write import atomic_path
+from cleft.io.files import atomic_path
 from cleft.models.file import read_tensor
 from cleft.models.header import Stored, open_stored, parsed, reason
 

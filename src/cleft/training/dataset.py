@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from cleft.core.scale import shrink, shrink_labels
+from cleft.core.downsample import downsample, downsample_labels
 from cleft.core.settings import TrainSettings
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.training.augment import OUTSIDE, invert, modulate_touching, random_affine_elastic, vary_intensity
@@ -49,7 +49,7 @@ class Example:
     def shrunk(self, factors: Sequence[int]) -> Example:
         """The same with blocks of pixels averaged."""
         spacing = self.spacing and tuple(s * f for s, f in zip(self.spacing, factors, strict=True))
-        channels, labels = shrink(self.channels, factors), shrink_labels(self.labels, factors)
+        channels, labels = downsample(self.channels, factors), downsample_labels(self.labels, factors)
         return replace(self, channels=channels, labels=labels, spacing=spacing, spots={})
 
     def find_spots(self, rule: ClassRule, rng: np.random.Generator) -> None:

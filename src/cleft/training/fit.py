@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from cleft.core.errors import CleftError
 from cleft.core.settings import ModelCard, TrainSettings
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.models.file import halved, write_model
 from cleft.models.unet import make_unet
@@ -86,7 +86,7 @@ def fit(
     learn, check = [e.shrunk(shrink) for e in learn], [e.shrunk(shrink) for e in check]
     plan = make_plan(learn, settings, shrink, start)
     for line in plan.lines(len(check)):
-        tell(console, line)
+        print_plain(console, line)
     about = {"images": len(learn), "validated on": len(check), **seen}
     learner = _learner(plan, start, about)
     with run_folder(path, rank_zero_only.rank == 0, resume, overwrite) as run:
@@ -109,7 +109,7 @@ def fit(
         )
         if main:
             write_model(path, net, card, settings.half)
-            tell(console, f"{path}: trained in {minutes:.1f} minutes")
+            print_plain(console, f"{path}: trained in {minutes:.1f} minutes")
         run.finish(settings)
     return net, card
 
@@ -170,7 +170,7 @@ def _interruptible(
         # Lightning has had Ctrl-C ignored while it shut down
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
-    tell(console, told)
+    print_plain(console, told)
     raise KeyboardInterrupt(told)
 
 

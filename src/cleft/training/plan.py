@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from cleft.core.downsample import pyramid_strides
 from cleft.core.errors import DataError
-from cleft.core.scale import strides_for
 from cleft.core.settings import ModelCard, NetSettings, Settings, TrainSettings, explain
 from cleft.labels.classes import ClassRule
 from cleft.labels.rule import (
@@ -224,7 +224,7 @@ def _net(
         channels=examples[0].channels.shape[0],
         n_classes=settings.classes,
         width=settings.width,
-        strides=strides_for(ratio, levels),
+        strides=pyramid_strides(ratio, levels),
     )
 
 

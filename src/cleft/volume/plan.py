@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from cleft.core.errors import DataError, ModelError
-from cleft.core.intensity import limits_of
-from cleft.core.machine import available_memory, resident_memory
-from cleft.core.text import format_bytes
-from cleft.io.fingerprint import fingerprint
+from cleft.core.intensity import intensity_limits
+from cleft.core.memory import available_memory, resident_memory
+from cleft.core.units import format_bytes
+from cleft.io.files import fingerprint
 from cleft.io.lazy import LazyImage
 from cleft.models.unet import default_halo, net_stride, receptive_field_radius
 from cleft.models.zoo import find_model
@@ -152,7 +152,7 @@ def make_plan(
     """What the labels will depend on, and how many of ``jobs`` blocks memory allows to grow at once."""
     card = model.card
     _check_suits(model, image)
-    limits = limits_of(image.read, image.shape, card.percentiles)
+    limits = intensity_limits(image.read, image.shape, card.percentiles)
     if all(low == high for low, high in limits):
         raise DataError(
             f"{image.source}: every pixel is {limits[0][0]:g}, expected an image with some contrast"

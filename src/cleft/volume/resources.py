@@ -13,8 +13,8 @@ from torch import nn
 
 from cleft.core.errors import DataError
 from cleft.core.settings import ModelCard, NetSettings
-from cleft.core.text import format_bytes
 from cleft.core.tiles import tiles
+from cleft.core.units import format_bytes
 from cleft.models.unet import memory_format, net_stride, receptive_field_radius
 from cleft.prediction.predictor import ALIVE, choose_tile
 from cleft.volume.steps import GROWTH

@@ -13,7 +13,7 @@ from cleft.io import write_image
 from cleft.prediction import runtime
 from cleft.prediction.model import load_model
 from cleft.prediction.runtime import best_runtime, network_for
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from volumes import in_blocks
 
 pytest.importorskip("openvino", reason="an extra: pip install 'cleft[openvino]'")

@@ -36,8 +36,8 @@ def net_of(ndim: int, **changes: Any) -> NetSettings:
 def card_of(net: NetSettings, **changes: Any) -> ModelCard:
     ndim = len(net.strides[0])
     fields: dict[str, Any] = {
-        "cleft": "0", "net": net, "axes": "ZYX"[-ndim:], "shrink": (1,) * ndim, "k": 2, "gap_radius": 3,
-        "percentiles": (1.0, 99.8), "cell_diameter": 9, "ceiling_pq": 1,
+        "cleft": "0", "net": net, "axes": "ZYX"[-ndim:], "shrink": (1,) * ndim, "touching_radius": 2,
+        "gap_radius": 3, "percentiles": (1.0, 99.8), "cell_diameter": 9, "roundtrip_pq": 1,
     }  # fmt: skip
     return ModelCard(**{**fields, **changes})
 

@@ -42,8 +42,8 @@ def model(ndim: int, tmp_path: Path) -> Path:
     strides = ((2,) * ndim,) * 2
     card = ModelCard(
         cleft="0", net=NetSettings(channels=2, width=4, strides=strides), axes="ZYX"[-ndim:],
-        shrink=(1, 3, 2)[-ndim:], spacing_um=(1.0, 0.3, 0.4)[-ndim:], k=3, gap_radius=2,
-        percentiles=(2, 98), cell_diameter=9, ceiling_pq=1,
+        shrink=(1, 3, 2)[-ndim:], spacing_um=(1.0, 0.3, 0.4)[-ndim:], touching_radius=3, gap_radius=2,
+        percentiles=(2, 98), cell_diameter=9, roundtrip_pq=1,
     )  # fmt: skip
     net = make_unet(card.net).eval()
     with torch.no_grad():

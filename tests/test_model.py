@@ -90,13 +90,13 @@ def test_finds_smaller_than_any_cell_learnt_from_are_dropped(hand_model: Maker, 
     cells = truth(ndim).astype(np.uint32)
     sizes = label_sizes(cells)[~at_border(cells)][1:]
     too_large = int(sizes.max()) + 1
-    model = hand_model(ndim, smallest_cell=too_large)
+    model = hand_model(ndim, min_size=too_large)
     expected = drop_small(cells, too_large)
     assert expected.max() < cells.max()
     np.testing.assert_array_equal(model.segment(image), expected)
-    np.testing.assert_array_equal(model.segment(image, smallest=0), cells)
-    np.testing.assert_array_equal(hand_model(ndim).segment(image, smallest=too_large), expected)
-    nothing = hand_model(ndim, smallest_cell=too_large, smallest_cut=image.data.size).segment(image)
+    np.testing.assert_array_equal(model.segment(image, min_size=0), cells)
+    np.testing.assert_array_equal(hand_model(ndim).segment(image, min_size=too_large), expected)
+    nothing = hand_model(ndim, min_size=too_large, min_size_at_border=image.data.size).segment(image)
     assert nothing.max() == 0
 
 

@@ -289,13 +289,13 @@ def test_small_finds_are_those_of_the_size(nuclei: tuple[Image, np.ndarray]) -> 
     """Twice the diameter, four times the pixels; a number of one's own is taken as it is."""
     image, _ = enlarge_both(nuclei, 2)
     strict, lax = load_model("cells2d", "cpu"), load_model("cells2d", "cpu")
-    strict.card = strict.card.model_copy(update={"smallest_cell": 100.0, "smallest_cut": 0.0})
-    lax.card = lax.card.model_copy(update={"smallest_cell": 0.0, "smallest_cut": 0.0})
+    strict.card = strict.card.model_copy(update={"min_size": 100.0, "min_size_at_border": 0.0})
+    lax.card = lax.card.model_copy(update={"min_size": 0.0, "min_size_at_border": 0.0})
     diameter = 2 * strict.card.cell_diameter
     found = strict.segment(image, diameter=diameter)
-    np.testing.assert_array_equal(found, lax.segment(image, diameter=diameter, smallest=400))
+    np.testing.assert_array_equal(found, lax.segment(image, diameter=diameter, min_size=400))
     np.testing.assert_array_equal(
-        strict.segment(image, diameter=diameter, smallest=0), lax.segment(image, diameter=diameter)
+        strict.segment(image, diameter=diameter, min_size=0), lax.segment(image, diameter=diameter)
     )
     assert found.max() < lax.segment(image, diameter=diameter).max()
 
@@ -303,7 +303,7 @@ def test_small_finds_are_those_of_the_size(nuclei: tuple[Image, np.ndarray]) -> 
 def test_the_model_at_another_size(model: Model) -> None:
     other = model.at((2, 2))
     assert other.card.cell_diameter == pytest.approx(2 * model.card.cell_diameter)
-    assert other.card.smallest_cell == pytest.approx(4 * model.card.smallest_cell)
+    assert other.card.min_size == pytest.approx(4 * model.card.min_size)
     assert other.net is model.net
     assert model.card.shrink == (1, 1)
 

@@ -33,7 +33,9 @@ REPORT = ROOT / "docs" / "results" / "evidence" / "doubt.json"
 SAID = Console(stderr=True, soft_wrap=True)
 
 HALF = Weakness("remove", 0.5)
-CONFIGS.update({f"J4 doubt{percent}": {**CONFIGS["J4"], "doubt": percent / 100} for percent in (5, 50)})
+CONFIGS.update(
+    {f"J4 doubt{percent}": {**CONFIGS["J4"], "ignore_uncertain": percent / 100} for percent in (5, 50)}
+)
 TRIALS = {
     "all cells annotated": ("J4", Weakness()),
     "all cells annotated, doubt 0.2": ("J4 doubt", Weakness()),
@@ -85,7 +87,7 @@ def adopted(run: Run, doubt: float, work: Path) -> dict[str, float]:
             (image, replace(labels, data=add_pseudo_labels(labels.data, model.segment(image))))
             for image, labels in weakened(learn, run.weak, run.seed)
         ]
-        settings = run.settings.model_copy(update={"doubt": doubt})
+        settings = run.settings.model_copy(update={"ignore_uncertain": doubt})
         fit(load_examples(grown, settings), settings, path, console=SAID, overwrite=True)
     again = load_model(path)
     return {

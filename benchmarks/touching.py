@@ -50,10 +50,11 @@ def measure(model: Model, pairs: list[Pair]) -> dict[str, float]:
     scores: list[Scores] = []
     for image, truth in pairs:
         classes = decide(model.probabilities(image))
-        wanted = classes_by_rule(truth.data, ClassRule(3, model.card.k), truth.spacing) == TOUCHING
+        rule = ClassRule(3, model.card.touching_radius)
+        wanted = classes_by_rule(truth.data, rule, truth.spacing) == TOUCHING
         here = classes == TOUCHING
         hit, true, said = hit + int((here & wanted).sum()), true + int(wanted.sum()), said + int(here.sum())
-        labels = drop_small(classes_to_labels(classes, truth.spacing), *model.card.smallest())
+        labels = drop_small(classes_to_labels(classes, truth.spacing), *model.card.min_sizes())
         scores.append(score(truth.data, labels))
     whole = pool(scores)
     found = {

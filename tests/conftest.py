@@ -118,11 +118,11 @@ def _card(settings: NetSettings, **changed: Any) -> ModelCard:
         net=settings,
         axes="ZYX"[-ndim:],
         shrink=(1,) * ndim,
-        k=1,
+        touching_radius=1,
         gap_radius=2,
         percentiles=(0, 100),
         cell_diameter=8,
-        ceiling_pq=1,
+        roundtrip_pq=1,
     )
     return card.model_copy(update=changed)
 

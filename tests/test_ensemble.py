@@ -22,7 +22,7 @@ from cleft.models.ensemble import Ensemble, turns_for
 from cleft.models.file import write_model
 from cleft.models.unet import UNet
 from cleft.prediction.model import Model, load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.volume.plan import VolumeOptions
 from cleft.volume.segment import Watch, segment_volume, work_folder
 
@@ -36,8 +36,8 @@ def net_of(ndim: int, **changes: Any) -> NetSettings:
 def card_of(net: NetSettings, **changes: Any) -> ModelCard:
     ndim = len(net.strides[0])
     fields: dict[str, Any] = {
-        "cleft": "0", "net": net, "axes": "ZYX"[-ndim:], "shrink": (1,) * ndim, "k": 2, "gap_radius": 3,
-        "percentiles": (1.0, 99.8), "cell_diameter": 9, "ceiling_pq": 1,
+        "cleft": "0", "net": net, "axes": "ZYX"[-ndim:], "shrink": (1,) * ndim, "touching_radius": 2,
+        "gap_radius": 3, "percentiles": (1.0, 99.8), "cell_diameter": 9, "roundtrip_pq": 1,
     }  # fmt: skip
     return ModelCard(**{**fields, **changes})
 
@@ -107,6 +107,7 @@ def test_it_commutes_with_turns(ndim: int, random_model: Callable[..., Path]) ->
         assert (apart < 1e-5) == tta
 
 
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.long)], ids=["2D", "3D"])
 def test_tiles_give_what_the_whole_gives(ndim: int, random_model: Callable[..., Path]) -> None:
     image = image_of(ndim, 1)
     model = load_model([random_model(ndim, s) for s in range(2)], "cpu", tta=True)
@@ -115,6 +116,7 @@ def test_tiles_give_what_the_whole_gives(ndim: int, random_model: Callable[..., 
         np.testing.assert_allclose(model.probabilities(image, tile=tile), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.long)], ids=["2D", "3D"])
 def test_blocks_give_what_one_piece_gives(
     ndim: int, random_model: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from cleft.core.image import Image
 from cleft.io import write_labels
 from cleft.io.write import write_image
 from cleft.reproduce.tables import Effort
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

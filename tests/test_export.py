@@ -42,8 +42,8 @@ def model(ndim: int, tmp_path: Path) -> Path:
     strides = ((2,) * ndim,) * 2
     card = ModelCard(
         cleft="0", net=NetSettings(channels=2, width=4, strides=strides), axes="ZYX"[-ndim:],
-        shrink=(1, 3, 2)[-ndim:], spacing_um=(1.0, 0.3, 0.4)[-ndim:], k=3, gap_radius=2,
-        percentiles=(2, 98), cell_diameter=9, ceiling_pq=1,
+        shrink=(1, 3, 2)[-ndim:], spacing_um=(1.0, 0.3, 0.4)[-ndim:], touching_radius=3, gap_radius=2,
+        percentiles=(2, 98), cell_diameter=9, roundtrip_pq=1,
     )  # fmt: skip
     net = UNet(card.net).eval()
     with torch.no_grad():
@@ -64,7 +64,15 @@ def as_torchscript(path: Path) -> tuple[Run, str]:
     return lambda image: network(torch.from_numpy(image)).numpy(), files["cleft.json"]
 
 
-@pytest.mark.parametrize(("to", "load"), [("onnx", as_onnx), ("torchscript", as_torchscript)])
+@pytest.mark.parametrize(
+    ("ndim", "to", "load"),
+    [
+        (2, "onnx", as_onnx),
+        pytest.param(3, "onnx", as_onnx, marks=pytest.mark.long),
+        (2, "torchscript", as_torchscript),
+        (3, "torchscript", as_torchscript),
+    ],
+)
 def test_parity_for_images_of_any_size(
     model: Path, tmp_path: Path, to: Any, load: Callable[[Path], tuple[Run, str]], rng: np.random.Generator
 ) -> None:

@@ -35,11 +35,11 @@ def card_of(net: NetSettings) -> ModelCard:
         axes="ZYX"[-ndim:],
         spacing_um=(0.1,) * ndim,
         shrink=(1,) * ndim,
-        k=3.0,
+        touching_radius=3.0,
         gap_radius=2.5,
         percentiles=(1.0, 99.8),
         cell_diameter=20.5,
-        ceiling_pq=0.97,
+        roundtrip_pq=0.97,
         trained_on={"images": 3, "names": ["a", "é"]},
         scores={"val_pq": 0.5},
     )
@@ -233,7 +233,7 @@ def test_a_card_that_is_no_json(path: Path) -> None:
     ("change", "reason"),
     [
         (lambda card: [1, 2], "not understood"),
-        (lambda card: card.pop("k"), "k is"),
+        (lambda card: card.pop("touching_radius"), "touching_radius is"),
         (lambda card: card.update(extra=1), "extra is 1"),
         (lambda card: card["net"].update(n_classes=5), "net is 5"),
         (lambda card: card["net"].update(strides=[]), "net is"),
@@ -407,9 +407,9 @@ def test_a_large_network_takes_no_memory_before_it_is_compared(path: Path) -> No
         ("spacing_um", [0.1, float("inf")], "spacing_um is inf: input should be "),
         ("spacing_um", [1e-5, 1], "spacing_um is [1e-05, 1]: value error, expected no pixel more than"),
         ("spacing_um", [], "spacing_um is []: value error, expected one for each"),
-        ("k", float("nan"), "k is nan: input should be a finite number"),
-        ("k", 0, "k is 0: input should be greater than or equal to 1"),
-        ("k", 1e300, "k is 1e+300: input should be less than or equal to 10000"),
+        ("touching_radius", float("nan"), "touching_radius is nan: input should be a finite number"),
+        ("touching_radius", 0, "touching_radius is 0: input should be greater than or equal to 1"),
+        ("touching_radius", 1e300, "touching_radius is 1e+300: input should be less than or equal to 10000"),
         ("gap_radius", -1, "gap_radius is -1: input should be greater than or equal to 1"),
         ("percentiles", [float("nan"), 99], "percentiles is nan: input should be a finite number"),
         ("percentiles", [1, 200], "percentiles is [1, 200]: value error, expected two rising numbers from 0"),
@@ -418,9 +418,9 @@ def test_a_large_network_takes_no_memory_before_it_is_compared(path: Path) -> No
         ("cell_diameter", 0, "cell_diameter is 0: input should be greater than 0"),
         ("diameters", [9, 3], "diameters is [9, 3]: value error, expected two positive numbers"),
         ("diameters", [0, 3], "diameters is [0, 3]: value error, expected two positive numbers"),
-        ("smallest_cell", -1, "smallest_cell is -1: input should be greater than or equal to 0"),
-        ("smallest_cut", 1e200, "smallest_cut is 1e+200: input should be less than or equal to"),
-        ("ceiling_pq", 1.5, "ceiling_pq is 1.5: input should be less than or equal to 1"),
+        ("min_size", -1, "min_size is -1: input should be greater than or equal to 0"),
+        ("min_size_at_border", 1e200, "min_size_at_border is 1e+200: input should be less than or equal to"),
+        ("roundtrip_pq", 1.5, "roundtrip_pq is 1.5: input should be less than or equal to 1"),
         ("scores", {"val_pq": float("nan")}, "scores is nan: input should be a finite number"),
         ("trained_on", {"cells": float("nan")}, "value error, found nan, expected finite numbers"),
         ("trained_on", {"cells": 10**30}, "value error, found a whole number of more than 64 bits"),
@@ -465,7 +465,7 @@ def test_cards_that_json_stumbles_over(path: Path, text: str, told: str) -> None
 
 
 def test_a_number_of_many_digits_is_not_repeated(path: Path) -> None:
-    recarded(path, lambda card: card.update(k=10**300, shrink=[10**300, 1]))
+    recarded(path, lambda card: card.update(touching_radius=10**300, shrink=[10**300, 1]))
     assert "shrink is a whole number of about 301 digits: input should be" in refused(path)
 
 

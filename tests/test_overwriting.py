@@ -35,7 +35,9 @@ from volumes import blobs, expected, model_for, save_classes
 Says = Callable[..., Any]
 Files = Callable[..., Path]
 MINE = b"mine, and no result of cleft's"
-QUICK = "{width: 4, levels: 3, patch: [16, 16], batch: 1, checks: 1, steps: 1, held_out: 0}"
+QUICK = (
+    "{width: 4, levels: 3, patch_size: [16, 16], batch_size: 1, validations: 1, steps: 1, val_fraction: 0}"
+)
 
 
 def squares() -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +117,7 @@ class Train(Verb):
 
     def command(self, target: Path) -> list[object]:
         settings = [
-            "--from",
+            "--pretrained",
             self.folder / "in" / "start.safetensors",
             "--config",
             self.folder / "in" / "c.yml",

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 import torch
 
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks" / "rivals"))
 import common

@@ -20,7 +20,7 @@ from cleft.labels.rule import (
     to_classes,
 )  # fmt: skip
 from cleft.labels.scores import score
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 
 def squares(side: int, apart: int, ndim: int, count: int = 3) -> np.ndarray:
@@ -127,7 +127,7 @@ def test_auto_touching_is_the_widest_whose_round_trip_is_good_enough(ndim: int, 
 
 
 def crowded(diameter: float) -> CellSettings:
-    return CellSettings(diameter=diameter, density=0.9)
+    return CellSettings(diameter=diameter, filling_fraction=0.9)
 
 
 def test_auto_touching_radius_of_large_cells_is_3(ndim: int) -> None:

@@ -26,7 +26,7 @@ from cleft.reproduce.evaluate import best_thresholds, examine, examine_markers, 
 from cleft.reproduce.runs import CONFIGS, Run, finished, work_through
 from cleft.reproduce.splits import Weakness, read_pairs, split, weakened
 from cleft.reproduce.tables import Effort, spread
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 
 QUIET = Console(quiet=True)
 TINY = Effort(seeds=1, steps=4, width=4)
@@ -99,7 +99,7 @@ class Says:
     """A model that says what it is told to."""
 
     class Card:
-        def smallest(self) -> tuple[float, float]:
+        def min_sizes(self) -> tuple[float, float]:
             return 0.0, 0.0
 
     card = Card()
@@ -164,7 +164,7 @@ def test_a_run_is_done_once_and_its_watershed_is_tuned_on_what_is_held_out(tmp_p
     assert set(found[0]["test"]) == {"MAP", "WT"}
     assert set(found[1]["test"]) == {"MAP"}
     assert {"sure", "outside", "pq"} <= set(found[0]["test"]["WT"])
-    assert found[1]["settings"]["gap_decided"] == 1
+    assert found[1]["settings"]["merged_gap_weight"] == 1
     assert sorted(p.name for p in (out / "models").glob("*.run")) == []
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.*") if p.suffix != ".lock"}
     assert done(table, out) == found

@@ -24,7 +24,7 @@ from cleft.io import read_image, read_labels, write_image
 from cleft.io.lazy import LazyImage
 from cleft.prediction import predictor as predict
 from cleft.prediction.model import load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.volume import blocks as finder
 from cleft.volume import plan as planning
 from cleft.volume.executors import LocalExecutor
@@ -141,11 +141,11 @@ def test_small_finds_are_dropped_by_what_they_are_in_the_whole_image(
     shape = (20,) * ndim
     classes = blobs(shape, 5, 0.2)
     image = save_classes(tmp_path / "image.zarr", classes)
-    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim, smallest=5.0)
+    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim, min_size=5.0)
     known = expected(classes, 5)
     np.testing.assert_array_equal(labels, known)
     assert 0 < known.max() < expected(classes).max()
-    model = model_for(hand_file, ndim, smallest_cell=5.0, smallest_cut=3.0)
+    model = model_for(hand_file, ndim, min_size=5.0, min_size_at_border=3.0)
     labels = in_blocks(model, image, tmp_path / "both.zarr", (8,) * ndim)
     np.testing.assert_array_equal(labels, expected(classes, 5, 3))
     assert 0 < labels.max() < known.max()
@@ -347,7 +347,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_labels(
     classes = blobs((144, 144), 8)
     image = save_classes(tmp_path / "image.zarr", classes, (64, 64))
     output = tmp_path / "labels.ome.zarr"
-    command = segment_command(image, hand_file(2, 2), output, "--block", "16,16", "--smallest", "0")
+    command = segment_command(image, hand_file(2, 2), output, "--block", "16,16", "--min-size", "0")
     records = work_folder(output) / step
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120

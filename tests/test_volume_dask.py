@@ -85,7 +85,7 @@ def test_by_the_command_line(cleft_says: Any, hand_file: Files, tmp_path: Path, 
     output = tmp_path / "labels.ome.zarr"
     said = cleft_says(
         "segment", image, "-m", hand_file(2, 2), "-o", output, "--block", "16,16",
-        "--smallest", 0, "--scheduler", client.scheduler.address,
+        "--min-size", 0, "--scheduler", client.scheduler.address,
     )  # fmt: skip
     assert said.code == 0, said.err
     np.testing.assert_array_equal(read_labels(output).data, expected(classes))

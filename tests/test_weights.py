@@ -19,7 +19,7 @@ from cleft.labels.weights import (
     bwm_weights,
     w3_weights,
 )
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from references import weights as reference
 
 # (shape, spacing): a line, planes and stacks, isotropic and not, and a stack of one plane

@@ -202,8 +202,8 @@ def models() -> list[Sample]:
     def write(ndim: int, half: bool) -> Callable[[Path], object]:
         net = NetSettings(channels=1, width=4, strides=((2,) * ndim,) * 2)
         card = ModelCard(
-            cleft="0.1.0", net=net, axes="ZYX"[-ndim:], shrink=(1,) * ndim, k=1, gap_radius=2,
-            percentiles=(0, 100), cell_diameter=8, ceiling_pq=1,
+            cleft="0.1.0", net=net, axes="ZYX"[-ndim:], shrink=(1,) * ndim, touching_radius=1, gap_radius=2,
+            percentiles=(0, 100), cell_diameter=8, roundtrip_pq=1,
         )  # fmt: skip
         return lambda path: write_model(path, UNet(net), card, half)
 

@@ -38,7 +38,7 @@ class SegmentOptions:
     spacing: tuple[float, ...] | None = None
     method: Any = "map"
     tile: tuple[int, ...] | None = None
-    smallest: float | None = None
+    min_size: float | None = None
     diameter: str | None = None
     probabilities: bool = False
     overlays: bool = False
@@ -214,7 +214,7 @@ def _only_whole(options: SegmentOptions) -> dict[str, bool]:
 def _segment_whole(model: Model, job: Job, options: SegmentOptions, check_size: bool) -> int:
     image = read_image(job.image, options.axes, options.spacing, options.volume.memory)
     labels = model.segment(
-        image, method=options.method, tile=options.tile, smallest=options.smallest, diameter=options.diameter
+        image, method=options.method, tile=options.tile, min_size=options.min_size, diameter=options.diameter
     )
     if job.labels.suffix == ".zarr":
         standard = Image(labels, image.spatial_axes, image.spacing).standard()

@@ -99,8 +99,8 @@ def _lines(file: SafetensorsFile, card: ModelCard) -> dict[str, str]:
         "began with": f"{_text(begun.get('model'))} ({_text(begun.get('sha256'))})" if begun else "",
         "network": f"U-Net of width {card.net.width}, {levels} levels, {card.net.n_classes} classes",
         "shrunk": f"{times} for the network" if math.prod(card.shrink) > 1 else "",
-        "classes": f"touching window {card.k:g}, gap radius {card.gap_radius:g} pixels; "
-        f"ceiling PQ {card.ceiling_pq:.3f}",
+        "classes": f"touching window {card.touching_radius:g}, gap radius {card.gap_radius:g} pixels; "
+        f"round trip PQ {card.roundtrip_pq:.3f}",
         "training": f"{_number(training.get('steps'))} steps, {_number(training.get('minutes'), 'g')} "
         f"minutes, seed {_number(training.get('seed'), 'd')}"
         if training

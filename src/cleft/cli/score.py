@@ -24,7 +24,7 @@ from cleft.io import atomic_path, base_name, by_name, find_images, read_labels, 
 from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.labels.markers import MarkerScores, score_markers
 from cleft.labels.scores import Scores, average, pool, score
-from cleft.synthetic.cells import checked_shape, make_cells, random_settings
+from cleft.synthetic import checked_shape, make_cells, random_settings
 
 __all__ = ["make_files", "score_files"]
 

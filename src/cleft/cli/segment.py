@@ -35,7 +35,7 @@ def segment(
         str | None,
         typer.Option(help="Of the cells: 30 (pixels), 12um, or auto; by default what the model learnt."),
     ] = None,
-    smallest: Annotated[
+    min_size: Annotated[
         float | None,
         typer.Option(min=0, help="Drop what has fewer pixels; by default the model's, 0 keeps all."),
     ] = None,
@@ -86,11 +86,11 @@ def segment(
     if method not in METHODS:
         raise CleftError(f'method is "{method}", expected one of {", ".join(METHODS)}')
     volume = VolumeOptions(
-        axes, numbers(spacing), method, smallest,  # type: ignore[arg-type]  # of METHODS
+        axes, numbers(spacing), method, min_size,  # type: ignore[arg-type]  # of METHODS
         memory_of(memory), integers(block), exact, empty, overwrite, diameter,
     )  # fmt: skip
     options = SegmentOptions(
-        output, axes, numbers(spacing), method, integers(tile), smallest, diameter, probabilities, overlays,
+        output, axes, numbers(spacing), method, integers(tile), min_size, diameter, probabilities, overlays,
         overwrite, volume, Where(scheduler, workers, slurm),
     )  # fmt: skip
     failed = segment_files(load_model(model, device, tta), inputs, options, said)

@@ -68,4 +68,4 @@ def summary(scores: Sequence[Scores]) -> dict[str, Any]:
 
 
 def _watershed(model: Model, likely: np.ndarray, thresholds: Thresholds) -> np.ndarray:
-    return drop_small(watershed_labels(likely, *thresholds), *model.card.smallest())
+    return drop_small(watershed_labels(likely, *thresholds), *model.card.min_sizes())

@@ -17,7 +17,7 @@ from cleft.labels.weights import WEIGHT_MAPS
 from cleft.losses.pixelwise import CELoss
 from cleft.losses.youden import JCLoss
 from cleft.models.unet import UNet
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 __all__ = ["LAMBDAS", "LOSSES", "directions", "losses_at", "made_data", "moved", "trained"]
 

@@ -29,29 +29,41 @@ __all__ = ["CONFIGS", "Run", "finished", "is_weak", "work_through"]
 
 # by its name in the tables: what a training has beside the settings that all share
 CONFIGS: dict[str, dict[str, Any]] = {
-    "CE": {"loss": "ce", "classes": 3},
-    "BWM": {"loss": "bwm", "classes": 3},
-    "W3": {"loss": "w3", "classes": 3},
-    "DSC": {"loss": "dsc", "classes": 3},
-    "J3": {"loss": "jc", "classes": 3},
-    "J4": {"loss": "jc", "classes": 4},
-    "CE4": {"loss": "ce", "classes": 4},
-    "J4 alone": {"loss": "jc", "classes": 4, "gap_decided": 0.0},
-    "J3 .2": {"loss": "jc", "classes": 3, "lam": 0.2},
-    "J4 .2": {"loss": "jc", "classes": 4, "lam": 0.2},
-    "J4 .5": {"loss": "jc", "classes": 4, "lam": 0.5},
-    "J4 1": {"loss": "jc", "classes": 4, "lam": 1.0},
+    "CE": {"loss": "ce", "n_classes": 3},
+    "BWM": {"loss": "bwm", "n_classes": 3},
+    "W3": {"loss": "w3", "n_classes": 3},
+    "DSC": {"loss": "dsc", "n_classes": 3},
+    "J3": {"loss": "jc", "n_classes": 3},
+    "J4": {"loss": "jc", "n_classes": 4},
+    "CE4": {"loss": "ce", "n_classes": 4},
+    "J4 alone": {"loss": "jc", "n_classes": 4, "merged_gap_weight": 0.0},
+    "J3 .2": {"loss": "jc", "n_classes": 3, "j_weight": 0.2},
+    "J4 .2": {"loss": "jc", "n_classes": 4, "j_weight": 0.2},
+    "J4 .5": {"loss": "jc", "n_classes": 4, "j_weight": 0.5},
+    "J4 1": {"loss": "jc", "n_classes": 4, "j_weight": 1.0},
     # as the paper has it: the narrow touching window, patches drawn anywhere
-    "CE narrow": {"loss": "ce", "classes": 3, "k": 2, "rare": 0.0},
-    "DSC narrow": {"loss": "dsc", "classes": 3, "k": 2, "rare": 0.0},
-    "J3 narrow": {"loss": "jc", "classes": 3, "k": 2, "rare": 0.0},
-    "J4 narrow": {"loss": "jc", "classes": 4, "k": 2, "rare": 0.0},
-    "J3 .5 narrow": {"loss": "jc", "classes": 3, "k": 2, "rare": 0.0, "lam": 0.5},
-    "J4 .5 narrow": {"loss": "jc", "classes": 4, "k": 2, "rare": 0.0, "lam": 0.5},
-    "J4 doubt": {"loss": "jc", "classes": 4, "doubt": 0.2},
+    "CE narrow": {"loss": "ce", "n_classes": 3, "touching_radius": 2, "foreground_oversampling": 0.0},
+    "DSC narrow": {"loss": "dsc", "n_classes": 3, "touching_radius": 2, "foreground_oversampling": 0.0},
+    "J3 narrow": {"loss": "jc", "n_classes": 3, "touching_radius": 2, "foreground_oversampling": 0.0},
+    "J4 narrow": {"loss": "jc", "n_classes": 4, "touching_radius": 2, "foreground_oversampling": 0.0},
+    "J3 .5 narrow": {
+        "loss": "jc",
+        "n_classes": 3,
+        "touching_radius": 2,
+        "foreground_oversampling": 0.0,
+        "j_weight": 0.5,
+    },
+    "J4 .5 narrow": {
+        "loss": "jc",
+        "n_classes": 4,
+        "touching_radius": 2,
+        "foreground_oversampling": 0.0,
+        "j_weight": 0.5,
+    },
+    "J4 doubt": {"loss": "jc", "n_classes": 4, "ignore_uncertain": 0.2},
     # what is not annotated is taken for cells
-    "J3 cells": {"loss": "jc", "classes": 3, "unknown": "cells"},
-    "J4 cells": {"loss": "jc", "classes": 4, "unknown": "cells"},
+    "J3 cells": {"loss": "jc", "n_classes": 3, "unlabeled_as": "cells"},
+    "J4 cells": {"loss": "jc", "n_classes": 4, "unlabeled_as": "cells"},
 }
 HELPED = ("BWM", "DSC", "W3")  # those that the paper's Table 1 shows with a watershed too
 
@@ -101,8 +113,8 @@ class Run:
     def settings(self) -> TrainSettings:
         """The last weights are taken, so nothing is held out to choose among them."""
         return TrainSettings(
-            steps=self.steps, width=self.width, batch=self.batch, seed=self.seed, held_out=0, checks=4,
-            **CONFIGS[self.arm],
+            steps=self.steps, width=self.width, batch_size=self.batch, seed=self.seed, val_fraction=0,
+            validations=4, **CONFIGS[self.arm],
         )  # fmt: skip
 
 
@@ -179,8 +191,8 @@ def _about(run: Run, model: Model) -> dict[str, Any]:
         "name": run.name, "set": run.data.resolve().name, "arm": run.arm, "seed": run.seed,
         "target": run.target and run.target.resolve().name, "weak": asdict(run.weak),
         "settings": run.settings.model_dump(mode="json"), "images": card.trained_on["images"],
-        "cells": card.trained_on["cells"], "k": card.k, "gap_radius": card.gap_radius, "shrink": card.shrink,
-        "minutes": card.training["minutes"], "machine": _machine(),
+        "cells": card.trained_on["cells"], "k": card.touching_radius, "gap_radius": card.gap_radius,
+        "shrink": card.shrink, "minutes": card.training["minutes"], "machine": _machine(),
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from cleft.core.settings import renamed
 from cleft.reproduce.drawing import COLOURS, QUIET, blank, save, tidy
 from cleft.reproduce.runs import CONFIGS, Run, finished, is_weak, work_through
 from cleft.reproduce.tables import MEASURES, Effort, Row, gather, markdown, spread
@@ -96,7 +97,9 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
     scores = [
         ((found["set"], found["arm"], method), score)
         for found in results
-        if found["target"] is None and not is_weak(found) and not found["settings"].get("doubt")
+        if found["target"] is None
+        and not is_weak(found)
+        and not renamed(found["settings"]).get("ignore_uncertain")
         for method, score in found["test"].items()
     ]
     order = list(CONFIGS)

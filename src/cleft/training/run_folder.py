@@ -217,7 +217,7 @@ def _check_same(last: Path, stored: Mapping[str, Any], about: Mapping[str, Any])
         if name in stored and (told := changes(stored[name], about[name]))
     ]
     if stored.get("start_sha256", about["start_sha256"]) != about["start_sha256"]:
-        changed.append(f"the model to begin with, {about['start']}, is another")
+        changed.append(f"the model to begin with, {about['pretrained']}, is another")
     if changed:
         raise DataError(
             f"{last}: can't resume, something has changed since the training began: {'; '.join(changed)}. "

@@ -54,7 +54,7 @@ class VolumeOptions:
         axes: of an image that doesn't say its own.
         spacing: micrometres per pixel along each axis, where not read.
         method: ``"map"``, ``"biased"`` or ``"threshold"``, see ``to_labels``.
-        smallest: pixels of the smallest cell, see ``Model.segment``.
+        min_size: pixels of the smallest cell, see ``Model.segment``.
         memory: bytes that the process may hold; by default two thirds of what is available. Less takes
             longer, the labels are the same.
         block: pixels of a block along each axis, rounded up to what the network takes; by default about four
@@ -69,7 +69,7 @@ class VolumeOptions:
     axes: str | None = None
     spacing: tuple[float, ...] | None = None
     method: Literal["map", "biased", "threshold"] = "map"
-    smallest: float | None = None
+    min_size: float | None = None
     memory: int | None = None
     block: tuple[int, ...] | None = None
     exact: bool = False
@@ -177,7 +177,7 @@ def make_plan(
         weights=tuple(hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths),
         precision=precision, runtime=runtime, at_once=at_once, limit=options.memory,
         method=options.method, limits=limits, block=block, halo=cost.halo, empty=options.empty,
-        smallest=card.smallest(options.smallest),
+        min_sizes=card.min_sizes(options.min_size),
         cleft=version("cleft"),
     )  # fmt: skip
     return plan, jobs

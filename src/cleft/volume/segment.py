@@ -78,7 +78,7 @@ def segment_volume(
         >>> import tempfile
         >>> from cleft.prediction.model import load_model
         >>> from cleft.io import read_labels, write_image
-        >>> from cleft.synthetic.cells import make_cells
+        >>> from cleft.synthetic import make_cells
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_image(f"{folder}/cells.tif", make_cells((96, 96), seed=0)[0])
         ...     n = segment_volume(load_model("cells2d"), f"{folder}/cells.tif", f"{folder}/labels.zarr")

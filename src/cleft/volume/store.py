@@ -49,7 +49,7 @@ class VolumePlan(Settings):
     at_once: int
     limit: int | None = None
     empty: float | None = None
-    smallest: tuple[float, float]
+    min_sizes: tuple[float, float]
     cleft: str
 
 

@@ -14,7 +14,8 @@ from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING
 from cleft.labels.corruption import corrupt_labels
 from cleft.labels.scores import score
-from cleft.models.file import read_card, read_model
+from cleft.models.card import read_card
+from cleft.models.file import read_model
 from cleft.training.uncertain import BESIDE, mask_uncertain_background
 
 

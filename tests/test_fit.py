@@ -29,7 +29,8 @@ from cleft.core.image import Image
 from cleft.core.settings import TrainSettings
 from cleft.io.files import exclusive_lock
 from cleft.labels.rule import cell_diameter, choose_rule, roundtrip_pq
-from cleft.models.file import read_card, read_model
+from cleft.models.card import read_card
+from cleft.models.file import read_model
 from cleft.synthetic import make_cells
 from cleft.training.checkpoint import SafeCheckpoints
 from cleft.training.dataset import Example

@@ -18,10 +18,9 @@ from cleft.core.image import Image
 from cleft.core.settings import NetSettings, TrainSettings
 from cleft.labels.scores import score
 from cleft.models.batch_renorm import BatchRenorm
-from cleft.models.file import read_card, read_model, write_model
-from cleft.models.inflate import inflate_2d_to_3d
-from cleft.models.unet import make_unet
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model, read_card
+from cleft.models.file import read_model, write_model
+from cleft.models.unet import UNet, inflate_2d_to_3d
 from cleft.prediction.model import Model, load_model
 from cleft.synthetic import CellSettings, make_cells
 from cleft.training.dataset import Example
@@ -179,7 +178,7 @@ def test_fit_settles_too(parents: Callable[[int], Path], tmp_path: Path) -> None
 @pytest.mark.parametrize("strides", [((2, 2, 2), (2, 2, 2)), ((1, 2, 2), (2, 2, 2)), ((1, 2, 2), (1, 2, 2))])
 def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -> None:
     torch.manual_seed(0)
-    plane = make_unet(NetSettings(width=4, n_classes=3, strides=((2, 2),) * 2))
+    plane = UNet(NetSettings(width=4, n_classes=3, strides=((2, 2),) * 2))
     for layer in plane.modules():
         if isinstance(layer, BatchRenorm):
             layer.running_mean.normal_(0, 0.3)
@@ -192,15 +191,15 @@ def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -
 
 
 def test_with_fewer_levels_the_coarsest_are_left_out() -> None:
-    plane = make_unet(NetSettings(width=4, strides=((2, 2),) * 4))
+    plane = UNet(NetSettings(width=4, strides=((2, 2),) * 4))
     stack = inflate_2d_to_3d(plane, NetSettings(width=4, strides=((2, 2, 2),) * 2))
     assert stack(torch.rand(1, 1, 8, 8, 8)).shape == (1, 4, 8, 8, 8)
     for ours, theirs in (
-        (stack.bottleneck, plane.downsamples[1]), (stack.downsamples[0], plane.downsamples[0]),
-        (stack.upsamples[0].conv_block, plane.upsamples[2].conv_block),
-    ):  # fmt: skip
-        torch.testing.assert_close(ours.conv2.conv.weight[:, :, 1], theirs.conv2.conv.weight)
-        assert not ours.conv2.conv.weight[:, :, ::2].any()
+        *zip(stack.encoder, plane.encoder[:3], strict=True),
+        *((up.block, its.block) for up, its in zip(stack.decoder, plane.decoder[:2], strict=True)),
+    ):
+        torch.testing.assert_close(ours.conv2.weight[:, :, 1], theirs.conv2.weight)
+        assert not ours.conv2.weight[:, :, ::2].any()
 
 
 def test_a_training_of_stacks_from_a_model_of_planes(parents: Callable[[int], Path]) -> None:
@@ -210,7 +209,7 @@ def test_a_training_of_stacks_from_a_model_of_planes(parents: Callable[[int], Pa
     assert model.card.axes == "ZYX"
     assert (model.card.net.width, model.card.net.n_classes) == (card.net.width, card.net.n_classes)
     assert model.card.trained_on["from"]["model"] == path.name
-    first, its = model.net.input_block.conv1.conv.weight, before.input_block.conv1.conv.weight
+    first, its = model.net.encoder[0].conv1.weight, before.encoder[0].conv1.weight
     torch.testing.assert_close(first[:, :, 1].cpu(), its, atol=1e-9, rtol=0)
     assert first[:, :, ::2].abs().max() < 1e-9
 
@@ -252,6 +251,7 @@ def strange() -> Pair:
     return Image(image.data.max() - image.data, "YX"), labels
 
 
+@pytest.mark.long
 def test_corrected_labels_go_straight_back(
     strange: Pair, tmp_path: Path, cleft_says: Callable[..., Any]
 ) -> None:

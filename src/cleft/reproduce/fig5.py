@@ -19,7 +19,7 @@ from cleft.labels.classes import ClassRule, classes_by_rule
 from cleft.labels.weights import WEIGHT_MAPS
 from cleft.losses.pixelwise import CELoss
 from cleft.losses.youden import JCLoss
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.reproduce.report import COLOURS, check_ready, new_figure, save, tidy
 from cleft.synthetic import CellSettings, make_cells
 
@@ -120,7 +120,7 @@ def train_to_optimum(data: Batch, steps: int, seed: int) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = make_unet(NetSettings(channels=1, width=8, strides=((2, 2),) * 3))
+        net = UNet(NetSettings(channels=1, width=8, strides=((2, 2),) * 3))
     loss = JCLoss(LAMBDAS[0])
     optimiser = torch.optim.Adam(net.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, total_steps=steps, pct_start=0.1)

@@ -23,7 +23,7 @@ from cleft.core.settings import ModelCard, TrainSettings
 from cleft.core.text import print_plain
 from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.models.file import halved, write_model
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.training.checkpoint import SafeCheckpoints
 from cleft.training.dataset import Example
 from cleft.training.examples import hold_out
@@ -118,7 +118,7 @@ def _learner(plan: Plan, start: Pretrained | None, about: dict[str, Any]) -> Lea
     """Network and loss; the seed fixes the first weights, if no model gives them."""
     settings = plan.settings
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    net = make_unet(plan.card.net) if start is None else start.network(plan.card.net)
+    net = UNet(plan.card.net) if start is None else start.network(plan.card.net)
     loss = MergedGapLoss(make_loss(settings), settings.merged_gap_weight)
     learner = Learner(net, loss, plan)
     began = None if start is None else plan.card.trained_on["from"]["sha256"]

@@ -1,9 +1,12 @@
-# Two commands do everything: `make demo` and `make test`.
+# `make demo` shows what it does, `make test` checks it in minutes, `make test-all` in full.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test fuzz lint format clean
+# two processes of tests, each of one thread, as suits two cores; tests of one file share what they make
+TWO := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
+
+.PHONY: help demo test test-all fuzz lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,17 +27,15 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 demo: $(VENV)/installed  ## make the environment, then segment and score made cells in 2D and 3D (under 2 minutes after installation)
 	$(BIN)/cleft demo --output demo
 
-test: $(VENV)/installed-dev  ## lint, types, import floors, bandit, every test (some 20 minutes on two cores)
-	@echo "Lint, types, import floors, then the tests: some 20 minutes on two cores"
+test: lint  ## lint, types, import floors, bandit, then every test but the long ones (6 minutes on two cores)
+	$(TWO)
+
+test-all: lint  ## all of that and the long tests: studies, kills, large volumes, damage in masses (half an hour or more on two cores)
+	$(TWO) -m "" --hypothesis-profile=large --cov=cleft --cov-report=term:skip-covered
+
+lint: $(VENV)/installed-dev  ## lint, types, import floors and bandit alone (half a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/bandit -q -c pyproject.toml -r src
-	$(BIN)/pytest --cov=cleft --cov-report=term:skip-covered
-
-lint: $(VENV)/installed-dev  ## lint, types, import floors and bandit alone
-	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit -q -c pyproject.toml -r src

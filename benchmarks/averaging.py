@@ -33,12 +33,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 REPORT = ROOT / "docs" / "results" / "averaging.json"
 SETS, SEEDS = ("tcells", "nuclei-dsb"), (0, 1)
-BASE: dict[str, Any] = {"width": 16, "steps": 1500, "checks": 1, "held_out": 0.0}
+BASE: dict[str, Any] = {"width": 16, "steps": 1500, "validations": 1, "val_fraction": 0.0}
 CONFIGS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "average .99": {"average": 0.99},
-    "average .998": {"average": 0.998},
-    "constant rate, average .998": {"average": 0.998, "schedule": "constant", "learning_rate": 1e-3},
+    "average .99": {"ema_decay": 0.99},
+    "average .998": {"ema_decay": 0.998},
+    "constant rate, average .998": {"ema_decay": 0.998, "lr_schedule": "constant", "learning_rate": 1e-3},
 }
 WAYS = ("as it is", "tta", "both seeds")
 Pairs = list[tuple[Image, Image]]

@@ -42,8 +42,11 @@ REPORT = ROOT / "docs" / "results" / "finetune.json"
 LEARN, CHECK = "Position8_CD3", "Position9"  # parts of names: of one field, and of the other
 STEPS = 3000
 HERE: dict[str, Any] = {"width": 16, "steps": STEPS}
-GOING_ON: dict[str, Any] = {"start": "cells2d", "steps": STEPS}
-SMALL: dict[str, Any] = {"start": "cells2d-small", "steps": STEPS}  # as wide, and as costly, as from nothing
+GOING_ON: dict[str, Any] = {"pretrained": "cells2d", "steps": STEPS}
+SMALL: dict[str, Any] = {
+    "pretrained": "cells2d-small",
+    "steps": STEPS,
+}  # as wide, and as costly, as from nothing
 LESS = {"a sixteenth": 4, "a sixty-fourth": 8}
 # settings; "corner": the part annotated, one of so many along each axis; "frozen": how many of the first
 # levels don't learn; "settled": when normalisation's averages stay
@@ -123,7 +126,7 @@ def learn(arm: dict[str, Any], seed: int) -> Model:
 
     def network(self: Pretrained, wanted: NetSettings) -> nn.Module:
         net = begin(self, wanted)
-        for level in [net.input_block, *net.downsamples][:frozen]:
+        for level in net.encoder[:frozen]:
             level.requires_grad_(False)
         return net
 

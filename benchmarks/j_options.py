@@ -29,22 +29,29 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 REPORT = ROOT / "docs" / "results" / "j-options.json"
 
-BASE = {"width": 16, "steps": 600, "checks": 1, "patch": (192, 192), "batch": 2, "k": 3}
+BASE = {
+    "width": 16,
+    "steps": 600,
+    "validations": 1,
+    "patch_size": (192, 192),
+    "batch_size": 2,
+    "touching_radius": 3,
+}
 SETS = ("tcells", "nuclei-dsb")
 SEEDS = (0, 1, 2)
 CONFIGS = {
-    "cross entropy alone": {"lam": 0},
-    "0.05": {"lam": 0.05},
-    "0.5": {"lam": 0.5},
-    "0.2": {"lam": 0.2},
-    "0.05, per image": {"lam": 0.05, "reduction": "image"},
-    "0.2, per image": {"lam": 0.2, "reduction": "image"},
-    "0.2, rising": {"lam": 0.2, "lam_schedule": "rising"},
-    "0.2, falling": {"lam": 0.2, "lam_schedule": "falling"},
-    "0.01": {"lam": 0.01},
+    "cross entropy alone": {"j_weight": 0},
+    "0.05": {"j_weight": 0.05},
+    "0.5": {"j_weight": 0.5},
+    "0.2": {"j_weight": 0.2},
+    "0.05, per image": {"j_weight": 0.05, "j_reduction": "image"},
+    "0.2, per image": {"j_weight": 0.2, "j_reduction": "image"},
+    "0.2, rising": {"j_weight": 0.2, "j_weight_schedule": "rising"},
+    "0.2, falling": {"j_weight": 0.2, "j_weight_schedule": "falling"},
+    "0.01": {"j_weight": 0.01},
     "0.2, pairs with touching or gap": {
-        "lam": 0.2,
-        "pairs": [(i, k) for i in range(4) for k in range(4) if i != k and max(i, k) > 1],
+        "j_weight": 0.2,
+        "j_pairs": [(i, k) for i in range(4) for k in range(4) if i != k and max(i, k) > 1],
     },
 }
 

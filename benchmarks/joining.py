@@ -248,7 +248,7 @@ def on_disk(made: Made) -> dict:
 def _plan(made: Made) -> VolumePlan:
     return VolumePlan(
         source="made", shape=tuple(made.n * b for b in BLOCK), model="none", weights="none",
-        precision="float32", limits=((0, 1),), block=BLOCK, halo=(0, 0, 0), smallest=(0, 0), cleft="none",
+        precision="float32", limits=((0, 1),), block=BLOCK, halo=(0, 0, 0), min_sizes=(0, 0), cleft="none",
     )  # fmt: skip
 
 

@@ -27,8 +27,8 @@ from shipped import DATA, ROOT, TEST, line, measure
 from cleft.api import train_to
 from cleft.cli.score import make_files
 from cleft.core.settings import read_settings
-from cleft.reproduce.drawing import blank
-from cleft.synthetic.cells import STYLES, make_cells, random_settings
+from cleft.reproduce.report import new_figure
+from cleft.synthetic import STYLES, make_cells, random_settings
 from cleft.training.fit import last_checkpoint
 
 REPORT = ROOT / "docs" / "results" / "made.json"
@@ -65,7 +65,7 @@ def learn(path: Path, folders: list[Path], ndim: int, steps: int) -> Path:
     """A model of these folders; one that is there already is left as it is."""
     if not path.exists():
         settings = read_settings(ROOT / "models" / RECIPES[ndim], steps=steps)
-        settings = settings.model_copy(update={"shares": None, "batch": BATCH})
+        settings = settings.model_copy(update={"sampling_weights": None, "batch_size": BATCH})
         axes, resume = "ZYX"[-ndim:], last_checkpoint(path).exists()
         train_to(path, folders, settings, axes=axes, resume=resume)
     return path
@@ -127,7 +127,7 @@ def gallery(path: Path) -> None:
             row.append(image.data if ndim == 2 else image.data[shape[0] // 2])
         if all(len(row) == ACROSS for row in rows.values()):
             break
-    figure = blank(1.6 * ACROSS, 1.7 * len(rows))
+    figure = new_figure(1.6 * ACROSS, 1.7 * len(rows))
     axes = figure.subplots(len(rows), ACROSS, squeeze=False)
     for line_of_axes, (style, planes) in zip(axes, rows.items(), strict=True):
         line_of_axes[0].set_ylabel(style)

@@ -1,4 +1,4 @@
-"""What ``--unknown cells`` brings on dic-hela-weak, where half of the cells are marked as not annotated.
+"""What ``--unlabeled-as cells`` brings on dic-hela-weak, where half of the cells are marked as not annotated.
 
     python benchmarks/unknown.py --work runs/unknown      half an hour on one core
 
@@ -36,7 +36,7 @@ def main() -> None:
     for unknown in ("anything", "cells"):
         path = work / f"{unknown}.safetensors"
         if not path.exists():
-            train(learn, path, width=16, steps=5000, seed=0, held_out=0.0, unknown=unknown)
+            train(learn, path, width=16, steps=5000, seed=0, val_fraction=0.0, unlabeled_as=unknown)
         for tta in (False, True):
             for method in ("map", "biased"):
                 found = examined(load_model(path, "cpu", tta), method, names[LEARNT:])

@@ -66,7 +66,7 @@ def make_stacks() -> None:
     """The stack of the paper's size, and an eighth and a 64th of it."""
     import zarr
 
-    from cleft.synthetic.cells import CellSettings, make_cells
+    from cleft.synthetic import CellSettings, make_cells
 
     if (FOLDER / "1.ome.zarr" / "done").exists():
         return
@@ -101,7 +101,7 @@ def run(size: int, memory: str, exact: bool) -> dict[str, Any]:
 
 def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, Any]:
     """Seconds of each step, the highest resident set, and the network's own time."""
-    from cleft.core.text import parse_bytes
+    from cleft.core.units import parse_bytes
     from cleft.prediction.model import load_model
     from cleft.volume.plan import VolumeOptions
     from cleft.volume.segment import Watch, segment_volume
@@ -177,7 +177,7 @@ def network_alone(model: Any, output: Path) -> tuple[float, int, float]:
 def steps_beside_others(data: Path | None) -> list[dict[str, Any]]:
     """Labels from classes and classes from labels: ours, JCell's, scikit-image's watershed."""
     from cleft.io import read_labels
-    from cleft.synthetic.cells import CellSettings, make_cells
+    from cleft.synthetic import CellSettings, make_cells
 
     cases = {"made, 3D": make_cells((64, 160, 160), seed=1, settings=CellSettings(diameter=24))[1]}
     cases["made, 2D"] = make_cells((1024, 1024), seed=1, settings=CellSettings(diameter=24))[1]

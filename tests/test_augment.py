@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from cleft.labels.classes import BACKGROUND, CELL, TOUCHING, ClassRule, classes_by_rule
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from cleft.training.augment import OUTSIDE, modulate_touching, random_affine_elastic, vary_intensity
 
 
@@ -77,7 +77,6 @@ def test_mirrors_are_exact_along_every_axis(ndim: int) -> None:
         np.testing.assert_allclose(image[0], np.flip(channels[0][where], axis), atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([2, 3]))
 def test_labels_are_those_that_were_there(seed: int, ndim: int) -> None:
     """No label is made up and none is a mixture."""
@@ -111,7 +110,6 @@ def test_large_labels_stay_apart() -> None:
     assert set(np.unique(cut)) == {2**24 - 3, 2**24 - 2}
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([2, 3]))
 def test_image_and_labels_bend_together(seed: int, ndim: int) -> None:
     """With the labels as the image, both say the same well within a cell."""
@@ -227,7 +225,6 @@ def test_only_edges_between_cells_change(pair: tuple[np.ndarray, np.ndarray], se
     assert not changed[0][~edges(classes)].any()
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([2, 3]))
 def test_no_pixel_falls_to_the_background(seed: int, ndim: int) -> None:
     channels, labels = cells(ndim, 24)
@@ -312,7 +309,6 @@ def test_a_stack_of_one_plane_is_changed_as_the_plane(seed: int) -> None:
 # intensities
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([2, 3]))
 def test_intensities_stay_sane(seed: int, ndim: int) -> None:
     channels, _ = cells(ndim, 20)

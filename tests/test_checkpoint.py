@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -55,7 +55,6 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
 @given(tree=st.dictionaries(st.text(max_size=4), trees, max_size=4))
 def test_any_tree_comes_back(tree: dict, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert same(there_and_back(tree, tmp_path_factory.mktemp("tree") / "a.ckpt"), tree)

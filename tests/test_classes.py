@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -77,7 +77,6 @@ def test_a_cell_that_touches_all_over_keeps_its_innermost_pixels() -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, rule=RULES, isotropic=st.booleans())
 def test_equals_the_obvious_form(ndim: int, seed: int, rule: ClassRule, isotropic: bool) -> None:
     labels = random_labels(seed, ndim)
@@ -88,7 +87,6 @@ def test_equals_the_obvious_form(ndim: int, seed: int, rule: ClassRule, isotropi
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, isotropic=st.booleans(), radius=st.floats(1, 14))
 def test_closing_is_that_of_two_distance_transforms(
     ndim: int, seed: int, isotropic: bool, radius: float
@@ -108,7 +106,6 @@ def test_closing_is_that_of_two_distance_transforms(
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=20, deadline=None)
 @given(seed=SEEDS, rule=RULES)
 def test_large_numbers_change_nothing(ndim: int, seed: int, rule: ClassRule) -> None:
     labels, spacing = random_labels(seed, ndim, low=-1), random_spacing(seed, ndim)
@@ -133,7 +130,6 @@ def test_far_apart_cells_that_touch_all_over_keep_their_innermost_pixels(ndim: i
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, rule=RULES)
 def test_no_cell_is_lost(ndim: int, seed: int, rule: ClassRule) -> None:
     labels = random_labels(seed, ndim)
@@ -142,7 +138,6 @@ def test_no_cell_is_lost(ndim: int, seed: int, rule: ClassRule) -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, rule=RULES)
 def test_flips_and_turns_commute(ndim: int, seed: int, rule: ClassRule) -> None:
     labels, spacing = random_labels(seed, ndim, low=-1), random_spacing(seed, ndim)
@@ -155,7 +150,6 @@ def test_flips_and_turns_commute(ndim: int, seed: int, rule: ClassRule) -> None:
 
 
 @pytest.mark.parametrize("ndim", [1, 2])
-@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, rule=RULES)
 def test_a_stack_of_one_plane_is_that_plane(ndim: int, seed: int, rule: ClassRule) -> None:
     labels, spacing = random_labels(seed, ndim + 1, low=-1)[:6], random_spacing(seed, ndim + 1)
@@ -164,7 +158,6 @@ def test_a_stack_of_one_plane_is_that_plane(ndim: int, seed: int, rule: ClassRul
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=20, deadline=None)
 @given(seed=SEEDS, rule=RULES)
 def test_labels_may_be_permuted(ndim: int, seed: int, rule: ClassRule) -> None:
     labels = random_labels(seed, ndim, low=-1)
@@ -187,7 +180,6 @@ def test_every_integer_type_gives_the_same(dtype: type, ndim: int) -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, radius=st.sampled_from([1, 2]), n_classes=st.sampled_from([3, 4]))
 def test_unknown_exactly_where_what_is_not_annotated_decides(
     ndim: int, seed: int, radius: float, n_classes: int
@@ -235,7 +227,6 @@ def test_not_annotated_taken_for_cells_by_hand() -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, n_classes=st.sampled_from([3, 4]))
 def test_not_annotated_taken_for_cells(ndim: int, seed: int, n_classes: int) -> None:
     """Cells are classed as if what is not annotated were one more cell, the rest as if it were anything."""

@@ -19,13 +19,13 @@ import cleft
 from cleft.core.image import Image
 from cleft.core.settings import LOSSES
 from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
-from cleft.io.outputs import made_by
+from cleft.io.outputs import software_tag
 from cleft.labels.markers import score_markers
 from cleft.labels.scores import average, pool
 
 Says = Callable[..., Any]
 Files = Callable[[int], Path]
-QUICK = {"levels": 3, "width": 4, "batch": 2, "checks": 2, "learning_rate": 0.005}
+QUICK = {"levels": 3, "width": 4, "batch_size": 2, "validations": 2, "learning_rate": 0.005}
 SHAPE = {2: (48, 56), 3: (12, 40, 44)}
 SPACING = {2: (0.25, 0.5), 3: (2.0, 0.25, 0.5)}
 COMMAND = Path(sys.executable).with_name("cleft")
@@ -155,17 +155,29 @@ def settings_file(folder: Path, **more: object) -> Path:
 def test_train_segment_score(cleft_says: Says, made: Files, tmp_path: Path, ndim: int) -> None:
     data, model = made(ndim), tmp_path / "mine.safetensors"
     axes = ["--axes", "ZYX"] if ndim == 3 else []
-    config = settings_file(tmp_path, patch=[32] * 2 if ndim == 2 else [12, 24, 24])
+    config = settings_file(tmp_path, patch_size=[32] * 2 if ndim == 2 else [12, 24, 24])
     said = cleft_says(
-        "train", data, "-o", model, "--steps", 4, "--seed", 3, "--config", config, *axes, "--k", "2"
+        "train",
+        data,
+        "-o",
+        model,
+        "--steps",
+        4,
+        "--seed",
+        3,
+        "--config",
+        config,
+        *axes,
+        "--touching-radius",
+        "2",
     )
     assert said.code == 0, said.err
     assert "training on 2 images" in said.err
-    assert "ceiling (labels -> classes -> labels) PQ" in said.err
+    assert "round trip (labels -> classes -> labels) PQ" in said.err
     assert "step 4/4  loss" in said.err
     assert f"next: cleft segment IMAGES -m {model} -o labels/" in said.out
     card = cleft.load_model(model, device="cpu").card
-    assert (card.axes, card.net.width, card.k) == ("ZYX"[-ndim:], 4, 2)
+    assert (card.axes, card.net.width, card.touching_radius) == ("ZYX"[-ndim:], 4, 2)
     assert (card.training["steps"], card.training["seed"], card.training["learning_rate"]) == (4, 3, 0.005)
     assert (tmp_path / "mine.run" / "last.ckpt").is_file()
     assert (tmp_path / "mine.run" / "log" / "metrics.csv").is_file()
@@ -186,7 +198,7 @@ def test_train_segment_score(cleft_says: Says, made: Files, tmp_path: Path, ndim
 
 
 def test_train_again_resumes_or_says_why_not(cleft_says: Says, made: Files, tmp_path: Path) -> None:
-    config = settings_file(tmp_path, patch=[32, 32])
+    config = settings_file(tmp_path, patch_size=[32, 32])
     train = ["train", made(2), "-o", tmp_path / "m.safetensors", "--config", config, "--steps"]
     said = cleft_says(*train, 2, "--resume")
     assert said.code == 1
@@ -233,9 +245,9 @@ def test_a_settings_file_that_is_not_there(cleft_says: Says, made: Files, tmp_pa
     ("option", "value", "told"),
     [
         ("--steps", "0", "steps is 0: input should be greater than or equal to 1"),
-        ("--classes", "5", "classes is 5"),
+        ("--n-classes", "5", "n_classes is 5"),
         ("--loss", "mse", "loss is 'mse'"),
-        ("--k", "wide", "k is 'wide'"),
+        ("--touching-radius", "wide", "touching_radius is 'wide'"),
         ("--gap-radius", "3 feet", "gap_radius is '3 feet'"),
         ("--spacing", "1;2", 'found "1;2", expected numbers with commas between'),
     ],
@@ -440,7 +452,7 @@ def test_scores_of_a_folder(cleft_says: Says, masks: tuple[Path, Path], tmp_path
     assert json.loads((tmp_path / "s.json").read_text()) == json.loads(
         json.dumps(
             {
-                "cleft": made_by("score"),
+                "cleft": software_tag("score"),
                 "images": {"a": scores[0].to_dict(), "b": scores[1].to_dict()},
                 "mean": average(scores),
                 "pooled": pool(scores).to_dict(),
@@ -519,7 +531,7 @@ def test_markers(cleft_says: Says, tmp_path: Path) -> None:
     assert said.code == 0, said.err
     one = score_markers(markers, labels)
     assert json.loads((tmp_path / "s.json").read_text()) == {
-        "cleft": made_by("score"),
+        "cleft": software_tag("score"),
         "images": {"a": one.to_dict(), "b": one.to_dict()},
         "pooled": (one + one).to_dict(),
     }

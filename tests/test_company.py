@@ -19,7 +19,7 @@ from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, SensitivitySpecificityLoss
 from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss, TverskyLoss
 from cleft.losses.youden import JCLoss, JLoss
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from cleft.training import fit
 from references import company as reference
 from references import losses
@@ -45,7 +45,7 @@ def weights(classes: Tensor, seed: int = 0) -> Tensor:
 
 
 @shapes
-@pytest.mark.parametrize("n_classes", [2, 3, 4, 7])
+@pytest.mark.parametrize("n_classes", [2, 3, 4, pytest.param(7, marks=pytest.mark.long)])
 @every
 def test_gradients_are_those_of_the_value(loss: nn.Module, n_classes: int, shape: tuple[int, ...]) -> None:
     logits, classes = batch(n_classes, shape)
@@ -437,7 +437,7 @@ def test_names_agree() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_made_by_name(name: str) -> None:
     logits, classes = batch(4, (6, 6))
-    settings = TrainSettings(loss=name, lam=0.7)
+    settings = TrainSettings(loss=name, j_weight=0.7)
     same = EVERY["ce" if name in WEIGHT_MAPS else name]
     found = make_loss(settings)
     assert type(found) is type(same)
@@ -449,12 +449,19 @@ def test_settings_of_j_reach_it() -> None:
     logits, classes = batch(3, (4, 4))
     lam = ((0.0, 0.1, 0.2), (0.3, 0.0, 0.4), (0.5, 0.6, 0.0))
     for name, make in (("jc", JCLoss), ("j", JLoss)):
-        settings = TrainSettings(loss=name, lam=lam, reduction="image", pairs=((0, 1), (2, 0)))
+        settings = TrainSettings(loss=name, j_weight=lam, j_reduction="image", j_pairs=((0, 1), (2, 0)))
         expected = make(lam, reduction="image", pairs=[(0, 1), (2, 0)])(logits, classes)
         assert make_loss(settings)(logits, classes) == expected
 
 
-TINY: dict[str, Any] = {"width": 4, "levels": 3, "batch": 2, "steps": 2, "checks": 1, "patch": (32, 32)}
+TINY: dict[str, Any] = {
+    "width": 4,
+    "levels": 3,
+    "batch_size": 2,
+    "steps": 2,
+    "validations": 1,
+    "patch_size": (32, 32),
+}
 
 
 def trained(name: str, tmp_path: Path, **more: Any) -> Tensor:
@@ -473,10 +480,11 @@ def test_every_name_trains(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
             assert not torch.equal(end, ends[other]), (name, other)
 
 
+@pytest.mark.long
 def test_every_name_trains_in_volumes(tmp_path: Path) -> None:
     """Those with code of their own for the axes."""
     for name in ("bwm", "w3", "boundary"):
-        small = TINY | {"loss": name, "patch": (8, 16, 16), "steps": 1}
+        small = TINY | {"loss": name, "patch_size": (8, 16, 16), "steps": 1}
         model = train([make_cells((16, 32, 32), 0)], tmp_path / f"{name}.safetensors", **small)
         assert all(torch.isfinite(p).all() for p in model.net.parameters())
 
@@ -494,6 +502,6 @@ def test_the_schedule_of_lambda_is_followed(
             seen.append(self.strength)
             return super().forward(logits, classes, weight)
 
-    monkeypatch.setattr(fit, "make_loss", lambda settings: Watched(settings.lam))
-    trained("jc", tmp_path, steps=4, lam_schedule=schedule)
+    monkeypatch.setattr(fit, "make_loss", lambda settings: Watched(settings.j_weight))
+    trained("jc", tmp_path, steps=4, j_weight_schedule=schedule)
     assert seen == shares

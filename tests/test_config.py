@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from cleft.core.bounds import shown
+from cleft.core.downsample import pyramid_strides
 from cleft.core.errors import CleftError, DataError
-from cleft.core.scale import strides_for
 from cleft.core.settings import NetSettings, TrainSettings, read_settings
 
 
@@ -22,9 +22,14 @@ def test_defaults() -> None:
 
 
 def test_what_is_given_by_hand_wins(file: Path) -> None:
-    file.write_text("steps: 7\nlam: 0.5\npatch: [32, 48]\nk: 0.4um\n")
-    settings = read_settings(file, steps=9, lam=None, seed=0)
-    assert (settings.steps, settings.lam, settings.patch, settings.k) == (9, 0.5, (32, 48), "0.4um")
+    file.write_text("steps: 7\nj_weight: 0.5\npatch_size: [32, 48]\ntouching_radius: 0.4um\n")
+    settings = read_settings(file, steps=9, j_weight=None, seed=0)
+    assert (settings.steps, settings.j_weight, settings.patch_size, settings.touching_radius) == (
+        9,
+        0.5,
+        (32, 48),
+        "0.4um",
+    )
 
 
 def test_every_setting_survives_a_file(file: Path) -> None:
@@ -32,7 +37,13 @@ def test_every_setting_survives_a_file(file: Path) -> None:
     import yaml
 
     settings = read_settings(
-        None, steps=3, k=2, gap_radius="1.5 µm", patch=(8, 8), percentiles=(0.5, 99), shrink=(1, 2)
+        None,
+        steps=3,
+        touching_radius=2,
+        gap_radius="1.5 µm",
+        patch_size=(8, 8),
+        percentiles=(0.5, 99),
+        shrink=(1, 2),
     )
     file.write_text(yaml.safe_dump(settings.model_dump(mode="json"), allow_unicode=True))
     assert read_settings(file) == settings
@@ -44,22 +55,25 @@ def test_every_setting_survives_a_file(file: Path) -> None:
         ("stepz: 5", "stepz is 5: extra inputs are not permitted"),
         ("steps: many", "steps is 'many': input should be a valid integer"),
         ("steps: 0", "steps is 0: input should be greater than or equal to 1"),
-        ("classes: 5", "classes is 5: input should be 3 or 4"),
+        ("n_classes: 5", "n_classes is 5: input should be 3 or 4"),
         ("loss: mse", "loss is 'mse': input should be 'jc', 'j', 'ce', '"),
-        ("lam: -1", "lam is -1: input should be greater than or equal to 0"),
+        ("j_weight: -1", "j_weight is -1: input should be greater than or equal to 0"),
         ("levels: 2", "levels is 2: input should be greater than or equal to 3"),
         ("k: wide", "k is 'wide': "),
         ("k: 1.2.3um", "k is '1.2.3um': "),
         ("gap_radius: .um", "gap_radius is '.um': "),
-        ("patch: [32, -1]", "patch is -1: input should be greater than or equal to 1"),
+        ("patch_size: [32, -1]", "patch_size is -1: input should be greater than or equal to 1"),
         ("percentiles: [99, 1]", "percentiles is [99, 1]: value error, expected two rising numbers"),
         ("percentiles: [-1, 50]", "percentiles is [-1, 50]: value error, expected two rising numbers"),
-        ("held_out: 0.9", "held_out is 0.9: input should be less than or equal to 0.5"),
+        ("val_fraction: 0.9", "val_fraction is 0.9: input should be less than or equal to 0.5"),
         ("1: 2", "1 is 1: keys should be strings"),
-        ("lam: .nan", "lam is nan: input should be a finite number"),
+        ("j_weight: .nan", "j_weight is nan: input should be a finite number"),
         ("learning_rate: .inf", "learning_rate is inf: input should be a finite number"),
         ("shrink: [300, 1]", "shrink is 300: input should be less than or equal to 256"),
-        ("k: 1.0e+9", "k is 1000000000.0: input should be less than or equal to 10000"),
+        (
+            "touching_radius: 1.0e+9",
+            "touching_radius is 1000000000.0: input should be less than or equal to 10000",
+        ),
         ("steps: 0x" + "f" * 5000, "steps is a whole number of about 6021 digits: value error, expected"),
         ("? " + "x" * 500 + "\n: 1", "'" + "x" * 20),
         ("steps: " + "[" * 40 + "]" * 40, "steps is [[[[...]]]]: input should be a valid integer"),
@@ -137,7 +151,7 @@ def test_strides_no_network_can_have(strides: tuple) -> None:
 @pytest.mark.parametrize("levels", range(3, 7))
 @pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 1), (8, 1, 1), (1, 100, 1)])
 def test_every_network_that_training_makes_is_one(levels: int, spacing: tuple[float, ...]) -> None:
-    strides = strides_for(spacing, levels)
+    strides = pyramid_strides(spacing, levels)
     assert NetSettings(width=128, strides=strides).strides == strides
 
 

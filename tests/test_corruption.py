@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as made
 from scipy import ndimage
@@ -13,7 +13,7 @@ from skimage.segmentation import expand_labels
 from cleft.core.errors import DataError
 from cleft.labels.corruption import CORRUPTIONS, corrupt_labels
 from cleft.labels.rule import cell_diameter
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from references import corruption as reference
 
 RESHAPING = ("erode", "dilate", "jitter", "shift")
@@ -118,7 +118,6 @@ def test_a_removed_cell_is_background_or_unknown(ndim: int) -> None:
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-@settings(max_examples=40, deadline=None)
 @given(
     labels=ANY_LABELS,
     share=st.floats(0, 1),
@@ -161,7 +160,6 @@ def test_of_any_labels(kind, labels: np.ndarray, share: float, seed: int, size: 
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-@settings(max_examples=25, deadline=None)
 @given(labels=ANY_LABELS, shares=st.tuples(st.floats(0, 1), st.floats(0, 1)), seed=st.integers(0, 99))
 def test_more_is_corrupted_where_the_share_is_larger(
     kind, labels: np.ndarray, shares: tuple[float, float], seed: int
@@ -248,7 +246,6 @@ def test_numbers_that_need_64_bits_keep_them() -> None:
 
 
 @pytest.mark.parametrize("kind", ["erode", "dilate"])
-@settings(max_examples=40, deadline=None)
 @given(
     labels=ANY_LABELS,
     size=st.sampled_from([0.3, 1.0, 1.9, 4.0]),

@@ -14,7 +14,8 @@ from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING
 from cleft.labels.corruption import corrupt_labels
 from cleft.labels.scores import score
-from cleft.models.file import read_card, read_model
+from cleft.models.card import read_card
+from cleft.models.file import read_model
 from cleft.training.uncertain import BESIDE, mask_uncertain_background
 
 
@@ -87,7 +88,8 @@ def discs(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 TINY: dict[str, Any] = {
-    "steps": 60, "width": 4, "levels": 3, "checks": 1, "patch": (64, 64), "batch": 2, "k": 1, "held_out": 0,
+    "steps": 60, "width": 4, "levels": 3, "validations": 1, "patch_size": (64, 64), "batch_size": 2,
+    "touching_radius": 1, "val_fraction": 0,
     "learning_rate": 0.01,
 }  # fmt: skip
 
@@ -96,10 +98,12 @@ def left_out() -> list[tuple[np.ndarray, np.ndarray]]:
     return [(image, corrupt_labels(labels, "remove", 0.6, 0)) for image, labels in (discs(0), discs(1))]
 
 
+@pytest.mark.long
 def test_a_network_that_doubts_finds_cells_of_which_most_were_left_out() -> None:
     image, truth = discs(9)
     plain, doubting = (
-        score(truth, train(left_out(), **TINY, doubt=doubt).segment(image)).rq for doubt in (0, 0.2)
+        score(truth, train(left_out(), **TINY, ignore_uncertain=doubt).segment(image)).rq
+        for doubt in (0, 0.2)
     )
     assert plain < 0.3
     assert doubting > 0.8
@@ -110,33 +114,36 @@ def test_a_network_that_doubts_finds_cells_of_which_most_were_left_out() -> None
 
 def test_the_second_round_learns_from_what_the_first_found(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    model = train(left_out(), path, **TINY, doubt=0.2, rounds=2)
+    model = train(left_out(), path, **TINY, ignore_uncertain=0.2, self_training=1)
     first = read_card(tmp_path / "m-round1.safetensors")
     assert first.trained_on["cells"] == 2 * (64 - round(64 * 0.6))
     assert model.card.trained_on["cells"] > 1.8 * first.trained_on["cells"]
-    assert model.card.training["rounds"] == 2
+    assert model.card.training["self_training"] == 1
 
 
+@pytest.mark.long
 def test_interrupted_between_rounds_it_goes_on(tmp_path: Path) -> None:
-    path, short = tmp_path / "m.safetensors", {**TINY, "steps": 20, "checks": 2}
-    train(left_out(), path, **short, doubt=0.2, rounds=2)
+    path, short = tmp_path / "m.safetensors", {**TINY, "steps": 20, "validations": 2}
+    train(left_out(), path, **short, ignore_uncertain=0.2, self_training=1)
     straight = read_model(path)[0].state_dict()
     first = tmp_path / "m-round1.safetensors"
     stamp = first.stat().st_mtime_ns
     path.unlink()
     shutil.rmtree(tmp_path / "m.run")
-    model = train(left_out(), path, **short, doubt=0.2, rounds=2, resume=True)
+    model = train(left_out(), path, **short, ignore_uncertain=0.2, self_training=1, resume=True)
     assert first.stat().st_mtime_ns == stamp
     assert all(torch.equal(straight[name], of.cpu()) for name, of in model.net.state_dict().items())
-    with pytest.raises(DataError, match=r"m-round1.safetensors: was made with doubt 0.2 \(now 0.3\)"):
-        train(left_out(), path, **short, doubt=0.3, rounds=2, resume=True)
+    with pytest.raises(
+        DataError, match=r"m-round1.safetensors: was made with ignore_uncertain 0.2 \(now 0.3\)"
+    ):
+        train(left_out(), path, **short, ignore_uncertain=0.3, self_training=1, resume=True)
 
 
 def test_validation_keeps_the_annotation_as_it_is(tmp_path: Path) -> None:
     """Of eleven images one is held out before the first round; cards count those that were learnt from."""
     made = [(image[:64, :64], labels[:64, :64]) for image, labels in (discs(i) for i in range(11))]
-    short = {**TINY, "steps": 4, "patch": (32, 32), "held_out": 0.1}
-    model = train(made, tmp_path / "m.safetensors", **short, rounds=2)
+    short = {**TINY, "steps": 4, "patch_size": (32, 32), "val_fraction": 0.1}
+    model = train(made, tmp_path / "m.safetensors", **short, self_training=1)
     assert model.card.trained_on["images"] == 10
     assert read_card(tmp_path / "m-round1.safetensors").trained_on["images"] == 10
     assert "val_pq" in model.card.scores

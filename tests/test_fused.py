@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
@@ -112,7 +112,6 @@ def test_value_and_gradient_are_those_of_the_definition(
     assert found[0].dtype == torch.float32
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     k=st.integers(2, 12),
     pixels=st.integers(1, 1500),
@@ -141,6 +140,7 @@ def test_statistics_are_those_of_one_hot(
             assert_close(each.sum(0, keepdim=True), whole)
 
 
+@pytest.mark.long
 def test_triton_compiles_the_kernels(tmp_path: Path) -> None:
     """For a card that needn't be there; interpreted, a kernel may run that can't be compiled."""
     pytest.importorskip("triton", reason="Triton comes for Linux only")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.errors import DataError
@@ -12,7 +12,6 @@ LENGTHS = {"T": 1, "C": 2, "Z": 3, "Y": 4, "X": 5}
 
 
 @given(st.permutations(list("TCZYX")), st.sets(st.sampled_from("TCZ")))
-@settings(max_examples=30, deadline=None)
 def test_channels_first_whatever_the_order(order: list[str], left_out: set[str]) -> None:
     axes = "".join(a for a in order if a not in left_out)
     canonical = np.arange(120).reshape(1, 2, 3, 4, 5)

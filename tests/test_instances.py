@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -78,7 +78,6 @@ def test_spacing_decides_what_is_nearer() -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, isotropic=st.booleans())
 @example(seed=1673, isotropic=True)  # two pixels of a component are as near to a third
 def test_equals_the_obvious_form(ndim: int, seed: int, isotropic: bool) -> None:
@@ -90,7 +89,6 @@ def test_equals_the_obvious_form(ndim: int, seed: int, isotropic: bool) -> None:
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, isotropic=st.booleans(), rounds=st.integers(0, 9))
 def test_growth_stops_after_so_many_rounds(ndim: int, seed: int, isotropic: bool, rounds: int) -> None:
     classes = random_classes(seed, ndim, {1: 60, 2: 12, 3: 6}[ndim])
@@ -134,7 +132,6 @@ def test_labels_of_any_type_and_order_grow_in_place(dtype: type, order: Literal[
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS)
 def test_touching_joins_a_cell_of_fewest_steps(ndim: int, seed: int) -> None:
     classes = random_classes(seed, ndim, 9 if ndim == 2 else 5)
@@ -153,7 +150,6 @@ def test_touching_joins_a_cell_of_fewest_steps(ndim: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=20, deadline=None)
 @given(seed=SEEDS)
 def test_flips_commute_but_for_pixels_as_many_steps_from_two_cells(ndim: int, seed: int) -> None:
     classes = random_classes(seed, ndim, 9 if ndim == 2 else 5)
@@ -169,7 +165,6 @@ def test_flips_commute_but_for_pixels_as_many_steps_from_two_cells(ndim: int, se
 
 
 @pytest.mark.parametrize("ndim", [1, 2])
-@settings(max_examples=20, deadline=None)
 @given(seed=SEEDS)
 def test_a_stack_of_one_plane_is_that_plane(ndim: int, seed: int) -> None:
     classes = random_classes(seed, ndim)
@@ -177,7 +172,6 @@ def test_a_stack_of_one_plane_is_that_plane(ndim: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(seed=SEEDS)
 def test_labels_to_classes_and_back_finds_every_cell(ndim: int, seed: int) -> None:
     blocks = np.random.default_rng(seed).permutation(3**ndim).reshape((3,) * ndim)
@@ -246,7 +240,6 @@ def test_watershed_worked_by_hand() -> None:
     assert found[6:] == [0, 0]  # outside, and what no seed reaches
 
 
-@settings(max_examples=20, deadline=None)
 @given(classes=hnp.arrays(np.uint8, (6, 5), elements=st.integers(0, 2)))
 def test_one_hot_equals_its_classes(classes: np.ndarray) -> None:
     np.testing.assert_array_equal(to_labels(one_hot(classes, 3)), classes_to_labels(classes))

@@ -16,7 +16,7 @@ import tifffile
 import zarr
 
 from cleft.core.errors import DataError
-from cleft.core.text import format_bytes
+from cleft.core.units import format_bytes
 from cleft.io import open_image, read_image, read_labels
 from cleft.io.claims import Allowance
 
@@ -166,8 +166,8 @@ def test_a_shape_of_npy_is_what_the_file_holds(tmp_path: Path, shape: str) -> No
 @pytest.mark.parametrize(
     ("shape", "chunks", "told"),
     [
-        ((10**6, 10**6), (1000, 1000), "claims 1000000 x 1000000 pixels of uint8 .1 TB., but a file of"),
-        ((10**5, 10**5), (10**5, 10**5), "claims (chunks of )?100000 x 100000 pixels of uint8 .10 GB."),
+        ((10**6, 10**6), (1000, 1000), "claims 1000000 x 1000000 pixels of uint8 .1.0 TB., but a file of"),
+        ((10**5, 10**5), (10**5, 10**5), "claims (chunks of )?100000 x 100000 pixels of uint8 .10.0 GB."),
         ((10**4, 10**4), (1, 1), "claims 100000000 chunks of 1 pixels, but"),
         ((10**9, 10**9), (1000, 1000), r"expected 2\*\*46 pixels at most"),
     ],
@@ -225,7 +225,7 @@ def test_a_limit_of_your_own(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", PLANE)
     assert read_image(tmp_path / "a.npy", limit=48).data.shape == (6, 8)
     assert read_labels(tmp_path / "a.npy", limit=48).data.shape == (6, 8)
-    told = r"claims 6 x 8 pixels of uint8 \(48 bytes\), more than the 47 bytes of memory that were allowed"
+    told = r"claims 6 x 8 pixels of uint8 \(48 B\), more than the 47 B of memory that were allowed"
     with pytest.raises(DataError, match=told):
         read_image(tmp_path / "a.npy", limit=47)
     with open_image(tmp_path / "a.npy", limit=47) as image:  # read in parts
@@ -245,9 +245,7 @@ def test_a_limit_lifts_what_a_file_can_be_thought_to_hold(tmp_path: Path) -> Non
 def test_what_is_available_is_the_limit_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cleft.io.claims.available_memory", lambda: 40)
     np.save(tmp_path / "a.npy", PLANE)
-    with pytest.raises(
-        DataError, match="more than the 40 bytes of memory that are available; limit=1000000000"
-    ):
+    with pytest.raises(DataError, match="more than the 40 B of memory that are available; limit=1000000000"):
         read_image(tmp_path / "a.npy")
 
 

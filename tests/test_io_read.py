@@ -11,8 +11,8 @@ import tifffile
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
+from cleft.core.units import micrometres
 from cleft.io import check_pixels, read_image, read_labels
-from cleft.io.stored import micrometres
 
 PLANE = np.arange(30, dtype=np.uint8).reshape(6, 5)
 COLOUR = np.stack([PLANE, PLANE + 1, PLANE + 2], axis=-1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.errors import DataError
@@ -75,7 +75,6 @@ def test_labels_are_compressed(tmp_path: Path) -> None:
     sizes=st.tuples(*[st.integers(2, 5)] * 5),
     sides=st.tuples(*[st.floats(0.001, 1000)] * 3),
 )
-@settings(max_examples=30, deadline=None)
 def test_images_come_back(
     tmp_path_factory: pytest.TempPathFactory,
     axes: str,

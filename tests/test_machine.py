@@ -13,7 +13,7 @@ import psutil
 import pytest
 import tifffile
 
-from cleft.core.machine import available_memory, resident_memory
+from cleft.core.memory import available_memory, resident_memory
 
 GB = 1 << 30
 
@@ -101,7 +101,7 @@ def test_a_real_group_is_seen_from_within(group: Path) -> None:
         import sys
         from pathlib import Path
         Path(sys.argv[1], "cgroup.procs").write_text("0")
-        from cleft.core.machine import available_memory
+        from cleft.core.memory import available_memory
         before = available_memory()
         kept = b"1" * (1 << 30)
         print(before, available_memory())
@@ -154,6 +154,7 @@ sys.platform = PLATFORM
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_segment_and_train_need_nothing_that_linux_alone_has(
     hand_file: Callable[..., Path], tmp_path: Path, platform: str
@@ -163,7 +164,9 @@ def test_segment_and_train_need_nothing_that_linux_alone_has(
     for name, data in (("images", labels * 100), ("masks", labels)):
         (tmp_path / "data" / name).mkdir(parents=True)
         tifffile.imwrite(tmp_path / "data" / name / "a.tif", data)
-    (tmp_path / "c.yml").write_text("{width: 4, levels: 3, patch: [16, 16], batch: 1, checks: 1, steps: 1}")
+    (tmp_path / "c.yml").write_text(
+        "{width: 4, levels: 3, patch_size: [16, 16], batch_size: 1, validations: 1, steps: 1}"
+    )
     model, images = hand_file(2), tmp_path / "data" / "images"
     commands = [
         ["segment", images, "-m", model, "-o", tmp_path / "whole", "--overlays"],
@@ -180,8 +183,8 @@ def test_segment_and_train_need_nothing_that_linux_alone_has(
                 cli.app(standalone_mode=False)
             except SystemExit as left:
                 assert not left.code, left.code
-        from cleft.core.machine import available_memory, give_back, resident_memory
-        give_back()
+        from cleft.core.memory import available_memory, trim_memory, resident_memory
+        trim_memory()
         assert available_memory() > 1e8 and resident_memory() > 1e8
         """
     )

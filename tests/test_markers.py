@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.errors import DataError
@@ -38,7 +38,6 @@ def test_half_of_a_marker_is_not_most_of_it() -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_equals_the_obvious_form(ndim: int, data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -31,7 +31,6 @@ def test_table_worked_by_hand() -> None:
     assert table.pairs.iou.tolist() == [3 / 4, 1 / 3]
 
 
-@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_equals_counting_pixel_by_pixel(data: st.DataObject) -> None:
     shape = data.draw(SHAPES)

@@ -23,8 +23,8 @@ from cleft.core.image import Image
 from cleft.datasets import public as public_sets
 from cleft.export.export import export
 from cleft.io import read_labels, write_image, write_labels
-from cleft.io.lock import held
-from cleft.io.outputs import check_outputs, is_own
+from cleft.io.files import exclusive_lock
+from cleft.io.outputs import check_outputs, written_by_cleft
 from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.volume import plan as planning
@@ -35,7 +35,9 @@ from volumes import blobs, expected, model_for, save_classes
 Says = Callable[..., Any]
 Files = Callable[..., Path]
 MINE = b"mine, and no result of cleft's"
-QUICK = "{width: 4, levels: 3, patch: [16, 16], batch: 1, checks: 1, steps: 1, held_out: 0}"
+QUICK = (
+    "{width: 4, levels: 3, patch_size: [16, 16], batch_size: 1, validations: 1, steps: 1, val_fraction: 0}"
+)
 
 
 def squares() -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +117,7 @@ class Train(Verb):
 
     def command(self, target: Path) -> list[object]:
         settings = [
-            "--from",
+            "--pretrained",
             self.folder / "in" / "start.safetensors",
             "--config",
             self.folder / "in" / "c.yml",
@@ -188,7 +190,7 @@ class TestEveryVerb:
         assert state(one.folder) == before
         said = cleft_says(*one.command(one.folder / one.targets[0]), "--overwrite")
         assert said.code == 0, said.err
-        assert is_own(place)
+        assert written_by_cleft(place)
 
     def test_a_folder_of_others_stays_whatever_is_asked(
         self, cleft_says: Says, hand_file: Files, tmp_path: Path, verb: type[Verb], target: str
@@ -230,7 +232,7 @@ def test_a_result_of_before_is_replaced(
     one = verb(tmp_path / "x", hand_file)
     command = one.command(one.folder / one.targets[0])
     assert cleft_says(*command).code == 0
-    assert all(map(is_own, written(one)))
+    assert all(map(written_by_cleft, written(one)))
     if verb is Blocks:  # a folder of labels may be hours of work: it is named before it is replaced
         said = cleft_says(*command)
         assert said.code == 1
@@ -408,7 +410,7 @@ def test_every_kind_of_result_carries_the_mark(tmp_path: Path) -> None:
     for to, name in (("onnx", "m.onnx"), ("torchscript", "m.pt"), ("bioimageio", "m.zip")):
         export("cells2d", to, tmp_path / name)  # type: ignore[arg-type]
     shutil.copy(tmp_path / "m.onnx", tmp_path / "m.without-a-known-suffix")
-    assert [path.name for path in tmp_path.iterdir() if not is_own(path)] == []
+    assert [path.name for path in tmp_path.iterdir() if not written_by_cleft(path)] == []
 
 
 def test_what_others_write_does_not(tmp_path: Path) -> None:
@@ -421,7 +423,7 @@ def test_what_others_write_does_not(tmp_path: Path) -> None:
     np.save(tmp_path / "n.npy", image)
     for name in ("empty.tif", "empty.png", "empty.zip", "empty.safetensors", "empty"):
         (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in tmp_path.iterdir() if is_own(path)] == []
+    assert [path.name for path in tmp_path.iterdir() if written_by_cleft(path)] == []
 
 
 def test_pipes_and_dangling_links(tmp_path: Path) -> None:
@@ -440,8 +442,8 @@ def test_pipes_and_dangling_links(tmp_path: Path) -> None:
 HOLDS = """
 import sys, time
 from pathlib import Path
-from cleft.io.lock import held
-with held(Path(sys.argv[1]), "it"):
+from cleft.io.files import exclusive_lock
+with exclusive_lock(Path(sys.argv[1]), "it"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -468,9 +470,10 @@ def test_the_second_of_two_processes_is_told_who_is_at_work(
     said = cleft_says(*command)
     assert said.code == 0, said.err
     assert not work_folder(output).exists()
-    assert is_own(output)
+    assert written_by_cleft(output)
 
 
+@pytest.mark.long
 def test_two_commands_on_one_zarr_end_in_labels_and_a_sentence(hand_file: Files, tmp_path: Path) -> None:
     """Whichever comes first: one writes the labels, the other says why it doesn't."""
     classes = blobs((96, 96), 5)
@@ -490,17 +493,17 @@ def test_two_commands_on_one_zarr_end_in_labels_and_a_sentence(hand_file: Files,
 
 
 def test_the_lock_says_since_when(tmp_path: Path) -> None:
-    with held(tmp_path / "new" / "lock", "a.zarr"):
+    with exclusive_lock(tmp_path / "new" / "lock", "a.zarr"):
         told = json.loads((tmp_path / "new" / "lock").read_text())
         assert told["process"] == os.getpid()
         assert told["since"].startswith(time.strftime("%Y-"))
         (tmp_path / "new" / "lock").write_text("?")  # by whom ever
         with (
             pytest.raises(DataError, match=r"a\.zarr: is being made by another process; wait"),
-            held(tmp_path / "new" / "lock", "a.zarr"),
+            exclusive_lock(tmp_path / "new" / "lock", "a.zarr"),
         ):
             pass
-    with held(tmp_path / "new" / "lock", "a.zarr"):
+    with exclusive_lock(tmp_path / "new" / "lock", "a.zarr"):
         pass
 
 

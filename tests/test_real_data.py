@@ -32,6 +32,7 @@ def axes_of(name: str) -> str:
     return "ZYX"[-SETS[name][0] :]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_is_read_and_checked(shared_data: Path, name: str) -> None:
     ndim, n_train, n_test, weak = SETS[name]
@@ -60,6 +61,7 @@ def test_the_spacing_of_the_ovule_is_in_its_file(shared_data: Path) -> None:
     assert 0.05 < min(image.spacing) <= max(image.spacing) < 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "k", "least"),
     [
@@ -82,6 +84,7 @@ def test_ceilings(shared_data: Path, name: str, k: int, least: float) -> None:
     assert least <= found <= 1
 
 
+@pytest.mark.long
 def test_the_automatic_width_keeps_a_high_ceiling(shared_data: Path) -> None:
     for name in ("tcells", "gland-3d", "nuclei-dsb"):
         mask = read_labels(find_pairs(shared_data / name / "train")[0].labels, axes_of(name)).data
@@ -104,6 +107,7 @@ def test_nuclei_are_found(shared_data: Path) -> None:
     assert total.pq > 0.6
 
 
+@pytest.mark.long
 def test_nuclei_of_a_stack_are_found(shared_data: Path) -> None:
     (pair,) = find_pairs(shared_data / "ovule-nuclei-3d" / "test")
     image, truth = read_image(pair.image), read_labels(pair.labels)

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 import torch
 
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks" / "rivals"))
 import common
@@ -142,6 +142,7 @@ def test_perfect_outputs_give_every_cell(name: str) -> None:
     assert judge.score(labels, found.astype(np.int32)).rq == 1
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize(("axes", "shape", "patch"), [("YX", (72, 80), 64), ("ZYX", (24, 40, 40), 32)])
 def test_the_unet_trains_until_the_clock_and_segments(
@@ -183,6 +184,7 @@ def asked(folder: Path) -> argparse.Namespace:
     return compare._parser().parse_args(["--runs", str(folder), "--minutes", "0.1"])
 
 
+@pytest.mark.long
 def test_a_rival_is_trained_segments_and_is_scored_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +205,7 @@ def test_a_rival_is_trained_segments_and_is_scored_once(
     assert compare.collect(runs) == ([report], [])
 
 
+@pytest.mark.long
 def test_what_fails_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "DATA", tmp_path)
     monkeypatch.setattr(compare, "python_of", lambda rival: Path(sys.executable))

@@ -13,7 +13,7 @@ from cleft.io import write_image
 from cleft.prediction import runtime
 from cleft.prediction.model import load_model
 from cleft.prediction.runtime import best_runtime, network_for
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from volumes import in_blocks
 
 pytest.importorskip("openvino", reason="an extra: pip install 'cleft[openvino]'")
@@ -64,6 +64,7 @@ subprocess.run(["true"])
 """
 
 
+@pytest.mark.long
 def test_signals_are_handled_once_the_network_is_gone() -> None:
     """OpenVINO frees the stack that it made handlers run on; a child's end then killed the process."""
     ran = subprocess.run([sys.executable, "-c", AFTERWARDS], capture_output=True, text=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import stardist.matching
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.errors import DataError
@@ -72,7 +72,6 @@ def test_aji_counts_a_prediction_once_as_unused_but_may_use_it_twice() -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_equals_the_obvious_forms(ndim: int, data: st.DataObject) -> None:
     truth, labels = pair(data, ndim, low=-1)
@@ -85,7 +84,6 @@ def test_equals_the_obvious_forms(ndim: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_equals_stardist_field_by_field(ndim: int, data: st.DataObject) -> None:
     truth, labels = pair(data, ndim)
@@ -137,7 +135,6 @@ def test_a_perfect_prediction_scores_one_whatever_its_labels(ndim: int, rng: np.
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_what_is_not_annotated_takes_part_in_nothing(ndim: int, data: st.DataObject) -> None:
     truth, labels = pair(data, ndim, low=-1)
@@ -155,7 +152,6 @@ def test_a_cell_partly_outside_the_annotation_is_judged_by_its_part_inside() -> 
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_pooled_equals_the_images_side_by_side(ndim: int, data: st.DataObject) -> None:
     images = [pair(data, ndim, low=-1) for _ in range(3)]

@@ -14,7 +14,7 @@ import torch
 
 from cleft.core.settings import TrainSettings
 from cleft.io import write_image, write_labels
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from cleft.training.trainer import _machines
 
 # Normalisation by the averages of the beginning from the first step on: a patch's own statistics would be
@@ -31,8 +31,9 @@ if __name__ == "__main__":
 
     folder, devices, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     train(
-        f"{folder}/data", f"{folder}/{devices}.safetensors", devices=devices, batch=batch, steps=4, checks=4,
-        width=4, patch=(32, 32), held_out=0, k=1, gap_radius=2, learning_rate=1e-2, shrink=(1, 1),
+        f"{folder}/data", f"{folder}/{devices}.safetensors", devices=devices, batch_size=batch, steps=4,
+        validations=4, width=4, patch_size=(32, 32), val_fraction=0, touching_radius=1, gap_radius=2,
+        learning_rate=1e-2, shrink=(1, 1),
     )
 """
 
@@ -55,6 +56,7 @@ def losses(folder: Path, devices: int) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")]
 
 
+@pytest.mark.long
 def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
     """With gloo, as Lightning starts them; J's sums are added over both before any ratio."""
     for seed in range(2):
@@ -79,4 +81,4 @@ def test_cards_share_what_normalisation_sees_unless_it_is_batch_renormalisation(
     monkeypatch: pytest.MonkeyPatch, cards: int, renorm: bool, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
-    assert _machines(TrainSettings(renorm=renorm))["sync_batchnorm"] is expected
+    assert _machines(TrainSettings(batch_renorm=renorm))["sync_batchnorm"] is expected

@@ -18,12 +18,11 @@ from cleft.core.image import Image
 from cleft.core.settings import NetSettings, TrainSettings
 from cleft.labels.scores import score
 from cleft.models.batch_renorm import BatchRenorm
-from cleft.models.file import read_card, read_model, write_model
-from cleft.models.inflate import inflate_2d_to_3d
-from cleft.models.unet import make_unet
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model, read_card
+from cleft.models.file import read_model, write_model
+from cleft.models.unet import UNet, inflate_2d_to_3d
 from cleft.prediction.model import Model, load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.training.dataset import Example
 from cleft.training.examples import load_examples
 from cleft.training.fit import fit
@@ -31,7 +30,7 @@ from cleft.training.plan import choose_shrink
 from cleft.training.pretrained import GENERATIONS, GENTLY, _recent, settled, start_of
 
 Pair = tuple[Image, np.ndarray]
-STILL: dict[str, Any] = {"steps": 1, "checks": 1, "learning_rate": 1e-12, "batch": 1}
+STILL: dict[str, Any] = {"steps": 1, "validations": 1, "learning_rate": 1e-12, "batch_size": 1}
 
 
 def made(ndim: int, count: int = 1, first: int = 0) -> list[Pair]:
@@ -51,8 +50,8 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     def parent(ndim: int) -> Path:
         path = folder / f"{ndim}.safetensors"
         if not path.exists():
-            asked: dict[str, Any] = {"width": 4, "levels": 3, "steps": 2, "classes": 3, "batch": 1}
-            train(made(ndim), path, **asked, patch=patch(ndim), percentiles=(2.0, 98.0), licence="MIT")
+            asked: dict[str, Any] = {"width": 4, "levels": 3, "steps": 2, "n_classes": 3, "batch_size": 1}
+            train(made(ndim), path, **asked, patch_size=patch(ndim), percentiles=(2.0, 98.0), licence="MIT")
         return path
 
     return parent
@@ -66,39 +65,39 @@ def test_the_weights_and_the_network_are_the_model_s(ndim: int, parents: Callabl
     """After one step too small to see."""
     path = parents(ndim)
     before, card = read_model(path)
-    model = train(made(ndim, first=5), start=str(path), patch=patch(ndim), **STILL)
+    model = train(made(ndim, first=5), pretrained=str(path), patch_size=patch(ndim), **STILL)
     assert model.card.net == card.net
     assert model.card.percentiles == (2.0, 98.0)
     for name, now in weights(model.net).items():
         torch.testing.assert_close(now, weights(before)[name], atol=1e-9, rtol=0)
-    other = train(made(ndim, first=5), width=4, levels=3, classes=3, patch=patch(ndim), **STILL)
+    other = train(made(ndim, first=5), width=4, levels=3, n_classes=3, patch_size=patch(ndim), **STILL)
     assert any(not torch.allclose(w, weights(before)[n]) for n, w in weights(other.net).items())
 
 
 def test_the_card_says_where_it_began(parents: Callable[[int], Path], tmp_path: Path) -> None:
     path = parents(2)
-    train(made(2, first=5), tmp_path / "m.safetensors", start=str(path), patch=patch(2), **STILL)
+    train(made(2, first=5), tmp_path / "m.safetensors", pretrained=str(path), patch_size=patch(2), **STILL)
     card = read_card(tmp_path / "m.safetensors")
     assert card.trained_on["images"] == 1
     assert card.trained_on["from"] == {
         "model": "2.safetensors", "licence": "MIT", "trained_on": read_card(path).trained_on,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
     }  # fmt: skip
-    assert card.training["start"] == str(path)
+    assert card.training["pretrained"] == str(path)
     assert card.licence == "not stated"  # what was learnt from has its own terms
 
 
 def test_what_is_said_of_the_beginning(parents: Callable[[int], Path], capfd: pytest.CaptureFixture) -> None:
-    train(made(2), start=str(parents(2)), patch=patch(2), **STILL)
+    train(made(2), pretrained=str(parents(2)), patch_size=patch(2), **STILL)
     assert f"beginning with {parents(2)}" in capfd.readouterr().err
 
 
 def test_settings_not_asked_for_are_gentle() -> None:
-    mild = settled(TrainSettings(start="cells2d"))
+    mild = settled(TrainSettings(pretrained="cells2d"))
     assert {name: getattr(mild, name) for name in GENTLY} == GENTLY
-    assert (mild.width, mild.classes, mild.levels) == (22, 4, 5)
+    assert (mild.width, mild.n_classes, mild.levels) == (22, 4, 5)
     assert settled(mild) == mild
-    asked = settled(TrainSettings(start="cells2d", steps=7, learning_rate=0.5, classes=4))
+    asked = settled(TrainSettings(pretrained="cells2d", steps=7, learning_rate=0.5, n_classes=4))
     assert (asked.steps, asked.learning_rate) == (7, 0.5)
     plain = TrainSettings(width=8)
     assert settled(plain) is plain
@@ -108,24 +107,24 @@ def test_settings_not_asked_for_are_gentle() -> None:
     ("asked", "told"),
     [
         ({"width": 32}, "width is 32, but training is to begin with cells2d, where it is 22"),
-        ({"classes": 3}, "classes is 3, but training is to begin with cells2d, where it is 4"),
+        ({"n_classes": 3}, "n_classes is 3, but training is to begin with cells2d, where it is 4"),
         ({"percentiles": (0, 100)}, "percentiles is .*where it is .1.0, 99.8"),
     ],
 )
 def test_what_the_model_does_not_have_is_refused(asked: dict[str, Any], told: str) -> None:
     with pytest.raises(DataError, match=told):
-        train(made(2), start="cells2d", **asked)
+        train(made(2), pretrained="cells2d", **asked)
 
 
 def test_images_that_the_model_is_not_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"pair 0: has 2 spatial axes, but cells3d, .* a model for ZYX"):
-        train(made(2), start="cells3d", **STILL)
+        train(made(2), pretrained="cells3d", **STILL)
     image, labels = made(2)[0]
     two = Image(np.stack([image.data, image.data]), "CYX")
     with pytest.raises(DataError, match=r"pair 0: has 2 channels, but cells2d, .* takes 1"):
-        train([(two, labels)], start="cells2d", **STILL)
+        train([(two, labels)], pretrained="cells2d", **STILL)
     with pytest.raises(ModelError, match="no-such: no such model; expected a file or one of cells2d"):
-        train(made(2), start="no-such", **STILL)
+        train(made(2), pretrained="no-such", **STILL)
 
 
 def test_cells_are_shrunk_to_the_size_that_the_model_knows(tmp_path: Path) -> None:
@@ -138,19 +137,19 @@ def test_cells_are_shrunk_to_the_size_that_the_model_knows(tmp_path: Path) -> No
     path = tmp_path / "m.safetensors"
     for diameter, shrink, expected in ((24.0, (1, 1), 3), (24.0, (2, 2), 6), (100.0, (1, 1), 1)):
         write_model(path, net, card.model_copy(update={"cell_diameter": diameter, "shrink": shrink}))
-        start = start_of(TrainSettings(start=str(path)))
+        start = start_of(TrainSettings(pretrained=str(path)))
         assert choose_shrink([example], TrainSettings(), start) == (expected, expected)
     assert choose_shrink([example], TrainSettings()) == (2, 2)
 
 
 def test_it_is_resumed_only_from_the_same_beginning(parents: Callable[[int], Path], tmp_path: Path) -> None:
     path, data = tmp_path / "m.safetensors", made(2)
-    train(data, path, start=str(parents(2)), patch=patch(2), **STILL)
-    again = train(data, path, start=str(parents(2)), patch=patch(2), resume=True, **STILL)
-    assert again.card.training["start"] == str(parents(2))
-    with pytest.raises(DataError, match=r"can't resume a training of start .*now None"):
-        train(data, path, width=4, levels=3, classes=3, percentiles=(2, 98), patch=patch(2), resume=True,
-              **STILL)  # fmt: skip
+    train(data, path, pretrained=str(parents(2)), patch_size=patch(2), **STILL)
+    again = train(data, path, pretrained=str(parents(2)), patch_size=patch(2), resume=True, **STILL)
+    assert again.card.training["pretrained"] == str(parents(2))
+    with pytest.raises(DataError, match=r"can't resume a training of pretrained .*now None"):
+        train(data, path, width=4, levels=3, n_classes=3, percentiles=(2, 98), patch_size=patch(2),
+              resume=True, **STILL)  # fmt: skip
 
 
 def test_it_is_not_resumed_from_a_model_that_has_changed(
@@ -159,16 +158,16 @@ def test_it_is_not_resumed_from_a_model_that_has_changed(
     path, parent, data = tmp_path / "m.safetensors", tmp_path / "parent.safetensors", made(2)
     net, card = read_model(parents(2))
     write_model(parent, net, card)
-    train(data, path, start=str(parent), patch=patch(2), **STILL)
+    train(data, path, pretrained=str(parent), patch_size=patch(2), **STILL)
     write_model(parent, net, card.model_copy(update={"notes": "another"}))
     with pytest.raises(DataError, match=r"the model to begin with, .*parent.safetensors, is another"):
-        train(data, path, start=str(parent), patch=patch(2), resume=True, **STILL)
+        train(data, path, pretrained=str(parent), patch_size=patch(2), resume=True, **STILL)
 
 
 def test_fit_settles_too(parents: Callable[[int], Path], tmp_path: Path) -> None:
     image, labels = made(2)[0]
     example = Example("made", image.data[None] / np.float32(65535), labels)
-    settings = TrainSettings(start=str(parents(2)), patch=patch(2), **STILL)
+    settings = TrainSettings(pretrained=str(parents(2)), patch_size=patch(2), **STILL)
     _, card = fit([example], settings, tmp_path / "m.safetensors")
     assert card.net == read_card(parents(2)).net
 
@@ -179,7 +178,7 @@ def test_fit_settles_too(parents: Callable[[int], Path], tmp_path: Path) -> None
 @pytest.mark.parametrize("strides", [((2, 2, 2), (2, 2, 2)), ((1, 2, 2), (2, 2, 2)), ((1, 2, 2), (1, 2, 2))])
 def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -> None:
     torch.manual_seed(0)
-    plane = make_unet(NetSettings(width=4, n_classes=3, strides=((2, 2),) * 2))
+    plane = UNet(NetSettings(width=4, n_classes=3, strides=((2, 2),) * 2))
     for layer in plane.modules():
         if isinstance(layer, BatchRenorm):
             layer.running_mean.normal_(0, 0.3)
@@ -192,25 +191,25 @@ def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -
 
 
 def test_with_fewer_levels_the_coarsest_are_left_out() -> None:
-    plane = make_unet(NetSettings(width=4, strides=((2, 2),) * 4))
+    plane = UNet(NetSettings(width=4, strides=((2, 2),) * 4))
     stack = inflate_2d_to_3d(plane, NetSettings(width=4, strides=((2, 2, 2),) * 2))
     assert stack(torch.rand(1, 1, 8, 8, 8)).shape == (1, 4, 8, 8, 8)
     for ours, theirs in (
-        (stack.bottleneck, plane.downsamples[1]), (stack.downsamples[0], plane.downsamples[0]),
-        (stack.upsamples[0].conv_block, plane.upsamples[2].conv_block),
-    ):  # fmt: skip
-        torch.testing.assert_close(ours.conv2.conv.weight[:, :, 1], theirs.conv2.conv.weight)
-        assert not ours.conv2.conv.weight[:, :, ::2].any()
+        *zip(stack.encoder, plane.encoder[:3], strict=True),
+        *((up.block, its.block) for up, its in zip(stack.decoder, plane.decoder[:2], strict=True)),
+    ):
+        torch.testing.assert_close(ours.conv2.weight[:, :, 1], theirs.conv2.weight)
+        assert not ours.conv2.weight[:, :, ::2].any()
 
 
 def test_a_training_of_stacks_from_a_model_of_planes(parents: Callable[[int], Path]) -> None:
     path = parents(2)
-    model = train(made(3), start=str(path), patch=patch(3), **STILL)
+    model = train(made(3), pretrained=str(path), patch_size=patch(3), **STILL)
     before, card = read_model(path)
     assert model.card.axes == "ZYX"
     assert (model.card.net.width, model.card.net.n_classes) == (card.net.width, card.net.n_classes)
     assert model.card.trained_on["from"]["model"] == path.name
-    first, its = model.net.input_block.conv1.conv.weight, before.input_block.conv1.conv.weight
+    first, its = model.net.encoder[0].conv1.weight, before.encoder[0].conv1.weight
     torch.testing.assert_close(first[:, :, 1].cpu(), its, atol=1e-9, rtol=0)
     assert first[:, :, ::2].abs().max() < 1e-9
 
@@ -226,10 +225,10 @@ def test_a_label_that_means_not_annotated(ndim: int) -> None:
     axes = "ZYX"[-ndim:]
     (plain,) = load_examples([(image, labels)], TrainSettings(), axes)
     assert plain.labels[3].min() == 7
-    (example,) = load_examples([(image, labels)], TrainSettings(ignore=7), axes)
+    (example,) = load_examples([(image, labels)], TrainSettings(ignore_label=7), axes)
     np.testing.assert_array_equal(example.labels, np.where(labels == 7, -1, labels.astype(int)))
     with pytest.raises(DataError, match="found a mask of type float64, expected integers"):
-        load_examples([(image, labels.astype(float))], TrainSettings(ignore=7), axes)
+        load_examples([(image, labels.astype(float))], TrainSettings(ignore_label=7), axes)
 
 
 @pytest.mark.parametrize("ignore", [None, 7])
@@ -240,9 +239,9 @@ def test_labels_too_large_for_a_sign_are_refused(ndim: int, ignore: int | None) 
     labels[0], labels[2], labels[3] = 1, 2, 2**64 - 1
     axes = "ZYX"[-ndim:]
     with pytest.raises(DataError, match=r"found labels up to 18446744073709551615, expected at most"):
-        load_examples([(image, labels)], TrainSettings(ignore=ignore), axes)
+        load_examples([(image, labels)], TrainSettings(ignore_label=ignore), axes)
     with pytest.raises(ValidationError, match="a whole number of at most 64 bits"):
-        TrainSettings(ignore=2**64 - 1)
+        TrainSettings(ignore_label=2**64 - 1)
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +251,7 @@ def strange() -> Pair:
     return Image(image.data.max() - image.data, "YX"), labels
 
 
+@pytest.mark.long
 def test_corrected_labels_go_straight_back(
     strange: Pair, tmp_path: Path, cleft_says: Callable[..., Any]
 ) -> None:
@@ -267,8 +267,8 @@ def test_corrected_labels_go_straight_back(
     labels[:, :128], labels[:, 128:] = truth[:, :128], 65535
     tifffile.imwrite(tmp_path / "data" / "masks" / "a.tif", labels)
     mine = tmp_path / "mine.safetensors"
-    asked = ["train", tmp_path / "data", "-o", mine, "--from", "cells2d", "--ignore", 65535]
-    (tmp_path / "small.yaml").write_text("{steps: 60, batch: 1, patch: [96, 96]}")
+    asked = ["train", tmp_path / "data", "-o", mine, "--pretrained", "cells2d", "--ignore-label", 65535]
+    (tmp_path / "small.yaml").write_text("{steps: 60, batch_size: 1, patch_size: [96, 96]}")
     said = cleft_says(*asked, "--config", tmp_path / "small.yaml")
     assert said.code == 0, said.err
     assert "beginning with cells2d" in said.err
@@ -295,4 +295,4 @@ def test_data_of_which_no_model_can_be_made_is_said() -> None:
     image[3:9, 3:9] = 9
     labels = (image > 0).astype(np.int32)
     with pytest.raises(DataError, match="data: no model can be made of it"):
-        train([(Image(image, "YX", (1e-12, 1e-12)), labels)], steps=1, width=4, patch=(16, 16))
+        train([(Image(image, "YX", (1e-12, 1e-12)), labels)], steps=1, width=4, patch_size=(16, 16))

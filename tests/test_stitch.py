@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.tiles import Grid
@@ -53,7 +53,6 @@ def grown(before: np.ndarray, touching: np.ndarray, grid: Grid, block: int, give
         halo *= 2
 
 
-@settings(max_examples=150, deadline=None)
 @given(SHAPES, st.integers(1, 20), st.integers(0, 10**6), st.sampled_from([0.1, 0.3, 0.5]), st.integers(1, 4))
 def test_blocks_give_the_labels_of_the_whole(
     shape: tuple[int, ...], edge: int, seed: int, touching: float, halo: int
@@ -108,7 +107,6 @@ def test_meetings_of_nothing() -> None:
     assert face_edges(np.zeros((2, 2), np.int64), np.zeros((4, 4), np.int64)).shape == (0, 2)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 60), st.integers(0, 120), st.integers(0, 10**6))
 def test_seams_are_the_components_of_a_graph(n: int, m: int, seed: int) -> None:
     from scipy.sparse import coo_matrix

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cleft.core.errors import DataError
-from cleft.core.text import printable, tell
+from cleft.core.text import print_plain, printable
 from cleft.io import read_labels, write_image, write_labels
-from cleft.io.write import atomic_path
+from cleft.io.files import atomic_path
 from cleft.models.file import read_model, write_model
 
 Says = Callable[..., Any]
@@ -33,7 +33,7 @@ def test_nothing_is_sent_but_text(text: str) -> None:
     assert all(c.isprintable() or c == "\n" for c in shown)
     shown.encode()  # what the file system can't decode as well
     stream = io.StringIO()
-    tell(Console(file=stream, soft_wrap=True, force_terminal=False), text)
+    print_plain(Console(file=stream, soft_wrap=True, force_terminal=False), text)
     assert stream.getvalue() == f"{shown}\n"
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.tiles import tiles
@@ -18,7 +18,6 @@ def cuts(draw: st.DrawFn) -> Cut:
     return several(1, 12), several(1, 14), several(0, 5)
 
 
-@settings(max_examples=30, deadline=None)
 @given(cuts())
 def test_every_pixel_is_written_exactly_once(cut: Cut) -> None:
     times = np.zeros(cut[0], int)
@@ -27,7 +26,6 @@ def test_every_pixel_is_written_exactly_once(cut: Cut) -> None:
     assert (times == 1).all()
 
 
-@settings(max_examples=30, deadline=None)
 @given(cuts())
 def test_reassembly_is_the_identity(cut: Cut) -> None:
     image = np.arange(np.prod(cut[0])).reshape(cut[0])
@@ -38,7 +36,6 @@ def test_reassembly_is_the_identity(cut: Cut) -> None:
     np.testing.assert_array_equal(back, image)
 
 
-@settings(max_examples=30, deadline=None)
 @given(cuts())
 def test_reads_are_writes_with_a_halo_that_stops_at_the_edge(cut: Cut) -> None:
     for tile in tiles(*cut):
@@ -49,7 +46,6 @@ def test_reads_are_writes_with_a_halo_that_stops_at_the_edge(cut: Cut) -> None:
             assert inner.stop - inner.start == write.stop - write.start
 
 
-@settings(max_examples=30, deadline=None)
 @given(cuts())
 def test_a_local_filter_by_tiles_equals_the_whole(cut: Cut) -> None:
     """What halos are for: a maximum over the halo's window, the image's edge being the end of the world."""

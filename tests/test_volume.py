@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.errors import DataError, ModelError
-from cleft.core.machine import resident_memory
+from cleft.core.memory import resident_memory
 from cleft.core.settings import ModelCard
 from cleft.io import read_image, read_labels, write_image
 from cleft.io.lazy import LazyImage
 from cleft.prediction import predictor as predict
 from cleft.prediction.model import load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.volume import blocks as finder
 from cleft.volume import plan as planning
 from cleft.volume.executors import LocalExecutor
@@ -34,7 +34,6 @@ from cleft.volume.segment import Watch, segment_volume, work_folder
 from cleft.volume.store import RunStore, VolumePlan
 from volumes import Files, blobs, expected, in_blocks, model_for, save_classes
 
-LAWS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHAPES = {2: st.tuples(st.integers(4, 60), st.integers(4, 60)), 3: st.tuples(*[st.integers(4, 26)] * 3)}
 BLOCKS = {2: (112, 160), 3: (24, 64, 80)}
 MADE = {2: ("cells2d", (300, 420)), 3: ("cells3d", (50, 130, 170))}
@@ -62,7 +61,6 @@ class Told(Watch):
 def test_blocks_give_the_labels_of_one_piece(hand_file: Files, tmp_path: Path, axes: int) -> None:
     model = model_for(hand_file, axes)
 
-    @LAWS
     @given(SHAPES[axes], st.lists(st.integers(1, 30), min_size=axes, max_size=axes), st.integers(0, 10**6))
     def law(shape: tuple[int, ...], block: list[int], seed: int) -> None:
         classes = blobs(shape, seed)
@@ -86,6 +84,7 @@ def test_exact_is_bit_for_bit_what_one_piece_gives(tmp_path: Path, ndim: int) ->
     np.testing.assert_array_equal(labels, whole)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["biased", "threshold"])
 def test_other_methods_are_those_of_one_piece_too(tmp_path: Path, method: Any) -> None:
     image, _ = make_cells((40, 90, 90), seed=1, settings=CellSettings(diameter=16))
@@ -97,6 +96,7 @@ def test_other_methods_are_those_of_one_piece_too(tmp_path: Path, method: Any) -
     np.testing.assert_array_equal(labels, model.segment(image, method=method))
 
 
+@pytest.mark.long
 def test_the_default_halo_changes_hardly_a_pixel(tmp_path: Path, ndim: int) -> None:
     name, shape = MADE[ndim]
     image, _ = make_cells(shape, seed=3, settings=CellSettings(diameter=16))
@@ -141,11 +141,11 @@ def test_small_finds_are_dropped_by_what_they_are_in_the_whole_image(
     shape = (20,) * ndim
     classes = blobs(shape, 5, 0.2)
     image = save_classes(tmp_path / "image.zarr", classes)
-    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim, smallest=5.0)
+    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim, min_size=5.0)
     known = expected(classes, 5)
     np.testing.assert_array_equal(labels, known)
     assert 0 < known.max() < expected(classes).max()
-    model = model_for(hand_file, ndim, smallest_cell=5.0, smallest_cut=3.0)
+    model = model_for(hand_file, ndim, min_size=5.0, min_size_at_border=3.0)
     labels = in_blocks(model, image, tmp_path / "both.zarr", (8,) * ndim)
     np.testing.assert_array_equal(labels, expected(classes, 5, 3))
     assert 0 < labels.max() < known.max()
@@ -231,6 +231,7 @@ def on_a_small_card(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(finder, "network_for", lambda *given: Small(whole(*given), most))
 
 
+@pytest.mark.long
 def test_out_of_memory_on_a_card_takes_fewer_pixels_at_once_and_changes_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ndim: int
 ) -> None:
@@ -338,6 +339,7 @@ def segment_command(image: Path, model: Path, output: Path, *options: str) -> li
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["found", "met", "grown", "finished"])
 def test_killed_at_any_moment_it_goes_on_to_the_same_labels(
     hand_file: Files, tmp_path: Path, step: str
@@ -345,7 +347,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_labels(
     classes = blobs((144, 144), 8)
     image = save_classes(tmp_path / "image.zarr", classes, (64, 64))
     output = tmp_path / "labels.ome.zarr"
-    command = segment_command(image, hand_file(2, 2), output, "--block", "16,16", "--smallest", "0")
+    command = segment_command(image, hand_file(2, 2), output, "--block", "16,16", "--min-size", "0")
     records = work_folder(output) / step
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
@@ -517,6 +519,7 @@ except SystemExit as left:
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the highest resident set so")
 def test_memory_is_kept_with_a_volume_several_times_as_large(tmp_path: Path) -> None:
     """4.3 GB of pixels in 2 GB (3 where float32 is needed): cells here and there, nothing between them."""
@@ -558,6 +561,7 @@ def free_memory(monkeypatch: pytest.MonkeyPatch, amount: int) -> None:
         monkeypatch.setattr(module, "available_memory", lambda: amount)
 
 
+@pytest.mark.long
 def test_labels_of_a_large_image_do_not_depend_on_free_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ndim: int
 ) -> None:
@@ -591,6 +595,7 @@ def little(plan: VolumePlan, card: ModelCard, share: float) -> int:
     return int(1.5 * (cost.beside(plan.block, plan.shape) + network))
 
 
+@pytest.mark.long
 def test_labels_of_an_image_do_not_depend_on_whether_it_fits(
     cleft_says: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ndim: int
 ) -> None:
@@ -710,6 +715,7 @@ def test_one_zarr_takes_the_labels_of_one_image(cleft_says: Any, hand_file: File
     assert "names the labels of one image, found 2; expected a folder" in said.err
 
 
+@pytest.mark.long
 def test_real_stack_by_blocks(shared_data: Path, tmp_path: Path) -> None:
     """The ovule's nuclei: bit for bit the same by blocks as in one piece."""
     path = next((shared_data / "ovule-nuclei-3d" / "test" / "images").glob("*.tif"))

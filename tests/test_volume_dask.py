@@ -45,6 +45,7 @@ def test_two_workers_give_the_labels_of_one_process(
     np.testing.assert_array_equal(away, expected(classes))
 
 
+@pytest.mark.long
 def test_a_killed_worker_costs_time_alone(client: Any, hand_file: Files, tmp_path: Path) -> None:
     classes = blobs((240, 240), 12)
     image, model = save_classes(tmp_path / "image.zarr", classes, (64, 64)), model_for(hand_file, 2)
@@ -77,13 +78,14 @@ def test_damage_is_told_by_the_workers(client: Any, hand_file: Files, tmp_path: 
         in_blocks(model_for(hand_file, 2), image, tmp_path / "l.zarr", (16, 16), DaskExecutor(client))
 
 
+@pytest.mark.long
 def test_by_the_command_line(cleft_says: Any, hand_file: Files, tmp_path: Path, client: Any) -> None:
     classes = blobs((40, 40), 9)
     image = save_classes(tmp_path / "image.zarr", classes)
     output = tmp_path / "labels.ome.zarr"
     said = cleft_says(
         "segment", image, "-m", hand_file(2, 2), "-o", output, "--block", "16,16",
-        "--smallest", 0, "--scheduler", client.scheduler.address,
+        "--min-size", 0, "--scheduler", client.scheduler.address,
     )  # fmt: skip
     assert said.code == 0, said.err
     np.testing.assert_array_equal(read_labels(output).data, expected(classes))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as made
 from scipy import ndimage
@@ -19,7 +19,7 @@ from cleft.labels.weights import (
     bwm_weights,
     w3_weights,
 )
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from references import weights as reference
 
 # (shape, spacing): a line, planes and stacks, isotropic and not, and a stack of one plane
@@ -62,7 +62,6 @@ def test_border_equals_the_obvious_form(
         np.testing.assert_array_equal(border_weights(labels, spacing, 10, sigma)[labels != 0], 0)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     labels=made.arrays(
         np.int16, made.array_shapes(min_dims=1, max_dims=3, max_side=6), elements=st.integers(-1, 4)

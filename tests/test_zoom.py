@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skimage.transform import resize
 
@@ -18,12 +18,11 @@ from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image
 from cleft.io import LazyImage, open_image, read_labels, write_image
 from cleft.labels.scores import score
-from cleft.models.file import read_card
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model, read_card
 from cleft.prediction.diameter import LOOK, RATIOS, WIDEST, _agreement, _peak, estimate_diameter, warn_of_size
 from cleft.prediction.model import Model, load_model
 from cleft.prediction.scale import ZOOMS, enlarged_to, factors_for, pixels_across, resized, whole_factors
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.volume.plan import VolumeOptions, fits_in_memory, sized
 from cleft.volume.segment import segment_volume
 
@@ -108,7 +107,6 @@ def test_blocks_are_shrunk_by_whole_factors(card2: Any) -> None:
 # there and back
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 20), min_size=2, max_size=3),
     factor=st.floats(0.3, 4),
@@ -139,7 +137,7 @@ def test_places_stay_where_they_were(ndim: int) -> None:
 
 @pytest.fixture(scope="module")
 def nuclei() -> tuple[Image, np.ndarray]:
-    made = CellSettings(diameter=14, size_spread=0.1, elongation=1.2, protrusions=0.0, photons=300)
+    made = CellSettings(diameter=14, size_spread=0.1, aspect_ratio=1.2, protrusion_fraction=0.0, photons=300)
     return make_cells((224, 224), 1, made)
 
 
@@ -177,7 +175,9 @@ def test_the_estimate(model: Model, nuclei: tuple[Image, np.ndarray], by: float)
 
 def test_enlarged_noise_is_not_taken_for_cells(model: Model) -> None:
     """A few nuclei on black: at four times their size noise is as large as cells, and covers everything."""
-    made = CellSettings(diameter=14, density=0.04, clumping=0.0, size_spread=0.1, photons=60, black=0.1)
+    made = CellSettings(
+        diameter=14, filling_fraction=0.04, clumping=0.0, size_spread=0.1, photons=60, black_level=0.1
+    )
     image, truth = make_cells((256, 256), 3, made)
     found = estimate_diameter(model, LazyImage.of(image))
     assert found is not None
@@ -288,13 +288,13 @@ def test_small_finds_are_those_of_the_size(nuclei: tuple[Image, np.ndarray]) -> 
     """Twice the diameter, four times the pixels; a number of one's own is taken as it is."""
     image, _ = enlarge_both(nuclei, 2)
     strict, lax = load_model("cells2d", "cpu"), load_model("cells2d", "cpu")
-    strict.card = strict.card.model_copy(update={"smallest_cell": 100.0, "smallest_cut": 0.0})
-    lax.card = lax.card.model_copy(update={"smallest_cell": 0.0, "smallest_cut": 0.0})
+    strict.card = strict.card.model_copy(update={"min_size": 100.0, "min_size_at_border": 0.0})
+    lax.card = lax.card.model_copy(update={"min_size": 0.0, "min_size_at_border": 0.0})
     diameter = 2 * strict.card.cell_diameter
     found = strict.segment(image, diameter=diameter)
-    np.testing.assert_array_equal(found, lax.segment(image, diameter=diameter, smallest=400))
+    np.testing.assert_array_equal(found, lax.segment(image, diameter=diameter, min_size=400))
     np.testing.assert_array_equal(
-        strict.segment(image, diameter=diameter, smallest=0), lax.segment(image, diameter=diameter)
+        strict.segment(image, diameter=diameter, min_size=0), lax.segment(image, diameter=diameter)
     )
     assert found.max() < lax.segment(image, diameter=diameter).max()
 
@@ -302,7 +302,7 @@ def test_small_finds_are_those_of_the_size(nuclei: tuple[Image, np.ndarray]) -> 
 def test_the_model_at_another_size(model: Model) -> None:
     other = model.at((2, 2))
     assert other.card.cell_diameter == pytest.approx(2 * model.card.cell_diameter)
-    assert other.card.smallest_cell == pytest.approx(4 * model.card.smallest_cell)
+    assert other.card.min_size == pytest.approx(4 * model.card.min_size)
     assert other.net is model.net
     assert model.card.shrink == (1, 1)
 

@@ -16,10 +16,10 @@ from rich.console import Console
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.core.settings import TrainSettings, differences, read_settings
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import find_pairs
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model
 from cleft.prediction.model import Model, load_model
 from cleft.training.dataset import Example
 from cleft.training.examples import Annotated, hold_out, load_examples
@@ -53,7 +53,7 @@ def train(
             labels) arrays or ``Image``\\ s. Labels: 0 background, 1.. one integer per cell, -1 not annotated.
         path: of the model file to write; a folder ending in ``.run`` beside it keeps checkpoints and logs.
             Without it the model lives in memory only.
-        val: images to measure PQ on; if not given, a share of ``data`` is held out (``held_out``).
+        val: images to measure PQ on; if not given, a share of ``data`` is held out (``val_fraction``).
         axes: of every image that doesn't say its own, such as ``"ZYX"``.
         spacing: micrometres per pixel along each spatial axis, where not read.
         resume: go on from the last checkpoint beside ``path``.
@@ -61,7 +61,7 @@ def train(
             training is kept beside it; otherwise both are refused.
         limit: bytes that each image may take; by default what memory is free, and what a file of its size can
             hold.
-        **settings: any of ``cleft.core.settings.TrainSettings``: steps, seed, classes, loss, lam, width, ...
+        **settings: any of ``cleft.core.settings.TrainSettings``: steps, seed, loss, j_weight, width, ...
 
     Returns:
         The model, ready to segment.
@@ -72,8 +72,8 @@ def train(
         KeyboardInterrupt: it was stopped; the last checkpoint is whole, and ``resume`` goes on from it.
 
     Example:
-        >>> from cleft.synthetic.cells import make_cells
-        >>> model = train([make_cells((64, 64), seed=0)], steps=2, width=4, patch=(32, 32), batch=2)
+        >>> from cleft.synthetic import make_cells
+        >>> model = train([make_cells((64, 64), seed=0)], steps=2, width=4, patch_size=(32, 32), batch_size=2)
         >>> model.card.axes, model.card.net.n_classes
         ('YX', 4)
     """
@@ -102,24 +102,25 @@ def train_to(
 ) -> Model:
     """``train`` with its settings made; ``reads`` are files beside the data that stay as they are."""
     settings, console = settled(settings), Console(stderr=True, soft_wrap=True)
-    _check_places(path, [*_inputs(data, val, settings), *reads], settings.rounds, resume, overwrite)
-    if settings.shares is not None and (
-        len(settings.shares) != len(_parts(data)) or not sum(settings.shares)
+    _check_places(path, [*_inputs(data, val, settings), *reads], settings.self_training, resume, overwrite)
+    if settings.sampling_weights is not None and (
+        len(settings.sampling_weights) != len(_parts(data)) or not sum(settings.sampling_weights)
     ):
         raise DataError(
-            f"shares are {settings.shares}, expected a number for each of {len(_parts(data))} folders, "
-            "not all of them 0"
+            f"sampling_weights are {settings.sampling_weights}, expected a number for each of "
+            f"{len(_parts(data))} folders, not all of them 0"
         )
-    with _told_if_stopped(path, settings.rounds, console):
+    with _told_if_stopped(path, settings.self_training, console):
         examples = _examples(data, settings, axes, spacing, limit)
         checks = [] if val is None else _examples(val, settings, axes, spacing, limit)
-        if settings.rounds > 1 and not checks:
-            examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
-        for n in range(1, settings.rounds):
-            tell(console, f"round {n} of {settings.rounds}")
+        if settings.self_training and not checks:
+            # validated on the annotation as it is
+            examples, checks = hold_out(examples, settings.val_fraction, settings.seed)
+        for n in range(1, settings.self_training + 1):
+            print_plain(console, f"round {n} of {settings.self_training} of self-training")
             model = _first(_of_round(path, n), (examples, checks), settings, resume, overwrite)
             examples = [_completed(example, model) for example in examples]
-        again = resume and (settings.rounds == 1 or last_checkpoint(path).exists())
+        again = resume and (not settings.self_training or last_checkpoint(path).exists())
         net, card = fit(examples, settings, path, checks, again, console, overwrite)
     return Model(net, card, name=path.name)
 
@@ -132,16 +133,16 @@ def _told_if_stopped(path: Path, rounds: int, console: Console) -> Iterator[None
     except KeyboardInterrupt as error:
         if error.args or rank_zero_only.rank > 0:
             raise
-        places = [*(_of_round(path, n) for n in range(1, rounds)), path]
+        places = [*(_of_round(path, n) for n in range(1, rounds + 1)), path]
         kept = [last_checkpoint(place) for place in places if unfinished(place)] or _rounds_done(path, rounds)
         told = f"the same command with --resume goes on from {kept[-1]}" if kept else "nothing is kept yet"
-        tell(console, f"stopped; {told}")
+        print_plain(console, f"stopped; {told}")
         raise KeyboardInterrupt(f"stopped; {told}") from error
 
 
 def _rounds_done(path: Path, rounds: int) -> list[Path]:
     """Models of earlier rounds, where the last has written none."""
-    done = [_of_round(path, n) for n in range(1, rounds)]
+    done = [_of_round(path, n) for n in range(1, rounds + 1)]
     return [] if path.exists() else [place for place in done if place.exists()]
 
 
@@ -150,22 +151,21 @@ def _inputs(data: Data, val: Data | None, settings: TrainSettings) -> list[Path]
     folders = [part for part in [*_parts(data), *_parts(val or [])] if isinstance(part, (str, Path))]
     pairs = [pair for folder in folders for pair in find_pairs(folder)]
     read = [path for pair in pairs for path in (pair.image, pair.labels)]
-    return read if settings.start is None else [*read, find_model(settings.start)]
+    return read if settings.pretrained is None else [*read, find_model(settings.pretrained)]
 
 
 def _check_places(path: Path, read: list[Path], rounds: int, resume: bool, overwrite: bool) -> None:
     """Find before the work that a training would be lost, or something that isn't a training's."""
     if rank_zero_only.rank > 0:
         return  # of several processes the main one has looked
-    places = [*(_of_round(path, n) for n in range(1, rounds)), path]
+    places = [*(_of_round(path, n) for n in range(1, rounds + 1)), path]
     if not os.path.isdir(path):  # which has a message of its own
         check_outputs(places, read, overwrite)
     for place in places:
         check_place(place, resume, overwrite)
     if (done := _rounds_done(path, rounds)) and not (resume or overwrite):
         raise DataError(
-            f"{done[-1]}: is one of {rounds} rounds of an unfinished training; "
-            "--resume goes on, --overwrite begins anew"
+            f"{done[-1]}: is of a round of an unfinished training; --resume goes on, --overwrite begins anew"
         )
 
 

@@ -33,8 +33,8 @@ from cleft.prediction.model import Model
 
 WIDTH = 16
 SHORT, LONG = 20, 40
-ABOUT: dict[str, dict[str, Any]] = {"dic-hela-weak": {"unknown": "cells"}}  # by the set's folder
-NO_CHECKS = {"held_out": 0.0}
+ABOUT: dict[str, dict[str, Any]] = {"dic-hela-weak": {"unlabeled_as": "cells"}}  # by the set's folder
+NO_CHECKS = {"val_fraction": 0.0}
 SPARE = 0.97  # of the time, for the noise of the measurement
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cleft.core.errors import CleftError
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 from cleft.prediction.model import Model
 from cleft.volume.executors import DaskExecutor, Engine
 from cleft.volume.plan import VolumeOptions
@@ -99,7 +99,7 @@ class _Bar(Watch):
         self.bar.stop()
 
     def say(self, line: str) -> None:
-        tell(self.console, line)
+        print_plain(self.console, line)
 
     def step(self, name: str, of: int, before: int) -> None:
         self.name, self.of, self.n = STEPS.get(name, "coarser levels"), of, before
@@ -125,4 +125,4 @@ class _Told(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        tell(self.console, record.getMessage())
+        print_plain(self.console, record.getMessage())

@@ -11,21 +11,26 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 from cleft.io import atomic_path, write_image, write_labels
-from cleft.io.outputs import MARK, check_outputs, made_by
+from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.io.overlay import write_overlay
 from cleft.labels.scores import score
 from cleft.prediction.model import load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 __all__ = ["SCENES", "run_demo"]
 
 # name, shape, settings, model
 SCENES = (
-    ("nuclei-2d", (512, 512), CellSettings(diameter=32, gap=0.5), "cells2d"),
-    ("phase-2d", (384, 384), CellSettings(style="phase", diameter=20, elongation=2.2), "cells2d"),
-    ("nuclei-3d", (48, 128, 128), CellSettings(diameter=26, gap=0.5, blur=0.7, axial_blur=1.0), "cells3d"),
+    ("nuclei-2d", (512, 512), CellSettings(diameter=32, gap_fraction=0.5), "cells2d"),
+    ("phase-2d", (384, 384), CellSettings(style="phase", diameter=20, aspect_ratio=2.2), "cells2d"),
+    (
+        "nuclei-3d",
+        (48, 128, 128),
+        CellSettings(diameter=26, gap_fraction=0.5, psf_sigma=0.7, psf_sigma_axial=1.0),
+        "cells3d",
+    ),
 )
 
 
@@ -48,7 +53,7 @@ def run_demo(output: Path, seed: int, device: str, console: Console, overwrite: 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("made image", "shape", "model", "true", "found", "RQ", "SQ", "PQ", "seconds"):
         table.add_column(title, no_wrap=True)
-    report: dict[str, Any] = {MARK: made_by("demo")}
+    report: dict[str, Any] = {MARK: software_tag("demo")}
     for name, shape, settings, model_name in SCENES:
         image, truth = make_cells(shape, seed, settings)
         model = load_model(model_name, device)
@@ -69,7 +74,7 @@ def run_demo(output: Path, seed: int, device: str, console: Console, overwrite: 
     with atomic_path(scores) as beside:
         beside.write_text(json.dumps(report, indent=1) + "\n")
     console.print(table)
-    tell(
+    print_plain(
         console,
         f"Look at {output}/overlays/*.png (image | truth | found), labels in {output}/labels.\n\n"
         "On your own images:\n"

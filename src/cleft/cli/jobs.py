@@ -15,12 +15,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from cleft.cli.blockwise import engine_for, segment_large, telling
 from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
-from cleft.core.text import printable, tell
+from cleft.core.text import print_plain, printable
 from cleft.io import LazyImage, base_name, find_images, open_image, read_image, write_image, write_labels
 from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model
 from cleft.prediction.diameter import warn_of_another_size
 from cleft.prediction.model import Model
 from cleft.volume.plan import VolumeOptions, way_for
@@ -38,7 +38,7 @@ class SegmentOptions:
     spacing: tuple[float, ...] | None = None
     method: Any = "map"
     tile: tuple[int, ...] | None = None
-    smallest: float | None = None
+    min_size: float | None = None
     diameter: str | None = None
     probabilities: bool = False
     overlays: bool = False
@@ -109,9 +109,9 @@ def segment_files(
                     n = _segment_whole(model, job, options, check_size=i == 0 and options.diameter is None)
             except CleftError as error:
                 failed.append((path, error))
-                tell(console, f"{path.name}: failed")
+                print_plain(console, f"{path.name}: failed")
             else:
-                tell(console, f"{path.name}: {n} cells")
+                print_plain(console, f"{path.name}: {n} cells")
             bar.advance(task)
     return failed
 
@@ -214,7 +214,7 @@ def _only_whole(options: SegmentOptions) -> dict[str, bool]:
 def _segment_whole(model: Model, job: Job, options: SegmentOptions, check_size: bool) -> int:
     image = read_image(job.image, options.axes, options.spacing, options.volume.memory)
     labels = model.segment(
-        image, method=options.method, tile=options.tile, smallest=options.smallest, diameter=options.diameter
+        image, method=options.method, tile=options.tile, min_size=options.min_size, diameter=options.diameter
     )
     if job.labels.suffix == ".zarr":
         standard = Image(labels, image.spatial_axes, image.spacing).standard()

@@ -16,7 +16,7 @@ from cleft.cli.segment import segment
 from cleft.cli.train import train
 from cleft.core.errors import CleftError
 from cleft.core.settings import LOSSES
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 
 __all__ = ["app", "main"]
 
@@ -37,13 +37,13 @@ def main() -> None:
     try:
         app()
     except CleftError as error:
-        tell(said, error, "error:")
+        print_plain(said, error, "error:")
         sys.exit(1)
 
 
 def _version(asked: bool) -> None:
     if asked:
-        tell(out, f"cleft {cleft.__version__}")
+        print_plain(out, f"cleft {cleft.__version__}")
         raise typer.Exit
 
 
@@ -93,17 +93,17 @@ def info(
     everything: Annotated[bool, typer.Option("--all", help="The whole card of a model, as YAML.")] = False,
 ) -> None:
     """What a model is and how it was made; without one, the models that ship and the losses to train with."""
-    from cleft.models.zoo import find_model, shipped_models
+    from cleft.models.card import find_model, shipped_models
 
     if model is None:
-        tell(out, "\n".join(shipped_models()))
-        tell(out, "\nlosses, for cleft train --loss:")
+        print_plain(out, "\n".join(shipped_models()))
+        print_plain(out, "\nlosses, for cleft train --loss:")
         for name, says in LOSSES.items():
-            tell(out, f"  {name:<10} {says}")
+            print_plain(out, f"  {name:<10} {says}")
         return
     from cleft.cli.models import described
 
-    tell(out, described(find_model(model), everything))
+    print_plain(out, described(find_model(model), everything))
 
 
 @app.command()
@@ -114,7 +114,7 @@ def models(
     from cleft.cli.models import models_in
 
     for line in models_in(folders or [Path()]):
-        tell(out, line)
+        print_plain(out, line)
 
 
 @app.command()
@@ -131,7 +131,7 @@ def export(
 
     path = output or Path(Path(model).stem + ENDINGS.get(to, ""))  # type: ignore[call-overload]
     export(model, to, path, overwrite)  # type: ignore[arg-type]  # refused if it isn't one
-    tell(out, f"{path}: written")
+    print_plain(out, f"{path}: written")
 
 
 @app.command()
@@ -153,4 +153,4 @@ def synthetic(
     from cleft.cli.score import make_files
 
     make_files(output, count, tuple(integers(shape) or ()), seed, overwrite, diameter=diameter, style=style)
-    tell(out, f"{output}: {count} images with masks")
+    print_plain(out, f"{output}: {count} images with masks")

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from cleft.core.errors import CleftError
-from cleft.core.text import parse_bytes
+from cleft.core.units import parse_bytes
 
 __all__ = [
     "Axes",

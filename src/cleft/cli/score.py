@@ -17,13 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cleft.core.errors import DataError
-from cleft.core.machine import available_memory
-from cleft.core.text import format_bytes, printable
+from cleft.core.memory import available_memory
+from cleft.core.text import printable
+from cleft.core.units import format_bytes
 from cleft.io import atomic_path, base_name, by_name, find_images, read_labels, write_image, write_labels
-from cleft.io.outputs import MARK, check_outputs, made_by
+from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.labels.markers import MarkerScores, score_markers
 from cleft.labels.scores import Scores, average, pool, score
-from cleft.synthetic.cells import checked_shape, make_cells, random_settings
+from cleft.synthetic import checked_shape, make_cells, random_settings
 
 __all__ = ["make_files", "score_files"]
 
@@ -80,7 +81,7 @@ def score_files(
         columns = COLUMNS
     if report is not None:
         content = {
-            MARK: made_by("score"),
+            MARK: software_tag("score"),
             "images": {name: value.to_dict() for name, value in rows.items()},
             **summary,
         }

@@ -9,7 +9,7 @@ import typer
 
 from cleft.cli.options import Axes, Device, Spacing, integers, memory_of, numbers, said
 from cleft.core.errors import CleftError
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 
 __all__ = ["segment"]
 
@@ -35,7 +35,7 @@ def segment(
         str | None,
         typer.Option(help="Of the cells: 30 (pixels), 12um, or auto; by default what the model learnt."),
     ] = None,
-    smallest: Annotated[
+    min_size: Annotated[
         float | None,
         typer.Option(min=0, help="Drop what has fewer pixels; by default the model's, 0 keeps all."),
     ] = None,
@@ -86,16 +86,16 @@ def segment(
     if method not in METHODS:
         raise CleftError(f'method is "{method}", expected one of {", ".join(METHODS)}')
     volume = VolumeOptions(
-        axes, numbers(spacing), method, smallest,  # type: ignore[arg-type]  # of METHODS
+        axes, numbers(spacing), method, min_size,  # type: ignore[arg-type]  # of METHODS
         memory_of(memory), integers(block), exact, empty, overwrite, diameter,
     )  # fmt: skip
     options = SegmentOptions(
-        output, axes, numbers(spacing), method, integers(tile), smallest, diameter, probabilities, overlays,
+        output, axes, numbers(spacing), method, integers(tile), min_size, diameter, probabilities, overlays,
         overwrite, volume, Where(scheduler, workers, slurm),
     )  # fmt: skip
     failed = segment_files(load_model(model, device, tta), inputs, options, said)
     if failed:
-        tell(said, "", f"{len(failed)} of the images failed:")
+        print_plain(said, "", f"{len(failed)} of the images failed:")
         for path, reason in failed:
-            tell(said, f"  {path.name}: {reason}")
+            print_plain(said, f"  {path.name}: {reason}")
         raise typer.Exit(1)

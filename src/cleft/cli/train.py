@@ -9,7 +9,7 @@ import typer
 
 from cleft.cli.options import Axes, Memory, Overwrite, Spacing, memory_of, numbers, out, width_of
 from cleft.core.settings import LOSSES
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 
 __all__ = ["train"]
 
@@ -20,29 +20,31 @@ def train(
     data: Annotated[list[Path], typer.Argument(help="Folders of images with masks.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")],
     val: Annotated[list[Path] | None, typer.Option(help="Folder to validate on.")] = None,
-    start: Annotated[
-        str | None,
-        typer.Option("--from", help="Begin with a model: cells2d, cells2d-small, cells3d, or a file."),
+    pretrained: Annotated[
+        str | None, typer.Option(help="Begin with a model: cells2d, cells2d-small, cells3d, or a file.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    classes: Annotated[int | None, typer.Option(help="4 with the gap class (J4), 3 without (J3).")] = None,
+    n_classes: Annotated[int | None, typer.Option(help="4 with the gap class (J4), 3 without (J3).")] = None,
     loss: Annotated[str | None, typer.Option(help=LOSS_NAMES)] = None,
-    lam: Annotated[float | None, typer.Option(help="Weight of the J term.")] = None,
-    doubt: Annotated[
+    j_weight: Annotated[float | None, typer.Option(help="Weight of the J term.")] = None,
+    ignore_uncertain: Annotated[
         float | None, typer.Option(help="Where cells were left out of the masks: 0.2 (docs/evidence.md).")
     ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(help="Trainings; cells found on background join the masks in between.")
+    self_training: Annotated[
+        int | None,
+        typer.Option(help="Trainings before, after each of which cells found on background join the masks."),
     ] = None,
     width: Annotated[int | None, typer.Option(help="Features of the first level: 16, 32, 64.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes weights, patches and augmentation.")] = None,
-    k: Annotated[str | None, typer.Option(help='Touching window: pixels, "0.4um" or auto.')] = None,
+    touching_radius: Annotated[
+        str | None, typer.Option(help='Touching window: pixels, "0.4um" or auto.')
+    ] = None,
     gap_radius: Annotated[str | None, typer.Option(help='Gap ball: pixels, "1.5um" or auto.')] = None,
-    unknown: Annotated[
+    unlabeled_as: Annotated[
         str | None,
         typer.Option(help="What -1 beside a cell is taken for: anything, or cells, which touch it."),
     ] = None,
-    ignore: Annotated[
+    ignore_label: Annotated[
         int | None, typer.Option(help="Label that means not annotated, besides -1: 65535, say.")
     ] = None,
     axes: Axes = None,
@@ -59,12 +61,13 @@ def train(
     from cleft.core.settings import read_settings
 
     settings = read_settings(
-        config, start=start, steps=steps, classes=classes, loss=loss, lam=lam, doubt=doubt, rounds=rounds,
-        width=width, seed=seed, k=width_of(k), gap_radius=width_of(gap_radius), unknown=unknown,
-        ignore=ignore, devices=devices, nodes=nodes,
+        config, pretrained=pretrained, steps=steps, n_classes=n_classes, loss=loss, j_weight=j_weight,
+        ignore_uncertain=ignore_uncertain, self_training=self_training, width=width, seed=seed,
+        touching_radius=width_of(touching_radius), gap_radius=width_of(gap_radius),
+        unlabeled_as=unlabeled_as, ignore_label=ignore_label, devices=devices, nodes=nodes,
     )  # fmt: skip
     train_to(
         output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume,
         overwrite=overwrite, limit=memory_of(memory), reads=[] if config is None else [config],
     )  # fmt: skip
-    tell(out, f"next: cleft segment IMAGES -m {output} -o labels/")
+    print_plain(out, f"next: cleft segment IMAGES -m {output} -o labels/")

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-__all__ = ["HIGHEST", "LOWEST", "Limits", "limits_of", "normalise", "rescale"]
+__all__ = ["CLIP_MAX", "CLIP_MIN", "Limits", "intensity_limits", "normalise", "rescale"]
 
 ENOUGH = 1 << 22  # pixels a percentile is taken from; more change it by less than one part in a thousand
 SPOTS = 6  # places along each axis that a sample is taken at
-LOWEST, HIGHEST = -1, 5  # of what the network is given
+CLIP_MIN, CLIP_MAX = -1, 5  # of what the network is given
 SLAB = 1 << 24  # pixels looked at at once where all must be
 
 Limits = tuple[tuple[float, float], ...]  # for each channel, what becomes 0 and what becomes 1
@@ -39,10 +39,12 @@ def normalise(channels: np.ndarray, percentiles: tuple[float, float] = (1.0, 99.
         array([[0. , 0.5, 1. ]], dtype=float32)
     """
     shape = channels.shape[1:]
-    return rescale(channels, limits_of(lambda part: channels[(slice(None), *part)], shape, percentiles))
+    return rescale(
+        channels, intensity_limits(lambda part: channels[(slice(None), *part)], shape, percentiles)
+    )
 
 
-def limits_of(read: Read, shape: Sequence[int], percentiles: tuple[float, float]) -> Limits:
+def intensity_limits(read: Read, shape: Sequence[int], percentiles: tuple[float, float]) -> Limits:
     """Each channel's intensities that become 0 and 1, from a sample of an image that need not be in memory.
 
     Up to four million pixels are looked at all; of larger images boxes on a regular grid, six along
@@ -59,7 +61,7 @@ def limits_of(read: Read, shape: Sequence[int], percentiles: tuple[float, float]
 
     Example:
         >>> image = np.arange(12).reshape(1, 3, 4)
-        >>> limits_of(lambda part: image[(slice(None), *part)], (3, 4), (0, 100))
+        >>> intensity_limits(lambda part: image[(slice(None), *part)], (3, 4), (0, 100))
         ((0.0, 11.0),)
     """
     if 0 in shape:
@@ -77,7 +79,7 @@ def rescale(channels: np.ndarray, limits: Limits) -> np.ndarray:
 
     Args:
         channels: (C, *S), any numeric dtype; a whole image or a part of it.
-        limits: of each channel, from ``limits_of``.
+        limits: of each channel, from ``intensity_limits``.
 
     Returns:
         (C, *S) float32; all 0 where the two limits are equal.
@@ -92,7 +94,7 @@ def rescale(channels: np.ndarray, limits: Limits) -> np.ndarray:
         # plane by plane: the double precision that large offsets need would else be twice the image
         for s, t in zip(source, target) if source.ndim > 1 else ((source, target),):
             np.multiply(np.subtract(s, low, dtype=np.float64), scale, out=t, casting="unsafe")
-        np.clip(target, LOWEST, HIGHEST, out=target)
+        np.clip(target, CLIP_MIN, CLIP_MAX, out=target)
     return result
 
 

@@ -16,21 +16,23 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from cleft.core import bounds
 from cleft.core.errors import CleftError, DataError
+from cleft.core.units import LENGTH
 
 __all__ = [
     "LOSSES", "LossName", "ModelCard", "NetSettings", "TrainSettings", "differences", "explain",
-    "read_settings",
+    "read_settings", "renamed",
 ]  # fmt: skip
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1, lt=bounds.LARGEST)]
 Weight = Annotated[float, Field(ge=0)]
 Weights = Weight | tuple[Weight, ...] | tuple[tuple[Weight, ...], ...]
-Length = Annotated[str, Field(pattern=r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(um|µm|nm|mm)\s*$")]
+Length = Annotated[str, Field(pattern=f"^{LENGTH}$")]
 
 LossName = Literal[
     "jc", "j", "ce", "wce", "bwm", "w3", "dsc", "dice", "gdl", "tversky", "focal", "lovasz", "mcc",
@@ -55,6 +57,21 @@ LOSSES: dict[LossName, str] = {
     "boundary": "generalised Dice plus distances to the contours",
 }
 
+
+# what settings were called when the models that ship were trained
+OLD_NAMES = {
+    "start": "pretrained", "classes": "n_classes", "lam": "j_weight", "lam_schedule": "j_weight_schedule",
+    "reduction": "j_reduction", "pairs": "j_pairs", "gap_decided": "merged_gap_weight",
+    "doubt": "ignore_uncertain", "rounds": "self_training", "k": "touching_radius", "patch": "patch_size",
+    "rare": "foreground_oversampling", "shares": "sampling_weights", "scale": "max_scale",
+    "inverted": "p_invert", "batch": "batch_size", "schedule": "lr_schedule", "renorm": "batch_renorm",
+    "average": "ema_decay", "half": "save_fp16", "unknown": "unlabeled_as", "ignore": "ignore_label",
+    "held_out": "val_fraction", "checks": "validations",
+}  # fmt: skip
+OLD_CARD_NAMES = {
+    "k": "touching_radius", "smallest_cell": "min_size", "smallest_cut": "min_size_at_border",
+    "ceiling_pq": "roundtrip_pq",
+}  # fmt: skip
 
 MOST_SAID, LONGEST_NAME = 5, 60  # mistakes in a message, letters of a setting's name
 LARGEST_STRIDE = 64  # images are padded to multiples of it
@@ -91,71 +108,77 @@ class NetSettings(Settings):
 class TrainSettings(Settings):
     """How a model is trained; every field is an option of ``cleft train`` or a line of its config file."""
 
-    start: str | None = Field(
+    pretrained: str | None = Field(
         None, description="model to begin with: a name that ships, or a file; its network is taken over"
     )
-    steps: int = Field(4500, ge=1, description="training steps; 1500 from a model")
-    classes: Literal[3, 4] = Field(4, description="4 with the gap class (J4), 3 without (J3)")
+    steps: int = Field(4500, ge=1, description="training steps; 1500 from a pretrained model")
+    n_classes: Literal[3, 4] = Field(4, description="4 with the gap class (J4), 3 without (J3)")
     loss: LossName = Field("jc", description="what is made small; `cleft info` lists the names")
-    lam: Weights = Field(0.05, description="weight of the J term: a number, one per class, or a matrix")
-    lam_schedule: Literal["constant", "rising", "falling"] = Field(
+    j_weight: Weights = Field(0.05, description="weight of the J term: a number, one per class, or a matrix")
+    j_weight_schedule: Literal["constant", "rising", "falling"] = Field(
         "constant", description="of the J term's weight over the training"
     )
-    reduction: Literal["batch", "image"] = Field("batch", description="J of the batch, or of each image")
-    pairs: tuple[tuple[int, int], ...] | None = Field(
+    j_reduction: Literal["batch", "image"] = Field("batch", description="J of the batch, or of each image")
+    j_pairs: tuple[tuple[int, int], ...] | None = Field(
         None, description="pairs of classes (i, k) that J compares; all if not given"
     )
-    gap_decided: float = Field(1.0, ge=0, description="weight of cross entropy with gap as background")
-    doubt: float = Field(
+    merged_gap_weight: float = Field(1.0, ge=0, description="weight of cross entropy with gap as background")
+    ignore_uncertain: float = Field(
         0.0, ge=0, lt=1,
         description="where cells were left out: background that looks more like a cell than this share of "
         "the annotated ones is not learnt from",
     )  # fmt: skip
-    rounds: int = Field(
-        1, ge=1, le=5,
-        description="trainings; before each but the first, cells found on background join the annotation",
+    self_training: int = Field(
+        0, ge=0, le=4,
+        description="trainings before the last, after each of which cells found on background are annotated",
     )  # fmt: skip
     width: int = Field(32, ge=4, le=128, description="features of the first level")
     levels: int = Field(5, ge=3, le=6, description="resolution levels of the U-Net")
-    k: bounds.Width | Auto | Length = Field("auto", description='touching window: pixels, "0.4um", or auto')
+    touching_radius: bounds.Width | Auto | Length = Field(
+        "auto", description='touching window: pixels, "0.4um", or auto'
+    )
     gap_radius: bounds.Width | Auto | Length = Field("auto", description='gap ball: pixels, "1.5um", or auto')
     shrink: tuple[bounds.Factor, ...] | None = Field(
         None, description="average blocks of so many pixels along each axis; auto if not given"
     )
-    patch: tuple[Count, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
-    rare: float = Field(
+    patch_size: tuple[Count, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
+    foreground_oversampling: float = Field(
         0.5, ge=0, le=1, description="share of patches around a pixel of a random class, not anywhere"
     )
-    shares: tuple[Weight, ...] | None = Field(
+    sampling_weights: tuple[Weight, ...] | None = Field(
         None, description="how often each folder of data is drawn from; all alike if not given"
     )
-    scale: float = Field(1.15, ge=1.15, le=4, description="patches are scaled by up to this, up and down")
-    inverted: float = Field(0.0, ge=0, le=1, description="share of patches shown dark for bright")
-    batch: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of Adam; 1e-3 from a model")
-    schedule: Literal["one-cycle", "constant"] = Field(
+    max_scale: float = Field(1.15, ge=1.15, le=4, description="patches are scaled by up to this, up and down")
+    p_invert: float = Field(0.0, ge=0, le=1, description="share of patches shown dark for bright")
+    batch_size: int | None = Field(None, ge=1, description="patches per step and device; auto if not given")
+    learning_rate: float = Field(
+        3e-3, gt=0, description="peak learning rate of Adam; 1e-3 from a pretrained model"
+    )
+    lr_schedule: Literal["one-cycle", "constant"] = Field(
         "one-cycle",
         description="of the learning rate: up over a tenth of the steps and down to nothing, or as it is",
     )
-    renorm: bool = Field(
+    batch_renorm: bool = Field(
         False, description="batch renormalisation: for folders of images that look very different"
     )
-    average: float = Field(
+    ema_decay: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="decay of a moving average of the weights, which then is the model; 0 is none",
     )
-    half: bool = Field(False, description="kernels are kept as 16-bit floats: a file half as large")
+    save_fp16: bool = Field(False, description="kernels are kept as 16-bit floats: a file half as large")
     percentiles: bounds.Percentiles = Field((1.0, 99.8), description="intensities that become 0 and 1")
-    unknown: Literal["anything", "cells"] = Field(
+    unlabeled_as: Literal["anything", "cells"] = Field(
         "anything", description="what not annotated (-1) beside a cell is taken for; cells: then they touch"
     )
-    ignore: int | None = Field(
+    ignore_label: int | None = Field(
         None, gt=0, description="label that means not annotated, where an editor can't write -1"
     )
-    held_out: float = Field(0.1, ge=0, le=0.5, description="share of images held out if no --val is given")
-    checks: int = Field(20, ge=1, description="how often to validate and save")
+    val_fraction: float = Field(
+        0.1, ge=0, le=0.5, description="share of images held out if no --val is given"
+    )
+    validations: int = Field(20, ge=1, description="how often to validate and save")
     patience: int = Field(0, ge=0, description="checks without a better PQ before stopping; 0 never stops")
     licence: bounds.ShortText = Field(
         "not stated", description="under which the model may be used; kept in its file"
@@ -188,7 +211,7 @@ class ModelCard(Settings):
     axes: str
     spacing_um: bounds.Spacing | None = None
     shrink: tuple[bounds.Times, ...] = Field(description="pixels averaged along each axis before the network")
-    k: bounds.Width = Field(ge=1, description="touching window, in pixels after shrinking")
+    touching_radius: bounds.Width = Field(ge=1, description="touching window, in pixels after shrinking")
     gap_radius: bounds.Width = Field(ge=1, description="gap ball, in pixels after shrinking")
     percentiles: bounds.Percentiles
     cell_diameter: float = Field(
@@ -197,14 +220,20 @@ class ModelCard(Settings):
     diameters: tuple[bounds.Pixels, bounds.Pixels] | None = Field(
         None, description="the same of one in twenty smaller, and one in twenty larger"
     )
-    smallest_cell: bounds.Pixels = Field(0.0, description="pixels of the image; smaller finds are dropped")
-    smallest_cut: bounds.Pixels = Field(0.0, description="the same of cells at the border of an image")
-    ceiling_pq: bounds.Share = Field(description="PQ of labels -> classes -> labels on the training labels")
+    min_size: bounds.Pixels = Field(0.0, description="pixels of the image; smaller finds are dropped")
+    min_size_at_border: bounds.Pixels = Field(0.0, description="the same of cells at the border of an image")
+    roundtrip_pq: bounds.Share = Field(description="PQ of labels -> classes -> labels on the training labels")
     trained_on: bounds.Free = Field(default_factory=dict)
     training: bounds.Free = Field(default_factory=dict)
     scores: dict[bounds.ShortText, float] = Field(default_factory=dict, max_length=1000)
     licence: bounds.ShortText = "not stated"
     notes: bounds.LongText = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_version(cls, given: Any) -> Any:
+        """Fields by the names they have now."""
+        return _renamed(given, OLD_CARD_NAMES) if isinstance(given, dict) else given
 
     @field_validator("axes")
     @classmethod
@@ -229,9 +258,27 @@ class ModelCard(Settings):
             raise ValueError("expected two positive numbers, the smaller one first")
         return found
 
-    def smallest(self, given: float | None = None) -> tuple[float, float]:
+    def min_sizes(self, given: float | None = None) -> tuple[float, float]:
         """Pixels of the smallest cells inside an image and at its border: as given, or the model's."""
-        return (self.smallest_cell, self.smallest_cut) if given is None else (given, 0.0)
+        return (self.min_size, self.min_size_at_border) if given is None else (given, 0.0)
+
+
+def renamed(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a training that an older version of cleft wrote down, by the names they have now.
+
+    Example:
+        >>> renamed({"lam": 0.2, "rounds": 2, "steps": 9})
+        {'j_weight': 0.2, 'self_training': 1, 'steps': 9}
+    """
+    now = _renamed(training, OLD_NAMES)
+    return {**now, "self_training": now["self_training"] - 1} if "rounds" in training else now
+
+
+def _renamed(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        names.get(name, name) if names.get(name) not in given else name: value
+        for name, value in given.items()
+    }
 
 
 def differences(settings: TrainSettings, made_with: Mapping[str, Any]) -> list[str]:
@@ -245,7 +292,7 @@ def differences(settings: TrainSettings, made_with: Mapping[str, Any]) -> list[s
         >>> differences(TrainSettings(steps=5), {"steps": 4, "minutes": 1.0})
         ['steps 4 (now 5)']
     """
-    before = {**TrainSettings.model_validate({}).model_dump(mode="json"), **made_with}
+    before = {**TrainSettings.model_validate({}).model_dump(mode="json"), **renamed(made_with)}
     now = settings.model_dump(mode="json")
     return [f"{name} {before[name]} (now {value})" for name, value in now.items() if before[name] != value]
 

@@ -25,11 +25,11 @@ from cleft.export.portable import (
     write_onnx,
     write_torchscript,
 )
-from cleft.io.outputs import made_by
+from cleft.io.outputs import software_tag
 from cleft.io.overlay import write_overlay
 from cleft.labels.instances import to_labels
 from cleft.models.unet import default_halo, net_stride
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 
 __all__ = ["write_package"]
 
@@ -79,7 +79,7 @@ def write_package(net: nn.Module, card: ModelCard, path: Path) -> None:
     with TemporaryDirectory() as folder:
         save_bioimageio_package(_described(net, card, Path(folder)), output_path=path)
     with ZipFile(path, "a") as package:
-        package.comment = made_by().encode()
+        package.comment = software_tag().encode()
 
 
 def _described(net: nn.Module, card: ModelCard, folder: Path) -> Any:

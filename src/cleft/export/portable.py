@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cleft.core.errors import ModelError
-from cleft.core.intensity import HIGHEST, LOWEST
+from cleft.core.intensity import CLIP_MAX, CLIP_MIN
 from cleft.core.settings import ModelCard
 from cleft.io.outputs import MARK
 from cleft.models.unet import fuse_conv_bn, net_stride
@@ -39,7 +39,7 @@ class Portable(nn.Module):
 
     Example:
         >>> from cleft.models.file import read_model
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import find_model
         >>> Portable(*read_model(find_model("cells2d")))(torch.zeros(1, 1, 37, 50)).shape
         torch.Size([1, 4, 37, 50])
     """
@@ -51,7 +51,7 @@ class Portable(nn.Module):
         self.shrink: list[int] = list(card.shrink)
         self.stride: list[int] = list(net_stride(card.net))
         self.linear = {2: "bilinear", 3: "trilinear"}[ndim]
-        self.lowest, self.highest = float(LOWEST), float(HIGHEST)
+        self.lowest, self.highest = float(CLIP_MIN), float(CLIP_MAX)
         self.shrunk = max(card.shrink) > 1
 
     def forward(self, image: Tensor) -> Tensor:

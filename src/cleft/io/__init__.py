@@ -1,9 +1,10 @@
 """From disk to Image and back."""
 
+from cleft.io.files import atomic_path
 from cleft.io.lazy import LazyImage
 from cleft.io.pairs import Pair, base_name, by_name, find_images, find_pairs
 from cleft.io.read import check_pixels, open_image, read_image, read_labels
-from cleft.io.write import atomic_path, write_image, write_labels
+from cleft.io.write import write_image, write_labels
 
 __all__ = [
     "LazyImage",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.core.machine import available_memory
-from cleft.core.text import format_bytes
+from cleft.core.memory import available_memory
+from cleft.core.units import format_bytes
 
 __all__ = ["DEFLATE", "LZW", "MOST", "PACKBITS", "Allowance", "bytes_of"]
 

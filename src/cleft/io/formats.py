@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleft.core.text import format_bytes
+from cleft.core.units import format_bytes
 from cleft.io.claims import DEFLATE, Allowance, bytes_of
 from cleft.io.on_disk import Mapped
 from cleft.io.stored import Stored, bare_axes

@@ -14,7 +14,7 @@ import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.io.claims import MOST, Allowance, bytes_of
-from cleft.io.damage import is_file
+from cleft.io.files import is_file
 from cleft.io.hdf5_process import ask, ask_pixels
 from cleft.io.on_disk import spans
 from cleft.io.stored import Stored

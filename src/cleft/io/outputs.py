@@ -17,13 +17,13 @@ import tifffile
 
 from cleft.core.errors import DataError
 
-__all__ = ["MARK", "check_outputs", "is_own", "made_by"]
+__all__ = ["MARK", "check_outputs", "software_tag", "written_by_cleft"]
 
 MARK = "cleft"  # the name under which every file that is written says so
 MOST = 1 << 26  # bytes of text that is looked through for the mark
 
 
-def made_by(verb: str = "") -> str:
+def software_tag(verb: str = "") -> str:
     """What a file says of its maker.
 
     Args:
@@ -31,7 +31,7 @@ def made_by(verb: str = "") -> str:
             its image is segmented.
 
     Example:
-        >>> made_by("segment").split()[::2]
+        >>> software_tag("segment").split()[::2]
         ['cleft', 'segment']
     """
     return f"{MARK} {version(MARK)} {verb}".rstrip()
@@ -78,7 +78,7 @@ def check_outputs(
         _check_replaceable(target, overwrite, verb)
 
 
-def is_own(path: Path, verb: str = "") -> bool:
+def written_by_cleft(path: Path, verb: str = "") -> bool:
     """Whether a file or zarr folder says that cleft wrote it; what can't be read doesn't.
 
     Args:
@@ -86,7 +86,7 @@ def is_own(path: Path, verb: str = "") -> bool:
         verb: of the command line that has written it; any if not given.
 
     Example:
-        >>> is_own(Path("no such file"))
+        >>> written_by_cleft(Path("no such file"))
         False
     """
     looks = [_look_into_folder] if os.path.isdir(path) else _LOOKS.get(path.suffix.lower(), _EVERY_LOOK)
@@ -142,7 +142,7 @@ def _check_replaceable(target: Path, overwrite: bool, verb: str) -> None:
     if not os.path.lexists(target):
         return
     if os.path.isdir(target):
-        if not is_own(target):
+        if not written_by_cleft(target):
             raise DataError(
                 f"{target}: is a folder that cleft didn't write, which is never replaced; "
                 "expected another name"
@@ -152,7 +152,7 @@ def _check_replaceable(target: Path, overwrite: bool, verb: str) -> None:
         return
     if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
         raise DataError(f"{target}: is no file but a device or a pipe, expected the name of a file")
-    if not overwrite and not is_own(target, verb):
+    if not overwrite and not written_by_cleft(target, verb):
         raise DataError(
             f"{target}: exists already, and {f'cleft {verb}'.rstrip()} didn't write it; "
             "expected another name, or --overwrite"

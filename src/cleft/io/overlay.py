@@ -10,7 +10,7 @@ import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
-from cleft.io.outputs import made_by
+from cleft.io.outputs import software_tag
 
 __all__ = ["overlay", "write_overlay"]
 
@@ -84,7 +84,7 @@ def write_overlay(
     """
     import imagecodecs
 
-    from cleft.io.write import atomic_path
+    from cleft.io.files import atomic_path
 
     encoded = bytes(imagecodecs.png_encode(overlay(image, labels, truth)))
     with atomic_path(Path(path)) as beside:
@@ -93,7 +93,7 @@ def write_overlay(
 
 def _signed(png: bytes, verb: str) -> bytes:
     """A PNG with its maker's name, a text chunk before its pixels."""
-    text = b"tEXtSoftware\0" + made_by(verb).encode()
+    text = b"tEXtSoftware\0" + software_tag(verb).encode()
     chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
     return png[:_HEADER] + chunk + png[_HEADER:]
 

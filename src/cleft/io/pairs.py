@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cleft.core.errors import DataError
-from cleft.io.damage import is_file
+from cleft.io.files import is_file
 from cleft.io.hdf5 import is_hdf5
 from cleft.io.zarr_store import is_zarr
 

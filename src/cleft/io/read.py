@@ -13,7 +13,8 @@ import numpy as np
 from cleft.core.errors import DataError
 from cleft.core.image import Image, check_spacing
 from cleft.io.claims import Allowance
-from cleft.io.damage import reading, regular_file
+from cleft.io.damage import reading
+from cleft.io.files import check_regular_file
 from cleft.io.formats import load_npy, load_png
 from cleft.io.hdf5 import is_hdf5, load_hdf5
 from cleft.io.layout import check_numbers, layout
@@ -242,7 +243,7 @@ def _load(path: Path, limit: int | None, lazy: bool = False) -> Stored:
 
 def _kind(path: Path) -> str:
     """The format of a file."""
-    regular_file(path)
+    check_regular_file(path)
     try:
         with path.open("rb") as file:
             head = file.read(12)

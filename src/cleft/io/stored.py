@@ -8,33 +8,9 @@ from dataclasses import dataclass, field
 
 from cleft.io.on_disk import Pixels
 
-__all__ = ["UNNAMED", "Stored", "bare_axes", "micrometres"]
+__all__ = ["UNNAMED", "Stored", "bare_axes"]
 
 UNNAMED = "Q"  # an axis the file doesn't name; tifffile's letter for the same
-
-_UM_PER_UNIT = {
-    "pm": 1e-6,
-    "picometer": 1e-6,
-    "å": 1e-4,
-    "angstrom": 1e-4,
-    "nm": 1e-3,
-    "nanometer": 1e-3,
-    "um": 1.0,
-    "\u00b5m": 1.0,  # micro sign
-    "\u03bcm": 1.0,  # Greek mu
-    "micron": 1.0,
-    "micrometer": 1.0,
-    "mm": 1e3,
-    "millimeter": 1e3,
-    "cm": 1e4,
-    "centimeter": 1e4,
-    "in": 25400.0,
-    "inch": 25400.0,
-    "dm": 1e5,
-    "decimeter": 1e5,
-    "m": 1e6,
-    "meter": 1e6,
-}
 
 
 @dataclass(frozen=True)
@@ -68,27 +44,3 @@ def bare_axes(ndim: int) -> str:
         ('YX', 'QQQ')
     """
     return {2: "YX"}.get(ndim, UNNAMED * ndim)
-
-
-def micrometres(size: float | str | None, unit: str | None) -> float | None:
-    """A length in micrometres, or ``None`` where size or unit says nothing physical.
-
-    Args:
-        size: a length in ``unit``; its sign is ignored (ImageJ flips stacks by a negative spacing).
-        unit: such as ``"nm"``, ``"micron"``, ``"millimeter"``; case doesn't matter. ``"pixel"``, an empty and
-            an unknown unit give ``None``.
-
-    Returns:
-        Micrometres above 0, or ``None``.
-
-    Example:
-        >>> micrometres(250, "nm"), micrometres(1, "pixel")
-        (0.25, None)
-    """
-    if size is None or unit is None:
-        return None
-    name = unit.strip().replace("\\u00B5", "\u00b5").lower()  # ImageJ writes the micro sign escaped
-    name = name.replace("metre", "meter")
-    factor = _UM_PER_UNIT.get(name) or _UM_PER_UNIT.get(name.removesuffix("s"))
-    length = abs(float(size))
-    return length * factor if factor and 0 < length < float("inf") else None

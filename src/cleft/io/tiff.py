@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from cleft.core.units import micrometres
 from cleft.io.claims import Allowance
 from cleft.io.on_disk import Cached, Leading, Mapped, Pixels
-from cleft.io.stored import UNNAMED, Stored, micrometres
+from cleft.io.stored import UNNAMED, Stored
 from cleft.io.tiff_claims import check_metadata, check_pages, parse_ome
 
 __all__ = ["load_tiff"]

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,70 +10,13 @@ import tifffile
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
-from cleft.io.outputs import made_by
+from cleft.io.files import atomic_path
+from cleft.io.outputs import software_tag
 
-__all__ = ["atomic_path", "write_image", "write_labels"]
+__all__ = ["write_image", "write_labels"]
 
 CLASSIC_LIMIT = 2**32 - 2**25  # bytes a classic TIFF can address, less room for its tags
-# The errors that say the target can't be written; any other OSError of the caller's block is its own.
-UNWRITABLE = {
-    None,  # numpy's short write carries no number
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EEXIST,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.ENOTEMPTY,
-    errno.EPERM,
-    errno.EROFS,
-}
-LONGEST_SUFFIX = 12  # ".safetensors"; what is longer is part of a name
 STORABLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, moved onto it if the block succeeds, removed if it doesn't.
-
-    Args:
-        path: the file (or folder) to make; folders above it are made. What is there already stays as it was
-            until the block has succeeded.
-
-    Yields:
-        A path in the same folder with the same suffix, to write to.
-
-    Raises:
-        DataError: the disk is full or read-only, or the path can't be written for another such reason.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with atomic_path(Path(folder) / "note.txt") as beside:
-        ...         _ = beside.write_text("done")
-        ...     [p.name for p in Path(folder).iterdir()]
-        ['note.txt']
-    """
-    path = Path(path)
-    # short, since names may be as long as the file system allows; a suffix tells writers the format
-    suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
-    beside = path.with_name(f".{secrets.token_hex(4)}.partial{suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{path}: its folder can't be made ({error.strerror})") from error
-    try:
-        yield beside
-        os.replace(beside, path)
-    except OSError as error:
-        if error.errno not in UNWRITABLE and beside.name not in str(error.filename):
-            raise
-        raise DataError(f"{path}: can't be written ({error.strerror or error})") from error
-    finally:
-        _remove(beside)
 
 
 def write_labels(
@@ -147,15 +85,15 @@ def write_image(path: str | Path, image: Image, verb: str = "") -> None:
     axes = "".join(a for a in image.axes if a not in "YX") + "YX"
     data = np.ascontiguousarray(data.transpose([image.axes.index(a) for a in axes]))
     sizes = dict(zip(image.spatial_axes, image.spacing or ()))
-    with atomic_path(path) as beside:
+    with atomic_path(path) as temporary:
         tifffile.imwrite(
-            beside,
+            temporary,
             data,
             ome=True,
             bigtiff=data.nbytes > CLASSIC_LIMIT,
             photometric="minisblack",
             compression="zlib",
-            software=made_by(verb),
+            software=software_tag(verb),
             metadata={"axes": axes, **{f"PhysicalSize{axis}": size for axis, size in sizes.items()}},
         )
 
@@ -171,11 +109,3 @@ def _smallest(labels: np.ndarray, source: str) -> np.ndarray:
 
 def _floats(spacing: Sequence[float] | None) -> tuple[float, ...] | None:
     return None if spacing is None else tuple(float(s) for s in spacing)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder if it is there."""
-    if os.path.isdir(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):  # unlike Path.exists, False where the name itself is impossible
-        path.unlink()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cleft.core.scale import strides_for
+from cleft.core.downsample import pyramid_strides
 from cleft.core.tiles import Grid, Slices
-from cleft.io.outputs import MARK, check_outputs, made_by
-from cleft.io.write import atomic_path
+from cleft.io.files import atomic_path, remove
+from cleft.io.outputs import MARK, check_outputs, software_tag
 
 __all__ = ["chunks_of", "create_labels", "fill_level", "level_grid", "remove_labels", "write_zarr_labels"]
 
@@ -119,7 +117,7 @@ def write_zarr_labels(
             grid = level_grid(group, level)
             for i in range(len(grid)):
                 fill_level(group, level, grid.slices(i))
-        group.attrs[MARK] = {"made_by": made_by("segment")}
+        group.attrs[MARK] = {"made_by": software_tag("segment")}
         remove_labels(path)
 
 
@@ -130,17 +128,14 @@ def remove_labels(path: Path) -> None:
         DataError: a folder stands there that cleft didn't write.
     """
     check_outputs([path], overwrite=True)
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        path.unlink()  # of a link, not what it leads to
+    remove(path)
 
 
 def _steps(shape: Sequence[int], spacing: Sequence[float] | None) -> list[tuple[int, ...]]:
     """By what each level is coarser than the one before; the first is the image."""
     steps = [(1,) * len(shape)]
     size = np.array(shape)
-    for stride in strides_for(spacing or (1.0,) * len(shape), MOST_LEVELS):
+    for stride in pyramid_strides(spacing or (1.0,) * len(shape), MOST_LEVELS):
         if size.max() <= COARSEST:
             break
         step = np.where(size > 1, stride, 1)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cleft.core.units import micrometres
 from cleft.io.claims import MOST, Allowance, bytes_of
-from cleft.io.damage import is_file
-from cleft.io.stored import UNNAMED, Stored, bare_axes, micrometres
+from cleft.io.files import is_file
+from cleft.io.stored import UNNAMED, Stored, bare_axes
 
 if TYPE_CHECKING:
     from cleft.io.zarr_files import Frames

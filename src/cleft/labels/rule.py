@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
 from cleft.core.errors import DataError
+from cleft.core.units import parse_length
 from cleft.labels.classes import CELL, IGNORE, ClassRule, classes_by_rule
 from cleft.labels.grow import label_sizes
 from cleft.labels.instances import at_border, classes_to_labels
@@ -30,7 +30,6 @@ WIDEST, ENOUGH_ROUNDTRIP_PQ = (
     0.85,
 )  # chosen by trial on a part of train: docs/results.md, "How wide is touching"
 SMALLEST_GAP, LARGEST_GAP = 2.0, 7.0
-MICROMETRES = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
 
 Width = float | str
 Spacing = Sequence[float] | None
@@ -241,15 +240,18 @@ def _pixels(name: str, width: Width, pixel: float | None) -> float:
     """A width in pixels of the finest axis."""
     if not isinstance(width, str):
         return float(width)
-    length = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(nm|um|µm|mm)?\s*", width)
-    if not length:
-        raise DataError(f'{name} is "{width}", expected pixels, a length such as "0.4um", or "auto"')
-    if length[2] is None:
-        return float(length[1])
+    try:
+        value, physical = parse_length(width)
+    except ValueError:
+        raise DataError(
+            f'{name} is "{width}", expected pixels, a length such as "0.4um", or "auto"'
+        ) from None
+    if not physical:
+        return value
     if pixel is None:
         raise DataError(f"{name} is a length ({width}), but the pixel size is not known; pass spacing")
     # rounded, because 0.6 / 0.2 falls short of 3
-    return max(1.0, round(float(length[1]) * MICROMETRES[length[2]] / pixel, 9))
+    return max(1.0, round(value / pixel, 9))
 
 
 def _auto_gap(labels: Sequence[np.ndarray], spacings: Sequence[Spacing]) -> float:

@@ -31,11 +31,13 @@ def make_loss(settings: TrainSettings) -> nn.Module:
     """The loss of a training: ``loss(logits (N, K, *S), classes (N, *S), weight (N, *S) or None) -> ()``.
 
     Example:
-        >>> make_loss(TrainSettings(loss="jc", lam=0.5))
+        >>> make_loss(TrainSettings(loss="jc", j_weight=0.5))
         JCLoss(lam=0.5, reduction=batch)
     """
     if settings.loss in YOUDEN:
-        return YOUDEN[settings.loss](settings.lam, reduction=settings.reduction, pairs=settings.pairs)
+        return YOUDEN[settings.loss](
+            settings.j_weight, reduction=settings.j_reduction, pairs=settings.j_pairs
+        )
     return OTHERS[settings.loss]()
 
 

@@ -65,8 +65,9 @@ def turns_for(card: ModelCard) -> list[Turn]:
     Example:
         >>> from cleft.core.settings import NetSettings
         >>> plane = NetSettings(strides=((2, 2), (2, 2)))
-        >>> common = {"cleft": "0", "percentiles": (1, 99), "cell_diameter": 9, "ceiling_pq": 1}
-        >>> len(turns_for(ModelCard(net=plane, axes="YX", shrink=(1, 1), k=2, gap_radius=3, **common)))
+        >>> radii = {"touching_radius": 2, "gap_radius": 3}
+        >>> common = {"cleft": "0", "percentiles": (1, 99), "cell_diameter": 9, "roundtrip_pq": 1, **radii}
+        >>> len(turns_for(ModelCard(net=plane, axes="YX", shrink=(1, 1), **common)))
         8
     """
     ndim = len(card.axes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cleft.core.intensity import limits_of, rescale
+from cleft.core.intensity import intensity_limits, rescale
 from cleft.core.settings import ModelCard
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import classes_to_labels, decide
@@ -61,8 +61,8 @@ def is_training_scale(card: ModelCard, diameter: float) -> bool:
     """Whether an estimated diameter is so near to the learnt one that the image is best left as it is.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> card = read_card(find_model("cells2d"))
         >>> is_training_scale(card, 1.1 * card.cell_diameter), is_training_scale(card, 2 * card.cell_diameter)
         (True, False)
@@ -116,7 +116,7 @@ def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> np.
 def _agreements(model: Model, image: LazyImage) -> np.ndarray:
     """How well the labels at each scale agree with those at the next."""
     looks = []
-    limits = limits_of(image.read, image.shape, model.card.percentiles)
+    limits = intensity_limits(image.read, image.shape, model.card.percentiles)
     largest = max(image.shape) / ACROSS / model.card.cell_diameter
     for ratio in [r for n, r in enumerate(RATIOS) if n < FEWEST or r <= largest]:
         factors = factors_for(model.card, ratio * model.card.cell_diameter, image.spacing)

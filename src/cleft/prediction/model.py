@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from cleft.core.downsample import downsample
 from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image, as_image
 from cleft.core.intensity import normalise
-from cleft.core.scale import shrink
 from cleft.core.settings import ModelCard
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import METHODS, Method, classes_to_labels, decide, drop_small, to_labels
+from cleft.models.card import find_model
 from cleft.models.ensemble import Ensemble, check_alike, turns_for
 from cleft.models.file import read_model
 from cleft.models.unet import fuse_conv_bn
-from cleft.models.zoo import find_model
 from cleft.prediction.device import device_of, validate_image
 from cleft.prediction.diameter import estimate_diameter, is_training_scale, warn_of_size
 from cleft.prediction.predictor import Finish, likeliest, predict, softmax
@@ -81,7 +81,7 @@ class Model:
         method: Method = "map",
         tile: Sequence[int] | None = None,
         progress: Progress = lambda done, of: None,
-        smallest: float | None = None,
+        min_size: float | None = None,
         diameter: Diameter = None,
     ) -> np.ndarray:
         """One label per cell.
@@ -93,9 +93,9 @@ class Model:
             method: ``"map"`` (default), ``"biased"``, ``"threshold"`` or ``"watershed"``; see ``to_labels``.
             tile: extent along each axis; changes memory and speed, not labels.
             progress: called with tiles done and tiles in all.
-            smallest: pixels; what has fewer and doesn't touch the image's border is dropped. ``None`` is the
+            min_size: pixels; what has fewer and doesn't touch the image's border is dropped. ``None`` is the
                 size of the smallest cells that the model learnt from, by another measure at the border
-                (``card.smallest_cell``, ``card.smallest_cut``); 0 keeps everything.
+                (``card.min_size``, ``card.min_size_at_border``); 0 keeps everything.
             diameter: of the cells, where it isn't what the model learnt (``card.cell_diameter``): pixels
                 along the last axis, a length such as ``"12um"``, or ``"auto"``, estimated. The image is
                 resampled until cells have the size learnt.
@@ -108,7 +108,7 @@ class Model:
             ModelError: the image has other axes or channels than the model was made for.
 
         Example:
-            >>> from cleft.synthetic.cells import make_cells
+            >>> from cleft.synthetic import make_cells
             >>> image, truth = make_cells((96, 96), seed=0)
             >>> load_model("cells2d").segment(image).shape
             (96, 96)
@@ -119,8 +119,8 @@ class Model:
         standard = given.standard()
         factors = self.factors(standard, diameter)
         labels = self._labels(standard, method, factors, tile, progress)
-        learnt = math.prod(factors) / math.prod(self.card.shrink) if smallest is None else 1.0
-        inside, cut = self.card.smallest(smallest)
+        learnt = math.prod(factors) / math.prod(self.card.shrink) if min_size is None else 1.0
+        inside, cut = self.card.min_sizes(min_size)
         labels = drop_small(labels, inside * learnt, cut * learnt)
         if diameter is None:
             warn_of_size(self.card, labels, given.source)
@@ -184,8 +184,8 @@ class Model:
         other = copy.copy(self)  # which shares network and predictors
         other.card = self.card.model_copy(
             update={
-                "shrink": shrink, "smallest_cell": self.card.smallest_cell * ratio,
-                "smallest_cut": self.card.smallest_cut * ratio,
+                "shrink": shrink, "min_size": self.card.min_size * ratio,
+                "min_size_at_border": self.card.min_size_at_border * ratio,
                 "cell_diameter": self.card.cell_diameter * ratio ** (1 / len(shrink)),
             }
         )  # fmt: skip
@@ -252,7 +252,7 @@ class Model:
         """Normalise, shrink, predict: in pixels of the network."""
         channels = normalise(image.data, self.card.percentiles)
         if _whole(factors):
-            channels = shrink(channels, [int(f) for f in factors])
+            channels = downsample(channels, [int(f) for f in factors])
         else:
             channels = resized(channels, factors)
         if tile is not None and (len(tile) != len(factors) or min(tile) < 1):

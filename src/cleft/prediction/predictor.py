@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cleft.core.errors import DataError
-from cleft.core.machine import available_memory
+from cleft.core.memory import available_memory
 from cleft.core.settings import NetSettings
 from cleft.core.tiles import Tile, tiles
 from cleft.models.unet import memory_format, net_stride, receptive_field_radius

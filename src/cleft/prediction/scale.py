@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,13 +12,13 @@ from torch.nn import functional
 
 from cleft.core.errors import DataError, ModelError
 from cleft.core.settings import ModelCard
+from cleft.core.units import parse_length
 
 __all__ = ["Diameter", "enlarged_to", "factors_for", "pixels_across", "resized", "whole_factors"]
 
 Diameter = float | str | None
 SMALLEST = 2.0  # pixels across a cell: less is no cell but noise
 ZOOMS = (1 / 8, 32.0)  # further from what was learnt is most likely a mistake in the number
-UNITS = {"px": 0.0, "nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
 
 
 def pixels_across(diameter: float | str, spacing: Sequence[float] | None) -> float:
@@ -36,18 +35,18 @@ def pixels_across(diameter: float | str, spacing: Sequence[float] | None) -> flo
         >>> pixels_across(20, None), round(pixels_across("10um", (2.0, 0.5, 0.5)), 1)
         (20.0, 12.6)
     """
-    found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(px|nm|um|µm|mm)?\s*", str(diameter))
-    if not found:
+    try:
+        value, physical = parse_length(str(diameter))
+    except ValueError:
         raise DataError(
             f'diameter is "{diameter}", expected pixels such as 30, a length such as 12um, or auto'
-        )
-    value, unit = float(found[1]), UNITS[found[2] or "px"]
-    if unit and spacing is None:
+        ) from None
+    if physical and spacing is None:
         raise DataError(
             f'diameter is "{diameter}", but the image says no pixel size; give pixels, or spacing'
         )
     if spacing is not None:
-        length = value * unit if unit else value * spacing[-1]
+        length = value if physical else value * spacing[-1]
         value = length / math.prod(spacing) ** (1 / len(spacing))
     if value < SMALLEST:
         raise DataError(f"diameter is {diameter}, {value:.1f} pixels, expected at least {SMALLEST:g}")
@@ -67,8 +66,8 @@ def factors_for(card: ModelCard, diameter: float, spacing: Sequence[float] | Non
         ModelError: the cells are less than an eighth or more than 32 times as large as those learnt from.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> card = read_card(find_model("cells2d"))
         >>> factors_for(card, 2 * card.cell_diameter, None)
         (2.0, 2.0)

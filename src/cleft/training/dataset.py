@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from cleft.core.scale import shrink, shrink_labels
+from cleft.core.downsample import downsample, downsample_labels
 from cleft.core.settings import TrainSettings
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.training.augment import OUTSIDE, invert, modulate_touching, random_affine_elastic, vary_intensity
@@ -49,7 +49,7 @@ class Example:
     def shrunk(self, factors: Sequence[int]) -> Example:
         """The same with blocks of pixels averaged."""
         spacing = self.spacing and tuple(s * f for s, f in zip(self.spacing, factors, strict=True))
-        channels, labels = shrink(self.channels, factors), shrink_labels(self.labels, factors)
+        channels, labels = downsample(self.channels, factors), downsample_labels(self.labels, factors)
         return replace(self, channels=channels, labels=labels, spacing=spacing, spots={})
 
     def find_spots(self, rule: ClassRule, rng: np.random.Generator) -> None:
@@ -72,8 +72,9 @@ class Patches(Dataset):
         examples: at least one, all with the same number of channels and axes.
         rule: how labels become classes.
         patch: shape in pixels.
-        settings: for ``seed``, of which patch number i is always the same, for ``rare``, the share drawn
-            around a random class's pixel, and for what is done to patches: ``scale``, ``inverted``.
+        settings: for ``seed``, of which patch number i is always the same, for ``foreground_oversampling``,
+            the share drawn around a random class's pixel, and for what is done to patches: ``max_scale``,
+            ``p_invert``.
         weigh: (labels, classes, spacing) to a weight map, for a loss that wants one. Patches are the same
             with and without, and with three classes or four. Cells beyond the patch are seen as far as the
             classes need it.
@@ -100,8 +101,8 @@ class Patches(Dataset):
         share = np.sqrt([example.labels.size for example in self.examples])
         named, groups = np.unique([example.group for example in self.examples], return_inverse=True)
         share /= np.bincount(groups, share)[groups]
-        if settings.shares is not None:
-            share *= np.array(settings.shares)[named][groups]
+        if settings.sampling_weights is not None:
+            share *= np.array(settings.sampling_weights)[named][groups]
         self.chances = share / share.sum()
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
@@ -109,7 +110,7 @@ class Patches(Dataset):
         example = self.examples[int(rng.choice(len(self.examples), p=self.chances))]
         margin = self._margin(example)
         wide = [n + 2 * m for n, m in zip(self.patch, margin, strict=True)]
-        scale = self.settings.scale
+        scale = self.settings.max_scale
         channels, labels = _surroundings(example, self._centre(example, rng), wide, scale)
         channels, labels = random_affine_elastic(channels, labels, wide, rng, scale)
         outside = labels == OUTSIDE
@@ -121,14 +122,14 @@ class Patches(Dataset):
         patch = tuple(slice(m, m + n) for m, n in zip(margin, self.patch, strict=True))
         truth = [classes] if self.weigh is None else [classes, self.weigh(labels, classes, example.spacing)]
         channels = vary_intensity(channels[(slice(None), *patch)], rng)
-        if self.settings.inverted and rng.random() < self.settings.inverted:
+        if self.settings.p_invert and rng.random() < self.settings.p_invert:
             channels = invert(channels)
         parts = channels, *(part[patch] for part in truth)
         return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
 
     def _centre(self, example: Example, rng: np.random.Generator) -> np.ndarray:
         shape = np.array(example.labels.shape)
-        if example.spots and rng.random() < self.settings.rare:
+        if example.spots and rng.random() < self.settings.foreground_oversampling:
             kind = int(rng.choice(sorted(example.spots)))
             spot = int(rng.choice(example.spots[kind]))
             centre = np.array(np.unravel_index(spot, shape))

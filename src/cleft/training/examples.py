@@ -54,8 +54,8 @@ def load_examples(
             image = as_image(x, axes, spacing, f"image {i}")
             # labels have no channels, and lie as their image does
             pairs.append((f"pair {i}", image, as_image(y, image.spatial_axes, spacing, f"labels {i}")))
-    if settings.ignore is not None:
-        pairs = [(name, image, _unknown(labels, settings.ignore)) for name, image, labels in pairs]
+    if settings.ignore_label is not None:
+        pairs = [(name, image, _unknown(labels, settings.ignore_label)) for name, image, labels in pairs]
     _check(pairs)
     return [
         Example(

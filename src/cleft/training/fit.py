@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 
 from cleft.core.errors import CleftError
 from cleft.core.settings import ModelCard, TrainSettings
-from cleft.core.text import tell
+from cleft.core.text import print_plain
 from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.models.file import halved, write_model
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.training.checkpoint import SafeCheckpoints
 from cleft.training.dataset import Example
 from cleft.training.examples import hold_out
@@ -57,7 +57,7 @@ def fit(
         examples: what to learn from.
         settings: how.
         path: of the model file.
-        validation: what to measure PQ on; if empty, ``settings.held_out`` of the examples.
+        validation: what to measure PQ on; if empty, ``settings.val_fraction`` of the examples.
         resume: go on from the last checkpoint in the ``.run`` folder.
         console: where to report; by default standard error.
         overwrite: begin anew where the ``.run`` folder holds an unfinished training, or files that are no
@@ -80,13 +80,13 @@ def fit(
         start.check(examples)
     learn, check = list(examples), list(validation)
     if not check:
-        learn, check = hold_out(learn, settings.held_out, settings.seed)
+        learn, check = hold_out(learn, settings.val_fraction, settings.seed)
     seen = {"learnt_from": fingerprints(learn), "checked_on": fingerprints(check)}
     shrink = choose_shrink(learn, settings, start)
     learn, check = [e.shrunk(shrink) for e in learn], [e.shrunk(shrink) for e in check]
     plan = make_plan(learn, settings, shrink, start)
     for line in plan.lines(len(check)):
-        tell(console, line)
+        print_plain(console, line)
     about = {"images": len(learn), "validated on": len(check), **seen}
     learner = _learner(plan, start, about)
     with run_folder(path, rank_zero_only.rank == 0, resume, overwrite) as run:
@@ -94,7 +94,7 @@ def fit(
         run.begin(settings, done)
         score, main = _run(learner, plan, run, (learn, check), done, console)
         net = learner.net.cpu().eval()
-        if settings.half:
+        if settings.save_fp16:
             net.load_state_dict(halved(net.state_dict()))  # so that what is returned is what the file holds
         if not all(torch.isfinite(weights).all() for weights in net.parameters()):
             run.finish(settings)  # there is nothing to go on from
@@ -108,8 +108,8 @@ def fit(
             }
         )
         if main:
-            write_model(path, net, card, settings.half)
-            tell(console, f"{path}: trained in {minutes:.1f} minutes")
+            write_model(path, net, card, settings.save_fp16)
+            print_plain(console, f"{path}: trained in {minutes:.1f} minutes")
         run.finish(settings)
     return net, card
 
@@ -118,8 +118,8 @@ def _learner(plan: Plan, start: Pretrained | None, about: dict[str, Any]) -> Lea
     """Network and loss; the seed fixes the first weights, if no model gives them."""
     settings = plan.settings
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    net = make_unet(plan.card.net) if start is None else start.network(plan.card.net)
-    loss = MergedGapLoss(make_loss(settings), settings.gap_decided)
+    net = UNet(plan.card.net) if start is None else start.network(plan.card.net)
+    loss = MergedGapLoss(make_loss(settings), settings.merged_gap_weight)
     learner = Learner(net, loss, plan)
     began = None if start is None else plan.card.trained_on["from"]["sha256"]
     learner.about = {**settings.model_dump(mode="json"), **about, "start_sha256": began}
@@ -170,7 +170,7 @@ def _interruptible(
         # Lightning has had Ctrl-C ignored while it shut down
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
-    tell(console, told)
+    print_plain(console, told)
     raise KeyboardInterrupt(told)
 
 

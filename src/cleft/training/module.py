@@ -42,18 +42,18 @@ class Learner(lightning.LightningModule):
         self.net = net.to(memory_format=memory_format(len(stride)))  # type: ignore[call-overload]
         self.loss, self.stride = loss, stride
         self.steps, self.learning_rate = plan.settings.steps, plan.settings.learning_rate
-        self.doubt, self.schedule = plan.settings.doubt, plan.settings.schedule
-        self.lam_schedule, self.renorm = plan.settings.lam_schedule, plan.settings.renorm
+        self.ignore_uncertain, self.schedule = plan.settings.ignore_uncertain, plan.settings.lr_schedule
+        self.j_weight_schedule, self.renorm = plan.settings.j_weight_schedule, plan.settings.batch_renorm
         shrunk = math.prod(plan.card.shrink)
-        self.smallest = plan.card.smallest_cell / shrunk, plan.card.smallest_cut / shrunk
+        self.smallest = plan.card.min_size / shrunk, plan.card.min_size_at_border / shrunk
         self._waited, self._since, self._started = 0.0, 0.0, 0.0
         self.about: dict[str, Any] = {}  # kept in checkpoints, so that another training isn't resumed
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         images, *truth = batch  # classes, and weights where the loss wants them
         logits = self.net(images.to(memory_format=memory_format(len(self.stride))))
-        if self.doubt and self.trainer.global_step >= DOUBT_FROM * self.steps:
-            truth[0] = mask_uncertain_background(logits, truth[0], self.doubt)
+        if self.ignore_uncertain and self.trainer.global_step >= DOUBT_FROM * self.steps:
+            truth[0] = mask_uncertain_background(logits, truth[0], self.ignore_uncertain)
         loss = self.loss(logits, *truth)
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         return loss
@@ -82,7 +82,7 @@ class Learner(lightning.LightningModule):
         self._waited += time.perf_counter() - self._since
         for part in self.loss.modules():
             if isinstance(part, JLoss):
-                part.strength = strength_at(self.lam_schedule, self.trainer.global_step / self.steps)
+                part.strength = strength_at(self.j_weight_schedule, self.trainer.global_step / self.steps)
         if self.renorm:
             share = (self.trainer.global_step / self.steps - TRUST[0]) / (TRUST[1] - TRUST[0])
             for layer in self.net.modules():

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from cleft.core.downsample import pyramid_strides
 from cleft.core.errors import DataError
-from cleft.core.scale import strides_for
 from cleft.core.settings import ModelCard, NetSettings, Settings, TrainSettings, explain
 from cleft.labels.classes import ClassRule
 from cleft.labels.rule import (
@@ -69,7 +69,7 @@ class Plan:
         """What to tell the user before it starts."""
         card, said = self.card, []
         if "from" in card.trained_on:
-            said.append(f"beginning with {self.settings.start}")
+            said.append(f"beginning with {self.settings.pretrained}")
         said.append(
             f"training on {card.trained_on['images']} images ({card.trained_on['cells']} cells of about "
             f"{card.cell_diameter:.0f} pixels), validating on {held_out}"
@@ -77,8 +77,8 @@ class Plan:
         if max(card.shrink) > 1:
             said.append(f"large cells: images are shrunk {_times(card.shrink)} for the network")
         said.append(
-            f"touching window k = {self.rule.touching_radius:g}, gap radius {self.rule.gap_radius:g} pixels: "
-            f"ceiling (labels -> classes -> labels) PQ {card.ceiling_pq:.3f}"
+            f"touching radius {self.rule.touching_radius:g}, gap radius {self.rule.gap_radius:g} pixels: "
+            f"round trip (labels -> classes -> labels) PQ {card.roundtrip_pq:.3f}"
         )
         if self.known < ENOUGH_KNOWN:
             said.append(
@@ -140,8 +140,10 @@ def make_plan(
     """
     labels, spacings = [e.labels for e in examples], [e.spacing for e in examples]
     some = slice(None, None, -(-len(examples) // ENOUGH_IMAGES))
-    rule = choose_rule(labels[some], settings.classes, settings.k, settings.gap_radius, spacings[some])
-    rule = replace(rule, unlabeled_as=settings.unknown)
+    rule = choose_rule(
+        labels[some], settings.n_classes, settings.touching_radius, settings.gap_radius, spacings[some]
+    )
+    rule = replace(rule, unlabeled_as=settings.unlabeled_as)
     spacing = _median_spacing(examples)
     ndim = labels[0].ndim
     net, patch = _shapes(examples, settings, spacing or (1.0,) * ndim, start)
@@ -155,16 +157,16 @@ def make_plan(
         axes="ZYX"[-ndim:],
         spacing_um=spacing and tuple(s / f for s, f in zip(spacing, shrink, strict=True)),
         shrink=shrink,
-        k=rule.touching_radius,
+        touching_radius=rule.touching_radius,
         gap_radius=rule.gap_radius,
         licence=settings.licence,
         notes=settings.notes,
         percentiles=settings.percentiles,
         cell_diameter=middle,
         diameters=(low, high),
-        smallest_cell=inside * math.prod(shrink),
-        smallest_cut=cut * math.prod(shrink),
-        ceiling_pq=roundtrip_pq(labels[some], rule, spacings[some]),
+        min_size=inside * math.prod(shrink),
+        min_size_at_border=cut * math.prod(shrink),
+        roundtrip_pq=roundtrip_pq(labels[some], rule, spacings[some]),
         trained_on={
             "images": len(examples),
             "cells": sum(int(np.unique(g[g > 0]).size) for g in labels),
@@ -174,8 +176,8 @@ def make_plan(
         },
     )
     edge, at_once = PATCH[ndim]
-    batch = settings.batch or max(1, round(at_once * edge**ndim / math.prod(patch)))
-    per_epoch = -(-settings.steps // settings.checks)
+    batch = settings.batch_size or max(1, round(at_once * edge**ndim / math.prod(patch)))
+    per_epoch = -(-settings.steps // settings.validations)
     return Plan(
         settings, card, rule, patch, batch, per_epoch, share_known(labels[some], rule, spacings[some])
     )
@@ -201,12 +203,12 @@ def _shapes(
     """The network and the patch: of equal extent in space along each axis, no larger than the images."""
     largest = np.max([e.labels.shape for e in examples], axis=0)
     edge, _ = PATCH[len(ratio)]
-    edges = settings.patch or tuple(
+    edges = settings.patch_size or tuple(
         min(int(n), max(SMALLEST_EDGE, round(edge * min(ratio) / s)))
         for s, n in zip(ratio, largest, strict=True)
     )
     if len(edges) != len(ratio):
-        raise DataError(f"patch is {edges}, expected {len(ratio)} numbers of pixels")
+        raise DataError(f"patch_size is {edges}, expected {len(ratio)} numbers of pixels")
     taken = start is not None and start.suits(len(ratio))
     net = start.card.net if start and taken else _net(examples, settings, ratio, max(edges))
     return net, tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
@@ -222,9 +224,9 @@ def _net(
     return _bounded(
         NetSettings,
         channels=examples[0].channels.shape[0],
-        n_classes=settings.classes,
+        n_classes=settings.n_classes,
         width=settings.width,
-        strides=strides_for(ratio, levels),
+        strides=pyramid_strides(ratio, levels),
     )
 
 

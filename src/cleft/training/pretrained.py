@@ -11,9 +11,9 @@ from torch import nn
 
 from cleft.core.errors import DataError
 from cleft.core.settings import ModelCard, NetSettings, TrainSettings
-from cleft.models.file import read_card, read_model
-from cleft.models.inflate import inflate_2d_to_3d
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model, read_card
+from cleft.models.file import read_model
+from cleft.models.unet import inflate_2d_to_3d
 from cleft.training.dataset import Example
 
 __all__ = ["Pretrained", "settled", "start_of"]
@@ -92,7 +92,9 @@ def start_of(settings: TrainSettings) -> Pretrained | None:
         ModelError: there is no such model, or its file is damaged.
     """
     return (
-        None if settings.start is None else Pretrained(settings.start, read_card(find_model(settings.start)))
+        None
+        if settings.pretrained is None
+        else Pretrained(settings.pretrained, read_card(find_model(settings.pretrained)))
     )
 
 
@@ -100,16 +102,16 @@ def settled(settings: TrainSettings) -> TrainSettings:
     """The settings with what the model to begin with decides: its network, its intensities, gentle steps.
 
     Args:
-        settings: as given; without ``start`` they stay as they are.
+        settings: as given; without ``pretrained`` they stay as they are.
 
     Raises:
         DataError: something was asked for that the model doesn't have.
         ModelError: there is no such model.
 
     Example:
-        >>> settled(TrainSettings(start="cells2d")).width
+        >>> settled(TrainSettings(pretrained="cells2d")).width
         22
-        >>> settled(TrainSettings(start="cells2d", width=32))
+        >>> settled(TrainSettings(pretrained="cells2d", width=32))
         Traceback (most recent call last):
         cleft.core.errors.DataError: width is 32, but training is to begin with cells2d, where it is 22
     """
@@ -118,7 +120,7 @@ def settled(settings: TrainSettings) -> TrainSettings:
         return settings
     card = start.card
     its = {
-        "width": card.net.width, "classes": card.net.n_classes, "levels": len(card.net.strides) + 1,
+        "width": card.net.width, "n_classes": card.net.n_classes, "levels": len(card.net.strides) + 1,
         "percentiles": card.percentiles,
     }  # fmt: skip
     for name in its.keys() & settings.model_fields_set:

@@ -12,8 +12,7 @@ from typing import Any
 
 from cleft.core.errors import DataError, ModelError
 from cleft.core.settings import TrainSettings
-from cleft.io.lock import held
-from cleft.io.write import atomic_path
+from cleft.io.files import atomic_path, exclusive_lock
 from cleft.training.checkpoint import SafeCheckpoints
 from cleft.training.fingerprint import changes
 
@@ -103,7 +102,7 @@ def run_folder(path: Path, main: bool, resume: bool, overwrite: bool) -> Iterato
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{run}: can't be made ({error.strerror})") from error
-    with held(run / LOCK, str(path)):
+    with exclusive_lock(run / LOCK, str(path)):
         if not (resume or overwrite) and (told := unfinished(path)):
             raise DataError(told)
         yield RunFolder(run, main)
@@ -124,7 +123,7 @@ def check_place(path: Path, resume: bool, overwrite: bool) -> None:
     _check_names(path, overwrite)
     run = path.with_suffix(".run")
     if not (resume or overwrite) and (told := unfinished(path)):
-        with held(run / LOCK, str(path)):  # unfinished, because another process is at it
+        with exclusive_lock(run / LOCK, str(path)):  # unfinished, because another process is at it
             raise DataError(told)
 
 
@@ -218,7 +217,7 @@ def _check_same(last: Path, stored: Mapping[str, Any], about: Mapping[str, Any])
         if name in stored and (told := changes(stored[name], about[name]))
     ]
     if stored.get("start_sha256", about["start_sha256"]) != about["start_sha256"]:
-        changed.append(f"the model to begin with, {about['start']}, is another")
+        changed.append(f"the model to begin with, {about['pretrained']}, is another")
     if changed:
         raise DataError(
             f"{last}: can't resume, something has changed since the training began: {'; '.join(changed)}. "

@@ -79,8 +79,8 @@ def make_trainer(
             run, "best", "val_pq", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
         )
         callbacks.append(best)
-    if settings.average:
-        callbacks.append(EMAWeightAveraging(decay=settings.average))
+    if settings.ema_decay:
+        callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
     if validates and settings.patience:
         callbacks.append(EarlyStopping("val_pq", mode="max", patience=settings.patience))
     callbacks.append(last)  # after the others, whose state it keeps
@@ -104,7 +104,7 @@ def _machines(settings: TrainSettings) -> dict[str, Any]:
         "devices": settings.devices or "auto", "num_nodes": settings.nodes,
         "strategy": "ddp" if several else "auto",
         # torch would put its own layers in place of those of batch renormalisation, which need it less
-        "sync_batchnorm": cards and not settings.renorm,
+        "sync_batchnorm": cards and not settings.batch_renorm,
     }  # fmt: skip
 
 

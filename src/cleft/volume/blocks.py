@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cleft.core.downsample import downsample
 from cleft.core.intensity import rescale
-from cleft.core.scale import shrink
 from cleft.core.tiles import Grid, Slices, Tile
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import decide
@@ -104,7 +104,7 @@ class BlockPredictor:
         rows = max(1, SLAB // (f * int(np.prod(raw.shape[2:])))) * f
         slabs = (raw[:, a : a + rows] for a in range(0, planes, rows))
         return np.concatenate(
-            [shrink(rescale(slab, self.work.plan.limits), self.factors) for slab in slabs], axis=1
+            [downsample(rescale(slab, self.work.plan.limits), self.factors) for slab in slabs], axis=1
         )
 
     def classify(self, piece: BlockInput) -> np.ndarray:

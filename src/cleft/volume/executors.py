@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from cleft.core.errors import CleftError, DataError
-from cleft.core.machine import give_back
+from cleft.core.memory import trim_memory
 from cleft.io.read import open_image
 from cleft.prediction.model import Model, load_model
 from cleft.volume import steps
@@ -69,7 +69,7 @@ class LocalExecutor:
                 classes = finder.classify(piece)
                 if kept:
                     kept.popleft().result()
-                    give_back()
+                    trim_memory()
                     done()
                 kept.append(keeper.submit(finder.keep, piece, classes))
             for last in kept:
@@ -94,7 +94,7 @@ def _collect(waiting: set[Future[None]], done: Done) -> set[Future[None]]:
     for future in ready:
         future.result()
         done()
-    give_back()
+    trim_memory()
     return rest
 
 

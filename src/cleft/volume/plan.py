@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from cleft.core.errors import DataError, ModelError
-from cleft.core.intensity import limits_of
-from cleft.core.machine import available_memory, resident_memory
-from cleft.core.text import format_bytes
-from cleft.io.fingerprint import fingerprint
+from cleft.core.intensity import intensity_limits
+from cleft.core.memory import available_memory, resident_memory
+from cleft.core.units import format_bytes
+from cleft.io.files import fingerprint
 from cleft.io.lazy import LazyImage
+from cleft.models.card import find_model
 from cleft.models.unet import default_halo, net_stride, receptive_field_radius
-from cleft.models.zoo import find_model
 from cleft.prediction.diameter import estimate_diameter
 from cleft.prediction.model import Model
 from cleft.prediction.predictor import ALIVE, BUDGET
@@ -54,7 +54,7 @@ class VolumeOptions:
         axes: of an image that doesn't say its own.
         spacing: micrometres per pixel along each axis, where not read.
         method: ``"map"``, ``"biased"`` or ``"threshold"``, see ``to_labels``.
-        smallest: pixels of the smallest cell, see ``Model.segment``.
+        min_size: pixels of the smallest cell, see ``Model.segment``.
         memory: bytes that the process may hold; by default two thirds of what is available. Less takes
             longer, the labels are the same.
         block: pixels of a block along each axis, rounded up to what the network takes; by default about four
@@ -69,7 +69,7 @@ class VolumeOptions:
     axes: str | None = None
     spacing: tuple[float, ...] | None = None
     method: Literal["map", "biased", "threshold"] = "map"
-    smallest: float | None = None
+    min_size: float | None = None
     memory: int | None = None
     block: tuple[int, ...] | None = None
     exact: bool = False
@@ -152,7 +152,7 @@ def make_plan(
     """What the labels will depend on, and how many of ``jobs`` blocks memory allows to grow at once."""
     card = model.card
     _check_suits(model, image)
-    limits = limits_of(image.read, image.shape, card.percentiles)
+    limits = intensity_limits(image.read, image.shape, card.percentiles)
     if all(low == high for low, high in limits):
         raise DataError(
             f"{image.source}: every pixel is {limits[0][0]:g}, expected an image with some contrast"
@@ -177,7 +177,7 @@ def make_plan(
         weights=tuple(hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths),
         precision=precision, runtime=runtime, at_once=at_once, limit=options.memory,
         method=options.method, limits=limits, block=block, halo=cost.halo, empty=options.empty,
-        smallest=card.smallest(options.smallest),
+        min_sizes=card.min_sizes(options.min_size),
         cleft=version("cleft"),
     )  # fmt: skip
     return plan, jobs

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.io.lock import held
-from cleft.io.outputs import MARK, check_outputs, made_by
+from cleft.io.files import exclusive_lock
+from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.io.read import open_image
 from cleft.io.write import write_labels
 from cleft.io.zarr_labels import remove_labels
@@ -78,7 +78,7 @@ def segment_volume(
         >>> import tempfile
         >>> from cleft.prediction.model import load_model
         >>> from cleft.io import read_labels, write_image
-        >>> from cleft.synthetic.cells import make_cells
+        >>> from cleft.synthetic import make_cells
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_image(f"{folder}/cells.tif", make_cells((96, 96), seed=0)[0])
         ...     n = segment_volume(load_model("cells2d"), f"{folder}/cells.tif", f"{folder}/labels.zarr")
@@ -122,7 +122,7 @@ def check_work_folder(output: Path) -> None:
 
 def working_on(output: Path) -> AbstractContextManager[None]:
     """Hold what is made of an image; a second process is told who does."""
-    return held(work_folder(output) / LOCK, str(output))
+    return exclusive_lock(work_folder(output) / LOCK, str(output))
 
 
 def _clear(folder: Path) -> None:
@@ -201,4 +201,4 @@ def _note(made: Path, plan: VolumePlan, cells: int) -> None:
     import zarr
 
     group: Any = zarr.open_group(made, mode="r+")
-    group.attrs[MARK] = {"made_by": made_by(VERB), **plan.model_dump(mode="json"), "cells": cells}
+    group.attrs[MARK] = {"made_by": software_tag(VERB), **plan.model_dump(mode="json"), "cells": cells}

@@ -128,7 +128,7 @@ def settle(work: RunStore) -> None:
         found = work.kept("grown", block)
         total[found["names"]] += found["counts"].astype(np.int64)
         edge[found["edge"]] = True
-    inside, cut = work.plan.smallest
+    inside, cut = work.plan.min_sizes
     numbers = kept_numbers(total, np.where(edge, cut, inside))
     work.keep_table("numbers", numbers.astype(_holding(int(numbers.max(initial=0)) + 1)))
 

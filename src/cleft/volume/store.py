@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from cleft.core.errors import DataError
 from cleft.core.settings import Settings, explain
 from cleft.core.tiles import Grid
-from cleft.io.write import atomic_path
+from cleft.io.files import atomic_path
 from cleft.io.zarr_labels import chunks_of
 
 __all__ = ["RunStore", "VolumePlan"]
@@ -49,7 +49,7 @@ class VolumePlan(Settings):
     at_once: int
     limit: int | None = None
     empty: float | None = None
-    smallest: tuple[float, float]
+    min_sizes: tuple[float, float]
     cleft: str
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["available_memory", "give_back", "resident_memory"]
+__all__ = ["available_memory", "resident_memory", "trim_memory"]
 
 # Of both versions of control groups, as Slurm, Docker and systemd set them: where they are mounted, and the
 # files that say the limit, what is used of it, and how much of that is cache the kernel drops when asked.
@@ -39,7 +39,7 @@ def resident_memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Return freed memory to the system, where the C library would keep it for later (glibc)."""
     trim = _malloc_trim()
     if trim is not None:

@@ -1,4 +1,4 @@
-"""Images made smaller by whole factors, and the strides that make axes alike."""
+"""Images downsampled by whole factors, and the strides of a resolution pyramid."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["shrink", "shrink_labels", "strides_for"]
+__all__ = ["downsample", "downsample_labels", "pyramid_strides"]
 
 
-def shrink(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
+def downsample(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """Average blocks of pixels, the last pixel repeated where a block leaves the image.
 
-    Whatever part of an image is shrunk, as long as it begins at a whole block, gives the same bits.
+    Whatever part of an image is downsampled, as long as it begins at a whole block, gives the same bits.
 
     Args:
         channels: (C, *S) float32.
@@ -23,7 +23,7 @@ def shrink(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
         (C, *ceil(S / factors)) float32.
 
     Example:
-        >>> shrink(np.array([[0, 2, 4, 6, 9]], np.float32), (2,))
+        >>> downsample(np.array([[0, 2, 4, 6, 9]], np.float32), (2,))
         array([[1., 5., 9.]], dtype=float32)
     """
     if all(f == 1 for f in factors):
@@ -36,7 +36,7 @@ def shrink(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     return small
 
 
-def shrink_labels(labels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
+def downsample_labels(labels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """The label at the middle of each block of pixels.
 
     Args:
@@ -47,7 +47,7 @@ def shrink_labels(labels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
         (*ceil(S / factors)) of the same type.
 
     Example:
-        >>> shrink_labels(np.array([1, 1, 1, 2, 2, 2, 2]), (3,))
+        >>> downsample_labels(np.array([1, 1, 1, 2, 2, 2, 2]), (3,))
         array([1, 2, 2])
     """
     if all(f == 1 for f in factors):
@@ -60,7 +60,7 @@ def _to_blocks(channels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     return np.pad(channels, extra, mode="edge")
 
 
-def strides_for(spacing: Sequence[float], levels: int) -> tuple[tuple[int, ...], ...]:
+def pyramid_strides(spacing: Sequence[float], levels: int) -> tuple[tuple[int, ...], ...]:
     """The stride along each axis for each step down; a coarse axis waits until the others have caught up.
 
     Args:
@@ -68,9 +68,9 @@ def strides_for(spacing: Sequence[float], levels: int) -> tuple[tuple[int, ...],
         levels: resolution levels, one more than steps down.
 
     Example:
-        >>> strides_for((1, 1), 3)
+        >>> pyramid_strides((1, 1), 3)
         ((2, 2), (2, 2))
-        >>> strides_for((4, 1, 1), 4)
+        >>> pyramid_strides((4, 1, 1), 4)
         ((1, 2, 2), (1, 2, 2), (2, 2, 2))
     """
     size = np.array(spacing, float)

@@ -4,12 +4,15 @@
     python benchmarks/kernels.py --only plane training
 
 Training: a step with the settings of ``cells2d``, on nuclei-dsb. Plane: ``cells2d`` on 512 x 512 pixels of
-tcells. Volume: ``cells3d`` on a stack of gland-3d, block by block on two cores. Each is run before, so
-that nothing is compiled or loaded while it is measured, then again with a clock around every function that
-numba compiled, and what begins and ends a run is taken off. Clocks count the processor's seconds of their own thread, and shares are of all that the process
-took: other programs on the machine matter little. A kernel that another one calls counts as part of it. Card: the
-processor's seconds of the volume's kernels for each pixel, on 16 cores, over the seconds a pixel that an H100 took in
-all (docs/results.md, "On a card": an eighth of the stack in 10.0 s). Writes docs/results/kernels.json.
+tcells. Volume: ``cells3d`` on a stack of gland-3d, block by block on two cores. Each is run before, so that
+nothing is compiled or loaded while it is measured, then again with a clock around every function that numba
+compiled, and what begins and ends a run is taken off. Clocks count the processor's seconds of their own
+thread, and shares are of all that the process took, so other programs on the machine matter little. A kernel
+that another one calls counts as part of it.
+
+Card, by reckoning: the processor's seconds of the volume's kernels for each pixel, on 16 cores, over the
+seconds that an H100 took in all (docs/results.md, "On a card": an eighth of the stack in 10.0 s). Writes
+docs/results/kernels.json.
 """
 
 from __future__ import annotations

@@ -72,9 +72,9 @@ def grow(
 def _grow(field, state, way, queue, end, steps, offsets, squares, sizes, rounds):  # type: ignore[no-untyped-def]  # compiled
     """Label the pixels in the queue up to ``end``, then those they reach; whether it came to an end.
 
-    Arrays are flat and padded by a pixel; places are unsigned, which spares looking for negative ones. ``way``
-    holds, for a labelled pixel, the steps along each axis to the first pixel that its label came from. A pixel
-    becomes ``LABELLED`` after its round, so that no other of the round sees it.
+    Arrays are flat and padded by a pixel; places are unsigned, which spares looking for negative ones.
+    ``way`` holds, for a labelled pixel, the steps along each axis to the first pixel that its label came
+    from. A pixel becomes ``LABELLED`` after its round, so that no other of the round sees it.
     """
     start, around = 0, np.empty(offsets.size, np.int64)
     while start < end and rounds > 0:

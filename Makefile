@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-# two processes of tests, each of one thread: as quick as two cores get
-TWO := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2
+# two processes of tests, each of one thread, as suits two cores; tests of one file share what they make
+TWO := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
 
 .PHONY: help demo test test-all fuzz lint format clean
 .DEFAULT_GOAL := help

@@ -45,7 +45,7 @@ def weights(classes: Tensor, seed: int = 0) -> Tensor:
 
 
 @shapes
-@pytest.mark.parametrize("n_classes", [2, 3, 4, 7])
+@pytest.mark.parametrize("n_classes", [2, 3, 4, pytest.param(7, marks=pytest.mark.long)])
 @every
 def test_gradients_are_those_of_the_value(loss: nn.Module, n_classes: int, shape: tuple[int, ...]) -> None:
     logits, classes = batch(n_classes, shape)

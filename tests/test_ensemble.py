@@ -107,6 +107,7 @@ def test_it_commutes_with_turns(ndim: int, random_model: Callable[..., Path]) ->
         assert (apart < 1e-5) == tta
 
 
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.long)], ids=["2D", "3D"])
 def test_tiles_give_what_the_whole_gives(ndim: int, random_model: Callable[..., Path]) -> None:
     image = image_of(ndim, 1)
     model = load_model([random_model(ndim, s) for s in range(2)], "cpu", tta=True)
@@ -115,6 +116,7 @@ def test_tiles_give_what_the_whole_gives(ndim: int, random_model: Callable[..., 
         np.testing.assert_allclose(model.probabilities(image, tile=tile), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.long)], ids=["2D", "3D"])
 def test_blocks_give_what_one_piece_gives(
     ndim: int, random_model: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -64,7 +64,15 @@ def as_torchscript(path: Path) -> tuple[Run, str]:
     return lambda image: network(torch.from_numpy(image)).numpy(), files["cleft.json"]
 
 
-@pytest.mark.parametrize(("to", "load"), [("onnx", as_onnx), ("torchscript", as_torchscript)])
+@pytest.mark.parametrize(
+    ("ndim", "to", "load"),
+    [
+        (2, "onnx", as_onnx),
+        pytest.param(3, "onnx", as_onnx, marks=pytest.mark.long),
+        (2, "torchscript", as_torchscript),
+        (3, "torchscript", as_torchscript),
+    ],
+)
 def test_parity_for_images_of_any_size(
     model: Path, tmp_path: Path, to: Any, load: Callable[[Path], tuple[Run, str]], rng: np.random.Generator
 ) -> None:

@@ -23,9 +23,9 @@ from cleft.reproduce.evaluate import examine
 from cleft.reproduce.runs import CONFIGS, Run, work_through
 from cleft.reproduce.splits import Weakness, read_pairs, split, weakened
 from cleft.reproduce.tables import Effort, markdown
-from cleft.training.examples import load_examples
+from cleft.training.dataset import load_examples
 from cleft.training.fit import fit
-from cleft.training.pseudo_labels import add_pseudo_labels
+from cleft.training.weak_labels import add_pseudo_labels
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
@@ -87,7 +87,7 @@ def adopted(run: Run, doubt: float, work: Path) -> dict[str, float]:
             (image, replace(labels, data=add_pseudo_labels(labels.data, model.segment(image))))
             for image, labels in weakened(learn, run.weak, run.seed)
         ]
-        settings = run.settings.model_copy(update={"ignore_uncertain": doubt})
+        settings = run.settings.replace(ignore_uncertain=doubt)
         fit(load_examples(grown, settings), settings, path, console=SAID, overwrite=True)
     again = load_model(path)
     return {

@@ -21,8 +21,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
-from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
+from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
 
 ROOT = Path(__file__).resolve().parents[1]

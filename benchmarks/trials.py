@@ -20,8 +20,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
-from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
+from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +67,7 @@ def trial(given: dict, split: Split) -> dict:
         "val_pq": round(card.scores["val_pq"], 4),
         "minutes": card.training["minutes"],
         "ceiling_pq": round(card.roundtrip_pq, 4),
-        "seed": settings.seed,
+        "seed": settings.run.seed,
     }
 
 

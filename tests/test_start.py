@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from cleft.training.examples import load_examples
+from cleft.training.plan import choose_shrink
 from pydantic import ValidationError
 from torch import nn
 
@@ -25,9 +27,7 @@ from cleft.models.zoo import find_model
 from cleft.prediction.model import Model, load_model
 from cleft.synthetic import CellSettings, make_cells
 from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
 from cleft.training.fit import fit
-from cleft.training.plan import choose_shrink
 from cleft.training.pretrained import GENERATIONS, GENTLY, _recent, settled, start_of
 
 Pair = tuple[Image, np.ndarray]

@@ -25,8 +25,9 @@ from cleft.core.errors import CleftError, DataError
 from cleft.core.units import LENGTH
 
 __all__ = [
-    "DESCRIPTIONS", "LOSSES", "AugmentationSettings", "LossName", "LossSettings", "ModelCard", "NetSettings",
-    "TrainSettings", "differences", "explain", "read_settings", "renamed",
+    "DESCRIPTIONS", "LOSSES", "PRETRAINED_DEFAULTS", "AugmentationSettings", "DataSettings", "LossName",
+    "LossSettings", "ModelCard", "NetSettings", "TrainSettings", "differences", "explain", "read_settings",
+    "renamed",
 ]  # fmt: skip
 
 Auto = Literal["auto"]
@@ -182,15 +183,15 @@ class NetworkSettings(Group):
         0.02, description="of the running averages: over some fifty steps, since one or two patches are few"
     )
     freeze_batch_norm_from: bounds.Share = Field(
-        0.7, description="share of the steps after which the running averages normalise and stay as they are: "
-        "a network that relies on a batch's own statistics is another one at prediction",
+        0.7, description="share of the steps after which the running averages stay, and normalise: a network "
+        "that relies on a batch's own statistics is another one at prediction",
     )  # fmt: skip
     batch_renorm: bool = Field(
         False, description="batch renormalisation: for folders of images that look very different"
     )
     batch_renorm_ramp: tuple[bounds.Share, bounds.Share] = Field(
-        (0.05, 0.25), description="shares of the steps between which it comes to follow the running averages, "
-        "which mean nothing at first",
+        (0.05, 0.25), description="shares of the steps between which it comes to follow the running "
+        "averages, which mean nothing at first",
     )  # fmt: skip
 
 
@@ -232,15 +233,15 @@ class LossSettings(Group):
     )
     ignore_uncertain: float = Field(
         0.0, ge=0, lt=1,
-        description="where cells were left out of the masks, 0.2: background that looks more like a cell than "
-        "this share of the annotated ones is not learnt from (docs/evidence.md)",
+        description="where cells were left out of the masks, 0.2: background that looks more like a cell "
+        "than this share of the annotated ones is not learnt from (docs/evidence.md)",
     )  # fmt: skip
     ignore_uncertain_from: bounds.Share = Field(
         0.2, description="share of the steps before which the network knows too little to be asked"
     )
     ignore_uncertain_beyond: int = Field(
-        2, ge=0, le=64, description="pixels around annotated cells where background is believed: contours are "
-        "learnt from it",
+        2, ge=0, le=64,
+        description="pixels around annotated cells where background is believed: contours need it",
     )  # fmt: skip
 
 
@@ -252,8 +253,8 @@ class DataSettings(Group):
         None, description="average blocks of so many pixels along each axis; auto if not given"
     )
     shrunk_diameter: tuple[Positive, Positive] = Field(
-        (40, 16), description="pixels across a cell that auto shrinks to: in planes well within what the network "
-        "sees; in stacks a patch costs the cube of its edge and must hold several cells",
+        (40, 16), description="pixels across a cell that auto shrinks to: in planes well within what the "
+        "network sees; in stacks a patch costs the cube of its edge and must hold several cells",
     )  # fmt: skip
     patch_size: tuple[Count, ...] | None = Field(None, description="patch shape in pixels; auto if not given")
     auto_patch_edge: tuple[Count, Count] = Field((192, 48), description="of a patch if not given, in pixels")

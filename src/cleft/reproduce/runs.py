@@ -22,8 +22,9 @@ from cleft.io.files import atomic_path
 from cleft.prediction.model import Model, load_model
 from cleft.reproduce.evaluate import best_thresholds, examine, examine_markers, examine_watershed
 from cleft.reproduce.splits import Pair, Weakness, read_pairs, split, weakened
-from cleft.training.examples import load_examples
-from cleft.training.fit import fit, last_checkpoint
+from cleft.training.dataset import load_examples
+from cleft.training.fit import fit
+from cleft.training.run_folder import last_checkpoint
 
 __all__ = ["CONFIGS", "Run", "finished", "is_weak", "work_through"]
 
@@ -190,7 +191,7 @@ def _about(run: Run, model: Model) -> dict[str, Any]:
     return {
         "name": run.name, "set": run.data.resolve().name, "arm": run.arm, "seed": run.seed,
         "target": run.target and run.target.resolve().name, "weak": asdict(run.weak),
-        "settings": run.settings.model_dump(mode="json"), "images": card.trained_on["images"],
+        "settings": run.settings.flat(), "images": card.trained_on["images"],
         "cells": card.trained_on["cells"], "k": card.touching_radius, "gap_radius": card.gap_radius,
         "shrink": card.shrink, "minutes": card.training["minutes"], "machine": _machine(),
     }  # fmt: skip

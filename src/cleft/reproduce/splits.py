@@ -12,7 +12,7 @@ from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.labels.corruption import Corruption, corrupt_labels
-from cleft.training.examples import hold_out
+from cleft.training.dataset import hold_out
 
 __all__ = ["Pair", "Weakness", "n_learnt", "read_pairs", "split", "weakened"]
 

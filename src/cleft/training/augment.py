@@ -177,8 +177,8 @@ def _median_around(image: np.ndarray, of: np.ndarray, at: np.ndarray, width: int
     """For each pixel ``at`` the median over the pixels ``of`` in a window around; NaN if there are none."""
     half = width // 2
     values = np.pad(np.where(of, image, np.inf), half, constant_values=np.inf).astype(np.float32)
-    offsets = np.indices((2 * half + 1,) * image.ndim).reshape(image.ndim, -1)
-    offsets = np.ravel_multi_index(tuple(offsets), values.shape)
+    window_at = np.indices((2 * half + 1,) * image.ndim).reshape(image.ndim, -1)
+    offsets = np.ravel_multi_index(tuple(window_at), values.shape)
     corners = np.ravel_multi_index(np.nonzero(at), values.shape)
     result = np.empty(corners.size, np.float32)
     for first in range(0, corners.size, AT_ONCE):

@@ -19,10 +19,9 @@ from pathlib import Path
 from rich.console import Console
 
 from cleft.prediction.model import load_model
-from cleft.reproduce.evaluate import examine
-from cleft.reproduce.runs import CONFIGS, Run, work_through
-from cleft.reproduce.splits import Weakness, read_pairs, split, weakened
-from cleft.reproduce.tables import Effort, markdown
+from cleft.reproduce.evaluation import Weakness, evaluate, read_pairs, split, weaken
+from cleft.reproduce.report import markdown
+from cleft.reproduce.runs import CONFIGS, Run, RunOptions, run_all
 from cleft.training.dataset import load_examples
 from cleft.training.fit import fit
 from cleft.training.weak_labels import add_pseudo_labels
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "evidence")
     asked = parser.parse_args()
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(measure(asked.work, Effort()), indent=1) + "\n")
+    REPORT.write_text(json.dumps(measure(asked.work, RunOptions()), indent=1) + "\n")
     print(table(json.loads(REPORT.read_text())))
 
 
@@ -64,10 +63,10 @@ def table(found: dict[str, dict[str, float]]) -> str:
     return markdown(["T cells' annotation", "PQ, held out", "PQ, test"], lines)
 
 
-def measure(work: Path, effort: Effort) -> dict[str, dict[str, float]]:
+def measure(work: Path, options: RunOptions) -> dict[str, dict[str, float]]:
     """PQ of each trial, on the columns that were held out and on the test image."""
-    runs = {name: effort.run(DATA / "tcells", arm, 0, weak=weak) for name, (arm, weak) in TRIALS.items()}
-    work_through(list(runs.values()), work, SAID)
+    runs = {name: Run(DATA / "tcells", config, 0, options, weak) for name, (config, weak) in TRIALS.items()}
+    run_all(list(runs.values()), work, SAID)
     reports = {
         name: json.loads((work / "runs" / f"{run.name}.json").read_text()) for name, run in runs.items()
     }
@@ -85,14 +84,14 @@ def adopted(run: Run, doubt: float, work: Path) -> dict[str, float]:
     if not path.exists():
         grown = [
             (image, replace(labels, data=add_pseudo_labels(labels.data, model.segment(image))))
-            for image, labels in weakened(learn, run.weak, run.seed)
+            for image, labels in weaken(learn, run.weakness, run.seed)
         ]
         settings = run.settings.replace(ignore_uncertain=doubt)
         fit(load_examples(grown, settings), settings, path, console=SAID, overwrite=True)
     again = load_model(path)
     return {
-        "held out": examine(again, kept)["pq"],
-        "test": examine(again, read_pairs(run.data / "test"))["pq"],
+        "held out": evaluate(again, kept)["pq"],
+        "test": evaluate(again, read_pairs(run.data / "test"))["pq"],
     }
 
 

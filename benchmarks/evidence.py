@@ -31,8 +31,7 @@ import touching
 from documents import DOCS, insert
 
 from cleft.reproduce import table1, table2, weak
-from cleft.reproduce.runs import Run, finished, work_through
-from cleft.reproduce.tables import Effort
+from cleft.reproduce.runs import Run, RunOptions, read_results, run_all
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
@@ -44,13 +43,13 @@ OTHERS: dict[str, Callable[[Any], dict[str, str]]] = {
     "doubt": lambda found: {"doubt": doubt.table(found)},
     "touching": lambda found: {"touching": touching.table(found)},
     # cleft paper table1 DATA/tcells DATA/nuclei-dsb --width 64 --batch 4, on a graphics card
-    "wide": lambda found: {"wide": table1.table(table1.rows_of(found), beside=False)},
+    "wide": lambda found: {"wide": table1.table(table1.rows_of(found), with_paper=False)},
     "rivals": lambda found: {
         "rivals": judge.table(found["results"]), "scaling": judge.scaling_tables(found["scaling"]),
     },
 }  # fmt: skip
 
-EFFORT, ONCE = Effort(seeds=3), Effort(seeds=1)
+THRICE, ONCE = RunOptions(seeds=3), RunOptions(seeds=1)
 CROWDED, MIXED = DATA / "tcells", DATA / "nuclei-dsb"
 STACKS = [DATA / name for name in ("gland-3d", "embryo-nuclei-3d", "ovule-nuclei-3d")]
 STRONGER = ("J3 .2", "J4 .2")
@@ -65,20 +64,20 @@ def main() -> None:
     asked = parser.parse_args()
     restore(asked.work)
     if not asked.report:
-        work_through(queue(), asked.work, Console(stderr=True, soft_wrap=True))
+        run_all(queue(), asked.work, Console(stderr=True, soft_wrap=True))
     report(asked.work)
 
 
 def queue() -> list[Run]:
     """Every run once: all seeds of the crowded set's losses, then the first seed of everything."""
-    first = table1.plan([CROWDED], EFFORT, (*table1.LOSSES, *STRONGER))
+    first = table1.plan([CROWDED], THRICE, (*table1.LOSSES, *STRONGER))
     runs = [
-        *table1.plan([CROWDED, MIXED], EFFORT),
-        *table2.plan([CROWDED, MIXED], EFFORT, [DATA / "hela-fluo"]),
+        *table1.plan([CROWDED, MIXED], THRICE),
+        *table2.plan([CROWDED, MIXED], THRICE, [DATA / "hela-fluo"]),
         *table1.plan([MIXED], ONCE, STRONGER),
         *table1.plan([CROWDED], ONCE, TRIED),
         *table2.plan([DATA / "dic-hela-weak"], ONCE),
-        *table1.plan([DATA / "dic-hela-weak"], ONCE, [weak.TAKEN]),
+        *table1.plan([DATA / "dic-hela-weak"], ONCE, [weak.CELLS]),
         *table2.plan(STACKS, replace(ONCE, axes="ZYX")),
         *weak.plan(CROWDED, ONCE, ["missing"]),
         *weak.plan(MIXED, ONCE, ["few"]),
@@ -104,14 +103,14 @@ def report(work: Path) -> None:
         table2.write(work), weak.write(CROWDED, work), weak.write(MIXED, work),
     ]  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(found) for found in finished(work))
+    lines = ",\n".join(json.dumps(found) for found in read_results(work))
     RUNS.write_text(f"[\n{lines}\n]\n")
     for picture in pictures:
         shutil.copy(picture, IMAGES / picture.name)
         shutil.copy(picture.with_suffix(".json"), RESULTS)
         insert(DOCUMENT, picture.stem, picture.with_suffix(".md").read_text())
-    tried = [row for row in table1.rows_of(finished(work)) if row.head[1] in TRIED]
-    insert(DOCUMENT, "tried", table1.table(tried, beside=False))
+    tried = [row for row in table1.rows_of(read_results(work)) if row.head[1] in TRIED]
+    insert(DOCUMENT, "tried", table1.table(tried, with_paper=False))
     insert_others()
 
 

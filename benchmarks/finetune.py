@@ -125,7 +125,7 @@ def learn(arm: dict[str, Any], seed: int) -> Model:
 
     def network(self: Pretrained, wanted: NetSettings) -> nn.Module:
         net = begin(self, wanted)
-        for level in [net.input_block, *net.downsamples][:frozen]:
+        for level in net.encoder[:frozen]:
             level.requires_grad_(False)
         return net
 

@@ -27,7 +27,7 @@ from shipped import DATA, ROOT, TEST, line, measure
 from cleft.api import train_to
 from cleft.cli.score import make_files
 from cleft.core.settings import read_settings
-from cleft.reproduce.drawing import blank
+from cleft.reproduce.report import new_figure
 from cleft.synthetic import STYLES, make_cells, random_settings
 from cleft.training.run_folder import last_checkpoint
 
@@ -127,7 +127,7 @@ def gallery(path: Path) -> None:
             row.append(image.data if ndim == 2 else image.data[shape[0] // 2])
         if all(len(row) == ACROSS for row in rows.values()):
             break
-    figure = blank(1.6 * ACROSS, 1.7 * len(rows))
+    figure = new_figure(1.6 * ACROSS, 1.7 * len(rows))
     axes = figure.subplots(len(rows), ACROSS, squeeze=False)
     for line_of_axes, (style, planes) in zip(axes, rows.items(), strict=True):
         line_of_axes[0].set_ylabel(style)

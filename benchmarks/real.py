@@ -25,7 +25,7 @@ import numpy as np
 from cleft.core.image import Image
 from cleft.io import read_image, read_labels
 from cleft.io.overlay import write_overlay
-from cleft.models.file import read_card
+from cleft.models.card import read_card
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))

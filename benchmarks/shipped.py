@@ -29,7 +29,7 @@ from documents import DOCS, insert
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.io.overlay import write_overlay
 from cleft.labels.scores import RATIOS, average, pool, score
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model
 from cleft.prediction.model import Model, load_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,8 +17,9 @@ from cleft.labels.classes import TOUCHING, ClassRule, classes_by_rule
 from cleft.labels.instances import classes_to_labels, decide, drop_small
 from cleft.labels.scores import Scores, pool, score
 from cleft.prediction.model import Model, load_model
-from cleft.reproduce.splits import Pair, read_pairs
-from cleft.reproduce.tables import Effort, markdown
+from cleft.reproduce.evaluation import Pair, read_pairs
+from cleft.reproduce.report import markdown
+from cleft.reproduce.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "evidence")
     asked = parser.parse_args()
     pairs = read_pairs(DATA / "tcells" / "test")
-    names = {arm: Effort().run(DATA / "tcells", arm, 0).model for arm in CONFIGS}
+    names = {config: Run(DATA / "tcells", config).model for config in CONFIGS}
     models = {arm: load_model(asked.work / "models" / f"{name}.safetensors") for arm, name in names.items()}
     found = {arm: measure(model, pairs) for arm, model in models.items()}
     REPORT.write_text(json.dumps(found, indent=1) + "\n")

@@ -20,7 +20,7 @@ from cleft.io import read_labels, write_image
 from cleft.labels.instances import classes_to_labels, drop_small
 from cleft.models.ensemble import Ensemble, turns_for
 from cleft.models.file import write_model
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.prediction.model import Model, load_model
 from cleft.synthetic import CellSettings, make_cells
 from cleft.volume.plan import VolumeOptions
@@ -50,7 +50,7 @@ def random_model(tmp_path: Path) -> Callable[..., Path]:
         torch.manual_seed(seed)
         settings = net_of(ndim, **net)
         path = tmp_path / f"random{ndim}-{seed}.safetensors"
-        write_model(path, make_unet(settings), card_of(settings, **(card or {})))
+        write_model(path, UNet(settings), card_of(settings, **(card or {})))
         return path
 
     return make

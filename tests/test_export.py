@@ -24,7 +24,7 @@ from cleft.core.settings import ModelCard, NetSettings
 from cleft.export.export import export
 from cleft.export.portable import Portable
 from cleft.models.file import write_model
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.prediction.model import Model, load_model
 
 # TorchScript is what deepImageJ and QuPath read, whatever torch says of its future
@@ -45,9 +45,9 @@ def model(ndim: int, tmp_path: Path) -> Path:
         shrink=(1, 3, 2)[-ndim:], spacing_um=(1.0, 0.3, 0.4)[-ndim:], touching_radius=3, gap_radius=2,
         percentiles=(2, 98), cell_diameter=9, roundtrip_pq=1,
     )  # fmt: skip
-    net = make_unet(card.net).eval()
+    net = UNet(card.net).eval()
     with torch.no_grad():
-        net.output_block.conv.conv.weight.mul_(30)  # probabilities that differ
+        net.head.weight.mul_(30)  # probabilities that differ
     write_model(tmp_path / "small.safetensors", net, card)
     return tmp_path / "small.safetensors"
 

@@ -15,8 +15,8 @@ from cleft.core.errors import CleftError, DataError, ModelError
 from cleft.core.image import Image
 from cleft.core.settings import differences, read_settings
 from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, label_sizes, to_labels
-from cleft.models.file import read_card, write_model
-from cleft.models.zoo import find_model, shipped_models
+from cleft.models.card import find_model, read_card, shipped_models
+from cleft.models.file import write_model
 from cleft.prediction.model import Model, load_model
 
 Maker = Callable[..., Model]

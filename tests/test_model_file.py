@@ -22,9 +22,9 @@ from torch import nn
 from cleft.cli.models import described, models_in
 from cleft.core.errors import DataError, ModelError
 from cleft.core.settings import ModelCard, NetSettings
-from cleft.models.file import read_card, read_model, write_model
-from cleft.models.unet import make_unet
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model, read_card
+from cleft.models.file import dynunet_name, read_model, write_model
+from cleft.models.unet import UNet
 
 
 def card_of(net: NetSettings) -> ModelCard:
@@ -48,7 +48,7 @@ def card_of(net: NetSettings) -> ModelCard:
 def network(settings: NetSettings, seed: int = 0) -> nn.Module:
     """A network whose batch normalisation has seen something, so that nothing is at its start."""
     torch.manual_seed(seed)
-    net = make_unet(settings).train()
+    net = UNet(settings).train()
     stride = 8
     net(torch.randn(2, settings.channels, *(stride,) * len(settings.strides[0])))
     return net.eval()
@@ -124,10 +124,28 @@ def test_the_same_model_gives_the_same_file(settings: NetSettings, tmp_path: Pat
 
 
 def test_weights_are_stored_once(small: Path) -> None:
-    """MONAI's U-Net knows most of its layers under two names."""
     net, _ = read_model(small)
     size = sum(t.numel() * t.element_size() for t in [*net.parameters(), *net.buffers()])
     assert size < small.stat().st_size < 1.2 * size + 20_000
+
+
+def test_names_of_before_are_read(settings: NetSettings, tmp_path: Path) -> None:
+    """Files whose tensors have the names of MONAI's DynUNet; what is mixed of both is refused."""
+    net, card, path = network(settings), card_of(settings), tmp_path / "m.safetensors"
+    state, levels = net.state_dict(), len(settings.strides) + 1
+    before = {dynunet_name(name, levels): tensor for name, tensor in state.items()}
+    assert len(before) == len(state)
+    assert not before.keys() & state.keys()
+    save_file(before, path, {"cleft": card.model_dump_json()})
+    for name, tensor in read_model(path)[0].state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    first, *_ = state
+    for mixed in (
+        {**before, first: state[first].clone()},
+        {**state, dynunet_name(first, levels): state[first].clone()},
+    ):
+        save_file(mixed, path, {"cleft": card.model_dump_json()})
+        assert "its weights don't fit its card" in refused(path)
 
 
 def test_reading_does_not_depend_on_the_seed(small: Path) -> None:
@@ -505,14 +523,14 @@ def test_weights_of_other_types(path: Path, dtype: str) -> None:
 
     def change(weights: dict[str, torch.Tensor]) -> None:
         kinds = {"F16": torch.float16, "BF16": torch.bfloat16, "I16": torch.int16}
-        name = next(name for name in weights if name.endswith("conv.weight"))
+        name = next(name for name in weights if name.endswith("conv1.weight"))
         weights[name] = weights[name].to(kinds[dtype])
 
     rewrite(path, change_weights=change)
     if dtype == "F16":
         read_model(path)
     else:
-        assert f"conv.weight is {dtype}, expected F32 or F16" in refused(path)
+        assert f"conv1.weight is {dtype}, expected F32 or F16" in refused(path)
 
 
 def test_a_variance_below_zero(path: Path) -> None:
@@ -611,7 +629,7 @@ def test_a_long_line_of_ancestors_fits(path: Path) -> None:
 def test_cards_are_read_without_torch() -> None:
     """So that listing models takes a moment."""
     code = (
-        "import sys, cleft.cli.models as m; from cleft.models.zoo import find_model\n"
+        "import sys, cleft.cli.models as m; from cleft.models.card import find_model\n"
         "list(m.models_in([])), m.described(find_model('cells3d'))\n"
         "print([name for name in ('torch', 'monai', 'lightning') if name in sys.modules])"
     )

@@ -114,7 +114,7 @@ def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path
     assert list(found) == ["scratch, seed 0", "frozen, seed 0", "shipped, seed 0"]
     assert {name for name, row in found.items() if "test_pq" in row} == {"scratch, seed 0", "shipped, seed 0"}
     frozen, start = finetune.learn(arms["frozen"], 0), finetune.load_model("cells2d", "cpu")
-    for before, after in zip(start.net.downsamples[0].parameters(), frozen.net.downsamples[0].parameters()):
+    for before, after in zip(start.net.encoder[1].parameters(), frozen.net.encoder[1].parameters()):
         assert np.array_equal(before.detach(), after.detach())
 
 

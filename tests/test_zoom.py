@@ -18,8 +18,7 @@ from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image
 from cleft.io import LazyImage, open_image, read_labels, write_image
 from cleft.labels.scores import score
-from cleft.models.file import read_card
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model, read_card
 from cleft.prediction.diameter import LOOK, RATIOS, WIDEST, _agreement, _peak, estimate_diameter, warn_of_size
 from cleft.prediction.model import Model, load_model
 from cleft.prediction.scale import ZOOMS, enlarged_to, factors_for, pixels_across, resized, whole_factors

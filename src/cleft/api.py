@@ -20,7 +20,7 @@ from cleft.core.settings import TrainSettings, differences, read_settings
 from cleft.core.text import print_plain
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import find_pairs
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model
 from cleft.prediction.model import Model, load_model
 from cleft.training.dataset import Annotated, Example, hold_out, load_examples
 from cleft.training.fit import fit

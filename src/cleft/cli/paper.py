@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cleft.cli.options import out, said
+from cleft.cli.options import Axes, Overwrite, out, said
 from cleft.core.errors import CleftError
 from cleft.core.text import print_plain
 
@@ -19,39 +19,39 @@ paper = typer.Typer(
     help="Make a figure or a table of the paper, with the numbers behind it.", no_args_is_help=True
 )
 Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the picture and the numbers.")]
-Chance = Annotated[int, typer.Option("--seed", help="The same seed makes the same numbers.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed makes the same numbers.")]
 
 
 @paper.command()
-def fig2(output: Folder, seed: Chance = 0) -> None:
+def fig2(output: Folder, seed: Seed = 0, overwrite: Overwrite = False) -> None:
     """Six measures against the imbalance of the classes: J and MCC stay flat. Seconds."""
-    from cleft.reproduce.fig2 import run
+    from cleft.reproduce.fig2_fig3 import make_fig2
 
-    _show(lambda: run(output, seed))
+    _tell_figure(lambda: make_fig2(output, seed, overwrite=overwrite))
 
 
 @paper.command()
-def fig3(output: Folder, seed: Chance = 0) -> None:
+def fig3(output: Folder, seed: Seed = 0, overwrite: Overwrite = False) -> None:
     """J against MCC, and how closely they correlate. Seconds."""
-    from cleft.reproduce.fig3 import run
+    from cleft.reproduce.fig2_fig3 import make_fig3
 
-    _show(lambda: run(output, seed))
+    _tell_figure(lambda: make_fig3(output, seed, overwrite=overwrite))
 
 
 @paper.command()
-def fig4(output: Folder) -> None:
+def fig4(output: Folder, overwrite: Overwrite = False) -> None:
     """A wrong mask shrinks onto two squares: cross entropy leads, J takes over. Seconds."""
-    from cleft.reproduce.fig4 import run
+    from cleft.reproduce.fig4 import make_fig4
 
-    _show(lambda: run(output))
+    _tell_figure(lambda: make_fig4(output, overwrite=overwrite))
 
 
 @paper.command()
-def fig5(output: Folder, seed: Chance = 0) -> None:
+def fig5(output: Folder, seed: Seed = 0, overwrite: Overwrite = False) -> None:
     """The losses BWM, W3 and JC around one trained optimum. A minute on one core."""
-    from cleft.reproduce.fig5 import run
+    from cleft.reproduce.fig5 import make_fig5
 
-    _show(lambda: run(output, seed))
+    _tell_figure(lambda: make_fig5(output, seed, overwrite=overwrite))
 
 
 Sets = Annotated[list[Path], typer.Argument(help="Folders with train/ and test/, each images and masks.")]
@@ -64,7 +64,6 @@ Width = Annotated[int, typer.Option(min=4, help="Features of the first level.")]
 Batch = Annotated[
     int | None, typer.Option(min=1, help="Patches in each step; as in `cleft train` if not given.")
 ]
-Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
 
 
 @paper.command()
@@ -77,13 +76,14 @@ def table1(
     width: Width = 16,
     batch: Batch = None,
     axes: Axes = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """The same network trained by each loss. Hours: stop it at any time, the same command goes on."""
-    from cleft.reproduce.table1 import LOSSES, run
-    from cleft.reproduce.tables import Effort
+    from cleft.reproduce.runs import RunOptions
+    from cleft.reproduce.table1 import LOSSES, make_table1
 
-    chosen = _listed(losses) or LOSSES
-    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, batch, axes), said, chosen))
+    options = RunOptions(seeds, steps, width, batch, axes)
+    _tell_table(make_table1(sets, output, options, said, _names(losses) or LOSSES, overwrite))
 
 
 @paper.command()
@@ -98,12 +98,14 @@ def table2(
     width: Width = 16,
     batch: Batch = None,
     axes: Axes = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Three classes against four, on cells of many kinds. Hours; the same command goes on."""
-    from cleft.reproduce.table2 import run
-    from cleft.reproduce.tables import Effort
+    from cleft.reproduce.runs import RunOptions
+    from cleft.reproduce.table2 import make_table2
 
-    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, batch, axes), said, zero_shot or ()))
+    options = RunOptions(seeds, steps, width, batch, axes)
+    _tell_table(make_table2(sets, output, options, said, zero_shot or (), overwrite))
 
 
 @paper.command()
@@ -116,32 +118,32 @@ def weak(
     width: Width = 16,
     batch: Batch = None,
     axes: Axes = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """What imperfect annotation costs: cells left out or badly drawn, few images. Hours; goes on."""
-    from cleft.reproduce.tables import Effort
-    from cleft.reproduce.weak import PARTS, run
+    from cleft.reproduce.runs import RunOptions
+    from cleft.reproduce.weak import PARTS, make_weak
 
-    chosen = _listed(parts) or tuple(PARTS)
-    if unknown := [part for part in chosen if part not in PARTS]:
+    chosen = _names(parts)
+    if unknown := [name for name in chosen if name not in PARTS]:
         raise CleftError(f'parts: found "{unknown[0]}", expected some of {", ".join(PARTS)}')
-    _tabulate(lambda: run(data, output, Effort(seeds, steps, width, batch, axes), said, chosen))  # type: ignore[arg-type]
+    options = RunOptions(seeds, steps, width, batch, axes)
+    asked = [part for part in PARTS if part in chosen or not chosen]
+    _tell_table(make_weak(data, output, options, said, asked, overwrite))
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _tabulate(make: Callable[[], Path]) -> None:
-    """Make a table; print it and say where it is."""
-    path = make()
+def _tell_table(path: Path) -> None:
+    """Print the table and where it is."""
     print_plain(out, path.with_suffix(".md").read_text())
-    names = ", ".join(path.with_suffix(end).name for end in (".md", ".json"))
-    print_plain(out, f"{path} and {names}")
+    print_plain(out, f"{path} and {path.stem}.md, {path.stem}.json")
 
 
-def _show(make: Callable[[], Path]) -> None:
-    """Make a figure; say where it is and what it took."""
+def _tell_figure(make: Callable[[], Path]) -> None:
+    """Make a figure; print where it is and what it took."""
     started = time.perf_counter()
     path = make()
-    seconds = time.perf_counter() - started
-    print_plain(out, f"{path} and {path.with_suffix('.json').name}: {seconds:.1f} s")
+    print_plain(out, f"{path} and {path.stem}.json: {time.perf_counter() - started:.1f} s")

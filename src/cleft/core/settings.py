@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -372,8 +372,9 @@ class TrainSettings(Settings):
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
+    if TYPE_CHECKING:  # any setting by its name
+
+        def __init__(self, **given: Any) -> None: ...
 
     @model_validator(mode="before")
     @classmethod

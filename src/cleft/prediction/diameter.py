@@ -61,8 +61,8 @@ def is_training_scale(card: ModelCard, diameter: float) -> bool:
     """Whether an estimated diameter is so near to the learnt one that the image is best left as it is.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> card = read_card(find_model("cells2d"))
         >>> is_training_scale(card, 1.1 * card.cell_diameter), is_training_scale(card, 2 * card.cell_diameter)
         (True, False)

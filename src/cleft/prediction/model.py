@@ -20,10 +20,10 @@ from cleft.core.intensity import normalise
 from cleft.core.settings import ModelCard
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import METHODS, Method, classes_to_labels, decide, drop_small, to_labels
+from cleft.models.card import find_model
 from cleft.models.ensemble import Ensemble, check_alike, turns_for
 from cleft.models.file import read_model
 from cleft.models.unet import fuse_conv_bn
-from cleft.models.zoo import find_model
 from cleft.prediction.device import device_of, validate_image
 from cleft.prediction.diameter import estimate_diameter, is_training_scale, warn_of_size
 from cleft.prediction.predictor import Finish, likeliest, predict, softmax

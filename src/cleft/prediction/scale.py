@@ -66,8 +66,8 @@ def factors_for(card: ModelCard, diameter: float, spacing: Sequence[float] | Non
         ModelError: the cells are less than an eighth or more than 32 times as large as those learnt from.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> card = read_card(find_model("cells2d"))
         >>> factors_for(card, 2 * card.cell_diameter, None)
         (2.0, 2.0)

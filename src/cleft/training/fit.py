@@ -24,7 +24,7 @@ from cleft.core.settings import ModelCard, TrainSettings
 from cleft.core.text import print_plain
 from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.models.file import halved, write_model
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.training.configure import Configuration, choose_shrink, configure
 from cleft.training.dataset import Example, hold_out
 from cleft.training.learner import Learner
@@ -120,7 +120,7 @@ def _learner(configuration: Configuration, pretrained: Pretrained | None, about:
     """Network and loss; the seed fixes the first weights, if no model gives them."""
     card, settings = configuration.card, configuration.settings
     lightning.seed_everything(settings.run.seed, workers=True, verbose=False)
-    net = make_unet(card.net) if pretrained is None else pretrained.network(card.net)
+    net = UNet(card.net) if pretrained is None else pretrained.network(card.net)
     for layer in net.modules():
         if isinstance(layer, _BatchNorm):
             layer.momentum = settings.network.batch_norm_momentum

@@ -11,9 +11,9 @@ from torch import nn
 
 from cleft.core.errors import DataError
 from cleft.core.settings import PRETRAINED_DEFAULTS, ModelCard, NetSettings, TrainSettings
-from cleft.models.file import read_card, read_model
-from cleft.models.inflate import inflate_2d_to_3d
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model, read_card
+from cleft.models.file import read_model
+from cleft.models.unet import inflate_2d_to_3d
 from cleft.training.dataset import Example
 
 __all__ = ["Pretrained", "load_pretrained", "with_pretrained"]

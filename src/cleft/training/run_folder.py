@@ -25,8 +25,8 @@ from safetensors.torch import save
 from cleft.core.errors import DataError, ModelError
 from cleft.core.settings import TrainSettings
 from cleft.io.files import atomic_path, exclusive_lock
+from cleft.models.card import SafetensorsFile, open_safetensors, parse_json, reason
 from cleft.models.file import read_tensor
-from cleft.models.header import Stored, open_stored, parsed, reason
 from cleft.training.dataset import Example
 
 __all__ = [
@@ -253,8 +253,8 @@ class SafeCheckpoints(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, **_: Any) -> dict[str, Any]:
         try:
-            with open_stored(path, "checkpoint") as stored:
-                return _tree(stored)
+            with open_safetensors(path, "checkpoint") as file:
+                return _tree(file)
         except ModelError as error:
             said = str(error).removeprefix(f"{path}: ")
             raise ModelError(f"{path}: not a checkpoint that can be resumed from ({said})") from error
@@ -280,19 +280,19 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     raise TypeError(f"a checkpoint holds a {type(value).__name__}, which is not saved")
 
 
-def _tree(stored: Stored) -> dict[str, Any]:
+def _tree(file: SafetensorsFile) -> dict[str, Any]:
     """The tree in an open file."""
     try:
-        packed, left = parsed(stored.metadata["tree"]), dict.fromkeys(stored.tensors)
-        tree = _unpack(packed, stored, left, DEEPEST)
+        packed, left = parse_json(file.metadata["tree"]), dict.fromkeys(file.tensors)
+        tree = _unpack(packed, file, left, DEEPEST)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{stored.path}: its tree is none of cleft's ({reason(error)})") from error
+        raise ModelError(f"{file.path}: its tree is none of cleft's ({reason(error)})") from error
     if not isinstance(tree, dict):
-        raise ModelError(f"{stored.path}: its tree is a {type(tree).__name__}, expected a dict")
+        raise ModelError(f"{file.path}: its tree is a {type(tree).__name__}, expected a dict")
     return tree
 
 
-def _unpack(value: Any, stored: Stored, left: dict[str, None], deeper: int) -> Any:
+def _unpack(value: Any, file: SafetensorsFile, left: dict[str, None], deeper: int) -> Any:
     """The value, its tensors each once from those left: a file must not grow by naming one again."""
     if not deeper:
         raise ValueError(f"more than {DEEPEST} dicts and lists in each other")
@@ -303,8 +303,8 @@ def _unpack(value: Any, stored: Stored, left: dict[str, None], deeper: int) -> A
     ((kind, content),) = value.items()
     if kind == "tensor":
         del left[content]
-        return read_tensor(stored, content)
-    parts = partial(_unpack, stored=stored, left=left, deeper=deeper - 1)
+        return read_tensor(file, content)
+    parts = partial(_unpack, file=file, left=left, deeper=deeper - 1)
     if kind == "dict":
         return {parts(k): parts(v) for k, v in content}
     return {"list": list, "tuple": tuple}[kind](parts(v) for v in content)

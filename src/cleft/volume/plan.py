@@ -19,8 +19,8 @@ from cleft.core.memory import available_memory, resident_memory
 from cleft.core.units import format_bytes
 from cleft.io.files import fingerprint
 from cleft.io.lazy import LazyImage
+from cleft.models.card import find_model
 from cleft.models.unet import default_halo, net_stride, receptive_field_radius
-from cleft.models.zoo import find_model
 from cleft.prediction.diameter import estimate_diameter
 from cleft.prediction.model import Model
 from cleft.prediction.predictor import ALIVE, BUDGET

@@ -116,8 +116,8 @@ def usual_block(card: ModelCard, halo: Sequence[int], shape: Sequence[int]) -> t
         shape: of the image.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> usual_block(read_card(find_model("cells3d")), (16, 16, 16), (508, 1024, 1024))
         (128, 128, 128)
     """

@@ -14,7 +14,8 @@ from skimage.measure import label
 from cleft.core.errors import CleftError, DataError, ModelError
 from cleft.core.image import Image
 from cleft.core.settings import differences, read_settings
-from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, label_sizes, to_labels
+from cleft.labels.grow import label_sizes
+from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, to_labels
 from cleft.models.card import find_model, read_card, shipped_models
 from cleft.models.file import write_model
 from cleft.prediction.model import Model, load_model

@@ -10,7 +10,8 @@ from scipy import ndimage
 from cleft.core.errors import DataError
 from cleft.core.units import parse_length
 from cleft.labels.classes import CELL, IGNORE, ClassRule, classes_by_rule
-from cleft.labels.instances import at_border, classes_to_labels, label_sizes
+from cleft.labels.grow import label_sizes
+from cleft.labels.instances import at_border, classes_to_labels
 from cleft.labels.scores import pool, score
 
 __all__ = [

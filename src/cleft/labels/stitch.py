@@ -10,12 +10,14 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import fastremap
 import numba
 import numpy as np
 
 from cleft.core.tiles import Slices
 from cleft.labels.classes import CELL, TOUCHING
-from cleft.labels.instances import components, grow
+from cleft.labels.grow import grow
+from cleft.labels.instances import components
 
 __all__ = ["TOUCH", "Parts", "UnionFind", "face_edges", "grow_within", "label_block", "look_up", "number"]
 
@@ -55,28 +57,11 @@ def label_block(classes: np.ndarray, corner: Sequence[int], shape: Sequence[int]
         ([[1, 4294967295, 2]], [1, 1], [5, 7])
     """
     marks = components(classes == CELL)
-    strides = np.array([int(np.prod(shape[a + 1 :], dtype=object)) for a in range(len(shape))], np.int64)
-    n = int(marks.max(initial=0))
-    sizes, first = np.zeros(n, np.int64), np.full(n, -1, np.int64)
-    lines = marks.reshape(-1, marks.shape[-1])
-    starts = np.zeros(marks.shape[:-1], np.int64)
-    for axis, (length, stride) in enumerate(zip(marks.shape[:-1], strides)):
-        starts += stride * np.arange(length).reshape([-1 if a == axis else 1 for a in range(starts.ndim)])
-    _measure(lines, starts.reshape(-1) + int(np.dot(strides, np.asarray(corner))), sizes, first)
+    parts, first, sizes = fastremap.unique(marks, return_index=True, return_counts=True)
+    place = np.unravel_index(first[parts > 0], marks.shape)
+    in_image = np.ravel_multi_index([p + c for p, c in zip(place, corner, strict=True)], tuple(shape))
     marks[classes == TOUCHING] = TOUCH
-    return Parts(marks, sizes, first)
-
-
-@numba.njit(cache=True, nogil=True)
-def _measure(lines, starts, sizes, first):  # type: ignore[no-untyped-def]  # compiled
-    """Count each part's pixels and note its first one, from lines along the last axis."""
-    for i in range(lines.shape[0]):
-        for j in range(lines.shape[1]):
-            part = lines[i, j]
-            if part > 0:
-                if sizes[part - 1] == 0:
-                    first[part - 1] = starts[i] + j
-                sizes[part - 1] += 1
+    return Parts(marks, sizes[parts > 0].astype(np.int64), in_image)
 
 
 def face_edges(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -106,14 +91,9 @@ def face_edges(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _distinct(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The distinct pairs, (P, 2)."""
-    if not a.size:
-        return np.zeros((0, 2), np.int64)
+    # neighbours mostly repeat: what is sorted is a tenth of the pixels
     changes = np.flatnonzero((np.diff(a, prepend=-1) != 0) | (np.diff(b, prepend=-1) != 0))
-    a, b = a[changes], b[changes]  # neighbours mostly repeat: what is sorted is a tenth of the pixels
-    order = np.lexsort((b, a))
-    a, b = a[order], b[order]
-    new = (np.diff(a, prepend=-1) != 0) | (np.diff(b, prepend=-1) != 0)
-    return np.stack([a[new], b[new]], 1)
+    return np.unique(np.stack([a[changes], b[changes]], 1), axis=0)
 
 
 class UnionFind:
@@ -138,7 +118,8 @@ class UnionFind:
 
     def roots(self) -> np.ndarray:
         """(n,) the same number, from 0, for all parts of a cell: its lowest part."""
-        _flatten(self.parent)
+        while ((above := self.parent[self.parent]) != self.parent).any():
+            self.parent = above
         return self.parent
 
 
@@ -156,12 +137,6 @@ def _join(parent, pairs):  # type: ignore[no-untyped-def]  # compiled
             parent[b] = a
         else:
             parent[a] = b
-
-
-@numba.njit(cache=True, nogil=True)
-def _flatten(parent):  # type: ignore[no-untyped-def]  # compiled
-    for i in range(parent.size):
-        parent[i] = parent[parent[i]]  # a parent is never higher than its child, so it is a root already
 
 
 def number(roots: np.ndarray, sizes: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -207,18 +182,9 @@ def look_up(marks: np.ndarray, of_part: np.ndarray, labels: np.ndarray, touching
         >>> labels.tolist(), touching.tolist()
         ([9, 0, 0], [False, False, True])
     """
-    stack = (None,) * (3 - marks.ndim)
-    _look_up(marks[stack], of_part, labels[stack], touching[stack])
-
-
-@numba.njit(cache=True, nogil=True)
-def _look_up(marks, of_part, labels, touching):  # type: ignore[no-untyped-def]  # compiled
-    for i in range(marks.shape[0]):
-        for j in range(marks.shape[1]):
-            for k in range(marks.shape[2]):
-                mark = marks[i, j, k]
-                touching[i, j, k] = mark == TOUCH
-                labels[i, j, k] = 0 if mark == TOUCH else of_part[mark]
+    np.equal(marks, TOUCH, out=touching)
+    # TOUCH is beyond all parts, and clipped to the 0 behind them
+    labels[...] = np.take(np.pad(of_part, (0, 1)), marks, mode="clip")
 
 
 def grow_within(

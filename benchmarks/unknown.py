@@ -17,8 +17,7 @@ import torch
 
 from cleft.api import train
 from cleft.io import read_image, read_labels
-from cleft.labels.markers import MarkerScores, score_markers
-from cleft.labels.scores import pool, score
+from cleft.labels.scores import MarkerScores, pool, score, score_markers
 from cleft.prediction.model import Model, load_model
 
 ROOT = Path(__file__).resolve().parents[1]

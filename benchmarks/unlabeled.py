@@ -14,8 +14,7 @@ from bench import DATA, announce, parser
 
 from cleft.api import train
 from cleft.io import read_image, read_labels
-from cleft.labels.markers import MarkerScores, score_markers
-from cleft.labels.scores import pool, score
+from cleft.labels.scores import MarkerScores, pool, score, score_markers
 from cleft.prediction.model import Model, load_model
 
 TRAIN = DATA / "dic-hela-weak" / "train"

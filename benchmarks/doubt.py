@@ -10,12 +10,10 @@ Runs are those of benchmarks/evidence.py where it has them. Writes docs/results/
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
+from bench import DATA, RESULTS, parser, read_json, write_json
 from rich.console import Console
 
 from cleft.prediction.model import load_model
@@ -26,9 +24,7 @@ from cleft.training.examples import load_examples
 from cleft.training.fit import fit
 from cleft.training.pseudo_labels import add_pseudo_labels
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-REPORT = ROOT / "docs" / "results" / "evidence" / "doubt.json"
+REPORT = RESULTS / "evidence" / "doubt.json"
 SAID = Console(stderr=True, soft_wrap=True)
 
 HALF = Weakness("remove", 0.5)
@@ -49,12 +45,9 @@ PLACES = ("held out", "test")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "evidence")
-    asked = parser.parse_args()
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(measure(asked.work, RunOptions()), indent=1) + "\n")
-    print(table(json.loads(REPORT.read_text())))
+    asked = parser(__doc__, "evidence").parse_args()
+    write_json(REPORT, measure(asked.work, RunOptions()))
+    print(table(read_json(REPORT)))
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
@@ -67,9 +60,7 @@ def measure(work: Path, options: RunOptions) -> dict[str, dict[str, float]]:
     """PQ of each trial, on the columns that were held out and on the test image."""
     runs = {name: Run(DATA / "tcells", config, 0, options, weak) for name, (config, weak) in TRIALS.items()}
     run_all(list(runs.values()), work, SAID)
-    reports = {
-        name: json.loads((work / "runs" / f"{run.name}.json").read_text()) for name, run in runs.items()
-    }
+    reports = {name: read_json(work / "runs" / f"{run.name}.json") for name, run in runs.items()}
     found = {name: {of: report[of]["MAP"]["pq"] for of in PLACES} for name, report in reports.items()}
     first = runs[DOUBTING]
     again = {"then a second round without": 0.0, "then a second round with it": 0.2}

@@ -12,9 +12,7 @@ CLEFT_DATA says.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -28,15 +26,13 @@ sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "rivals")]
 import doubt
 import judge
 import touching
-from documents import DOCS, insert
+from bench import DATA, DOCS, insert, parser, read_json, write_json
 
 from cleft.reproduce import table1, table2, weak
 from cleft.reproduce.runs import Run, RunOptions, read_results, run_all
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 DOCUMENT = DOCS / "evidence.md"
-RESULTS, IMAGES = ROOT / "docs" / "results" / "evidence", ROOT / "docs" / "images"
+RESULTS, IMAGES = DOCS / "results" / "evidence", DOCS / "images"
 RUNS = RESULTS / "runs.json"
 # by the file that another script wrote: tables by their names
 OTHERS: dict[str, Callable[[Any], dict[str, str]]] = {
@@ -58,10 +54,9 @@ TRIED = ("J4 .5", "J4 1", *NARROW)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "evidence")
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    asked = parser.parse_args()
+    options = parser(__doc__, "evidence")
+    options.add_argument("--report", action="store_true", help="train nothing")
+    asked = options.parse_args()
     restore(asked.work)
     if not asked.report:
         run_all(queue(), asked.work, Console(stderr=True, soft_wrap=True))
@@ -88,11 +83,10 @@ def queue() -> list[Run]:
 
 def restore(work: Path) -> None:
     """The results that the docs hold, where the folder lacks them: they aren't made again."""
-    for found in json.loads(RUNS.read_text()) if RUNS.exists() else []:
+    for found in read_json(RUNS, []):
         path = work / "runs" / f"{found['name']}.json"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(found, indent=1) + "\n")
+            write_json(path, found)
 
 
 def report(work: Path) -> None:
@@ -116,7 +110,7 @@ def report(work: Path) -> None:
 
 def insert_others() -> None:
     """The tables of what other scripts have measured."""
-    found = {p.stem: json.loads(p.read_text()) for p in RESULTS.glob("*.json") if p.stem in OTHERS}
+    found = {p.stem: read_json(p) for p in RESULTS.glob("*.json") if p.stem in OTHERS}
     for name, measured in found.items():
         for title, table in OTHERS[name](measured).items():
             insert(DOCUMENT, title, table)

@@ -8,10 +8,7 @@ docs/results/evidence/touching.json.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-from pathlib import Path
+from bench import DATA, RESULTS, parser, write_json
 
 from cleft.labels.classes import TOUCHING, ClassRule, classes_by_rule
 from cleft.labels.instances import classes_to_labels, decide, drop_small
@@ -21,27 +18,23 @@ from cleft.reproduce.evaluation import Pair, read_pairs
 from cleft.reproduce.report import markdown
 from cleft.reproduce.runs import Run
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-REPORT = ROOT / "docs" / "results" / "evidence" / "touching.json"
+REPORT = RESULTS / "evidence" / "touching.json"
 CONFIGS = ("CE", "DSC", "J3", "J4", "J3 .2", "J4 .2", "W3", "BWM")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "evidence")
-    asked = parser.parse_args()
+    asked = parser(__doc__, "evidence").parse_args()
     pairs = read_pairs(DATA / "tcells" / "test")
     names = {config: Run(DATA / "tcells", config).model for config in CONFIGS}
-    models = {arm: load_model(asked.work / "models" / f"{name}.safetensors") for arm, name in names.items()}
-    found = {arm: measure(model, pairs) for arm, model in models.items()}
-    REPORT.write_text(json.dumps(found, indent=1) + "\n")
+    paths = {config: asked.work / "models" / f"{name}.safetensors" for config, name in names.items()}
+    found = {config: measure(load_model(path), pairs) for config, path in paths.items()}
+    write_json(REPORT, found)
     print(table(found))
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
     """In Markdown."""
-    lines = [[arm, *(f"{value:.3f}" for value in row.values())] for arm, row in found.items()]
+    lines = [[config, *(f"{value:.3f}" for value in row.values())] for config, row in found.items()]
     return markdown(["loss", *next(iter(found.values()))], lines)
 
 

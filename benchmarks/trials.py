@@ -10,13 +10,12 @@ run again. Test images are not touched.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import DATA, RESULTS, once, parser
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
@@ -24,9 +23,7 @@ from cleft.training.dataset import Example
 from cleft.training.examples import load_examples
 from cleft.training.fit import fit
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-REPORT = ROOT / "docs" / "results" / "trials.json"
+REPORT = RESULTS / "trials.json"
 HELD_OUT = "Position9"
 Split = Callable[[TrainSettings], tuple[list[Example], list[Example]]]
 COLUMNS = 65  # of the ovule that are learnt from
@@ -46,14 +43,11 @@ TRIALS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("trials", nargs="*", default=[])
-    asked = parser.parse_args().trials or list(TRIALS)
-    for name in asked:
-        if name not in _report():
-            found = trial(TRIALS[name], _ovule if name.startswith("ovule") else _cells)
-            REPORT.parent.mkdir(parents=True, exist_ok=True)
-            REPORT.write_text(json.dumps({**_report(), name: found}, indent=1) + "\n")
+    options = parser(__doc__)
+    options.add_argument("trials", nargs="*", default=[])
+    for name in options.parse_args().trials or TRIALS:
+        split = _ovule if name.startswith("ovule") else _cells
+        once(REPORT, name, partial(trial, TRIALS[name], split))
 
 
 def trial(given: dict, split: Split) -> dict:
@@ -70,10 +64,6 @@ def trial(given: dict, split: Split) -> dict:
         "ceiling_pq": round(card.roundtrip_pq, 4),
         "seed": settings.seed,
     }
-
-
-def _report() -> dict:
-    return json.loads(REPORT.read_text()) if REPORT.exists() else {}
 
 
 def _cells(settings: TrainSettings) -> tuple[list[Example], list[Example]]:

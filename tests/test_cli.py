@@ -20,8 +20,7 @@ from cleft.core.image import Image
 from cleft.core.settings import LOSSES
 from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
 from cleft.io.outputs import software_tag
-from cleft.labels.markers import score_markers
-from cleft.labels.scores import average, pool
+from cleft.labels.scores import average, pool, score_markers
 
 Says = Callable[..., Any]
 Files = Callable[[int], Path]

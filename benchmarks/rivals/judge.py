@@ -10,8 +10,7 @@ import numpy as np
 import tifffile
 from common import tiffs
 
-from cleft.labels.markers import score_markers
-from cleft.labels.scores import Scores, pool, score
+from cleft.labels.scores import Scores, pool, score, score_markers
 
 THRESHOLDS = (0.5, 0.75)
 COUNTS = ("fp", "tp", "fn", "n_true", "n_pred")

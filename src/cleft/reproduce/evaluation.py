@@ -16,8 +16,7 @@ from cleft.io import find_pairs, read_image, read_labels
 from cleft.io.pairs import base_name, find_images
 from cleft.labels.corruption import Corruption, corrupt_labels
 from cleft.labels.instances import drop_small, watershed_labels
-from cleft.labels.markers import MarkerScores, score_markers
-from cleft.labels.scores import RATIOS, Scores, average, pool, score
+from cleft.labels.scores import RATIOS, MarkerScores, Scores, average, pool, score, score_markers
 from cleft.prediction.model import Model
 from cleft.training.examples import hold_out
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from cleft.core.errors import DataError
+from cleft.labels.classes import checked_spacing
 from cleft.labels.rule import cell_diameter
 from cleft.labels.weights import distance_to
 
@@ -101,8 +102,11 @@ def corrupt_labels(
         array([[ 0, -1, -1, -1, -1,  0,  0,  2,  2,  0]], dtype=int32)
     """
     labels = np.ascontiguousarray(labels)  # cells are counted in the order of memory
-    ratio = _checked(labels, spacing)
+    spacing = checked_spacing(labels, spacing)
     _check(corruption, share, seed, size, unlabeled)
+    # the pixel's extent in pixels of the finest axis, along each axis longer than one pixel
+    long = [s for s, n in zip(spacing, labels.shape, strict=True) if n != 1] or [1.0]
+    ratio = tuple(s / min(long) for s in long)
     cells, names = _by_appearance(labels, len(ratio))
     n = names.size - 2
     if n == 0:
@@ -119,19 +123,6 @@ def corrupt_labels(
     else:
         cells = _reshaped(cells, chosen, corruption, length, ratio, seed)
     return names[cells].reshape(labels.shape)
-
-
-def _checked(labels: np.ndarray, spacing: Sequence[float] | None) -> tuple[float, ...]:
-    """The pixel's extent in pixels of the finest axis, along each axis longer than one pixel."""
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"labels are {labels.dtype}, expected an integer type")
-    spacing = (1.0,) * labels.ndim if spacing is None else tuple(spacing)
-    if len(spacing) != labels.ndim:
-        raise DataError(f"spacing {spacing} has {len(spacing)} numbers, labels have {labels.ndim} axes")
-    if not all(0 < s < np.inf for s in spacing):
-        raise DataError(f"spacing is {spacing}, expected micrometres above 0")
-    long = [s for s, n in zip(spacing, labels.shape, strict=True) if n != 1] or [1.0]
-    return tuple(s / min(long) for s in long)
 
 
 def _check(corruption: str, share: float, seed: int, size: float | None, unlabeled: bool) -> None:

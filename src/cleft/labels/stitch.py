@@ -23,6 +23,7 @@ __all__ = ["TOUCH", "Parts", "UnionFind", "face_edges", "grow_within", "label_bl
 
 NEVER = np.iinfo(np.int64).max
 TOUCH = np.uint32(2**32 - 1)  # marks a touching pixel among the parts
+PIXELS_AT_ONCE = 1 << 20  # numpy takes eight more bytes for each
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class UnionFind:
 
     def join(self, pairs: np.ndarray) -> None:
         """Make each pair's cells one; (P, 2) int64 parts from 1."""
-        _join(self.parent, pairs - 1)
+        if len(pairs):
+            _join(self.parent, pairs - 1)
 
     def roots(self) -> np.ndarray:
         """(n,) the same number, from 0, for all parts of a cell: its lowest part."""
@@ -182,9 +184,11 @@ def look_up(marks: np.ndarray, of_part: np.ndarray, labels: np.ndarray, touching
         >>> labels.tolist(), touching.tolist()
         ([9, 0, 0], [False, False, True])
     """
-    np.equal(marks, TOUCH, out=touching)
-    # TOUCH is beyond all parts, and clipped to the 0 behind them
-    labels[...] = np.take(np.pad(of_part, (0, 1)), marks, mode="clip")
+    table = np.pad(of_part, (0, 1))  # TOUCH is beyond all parts, and clipped to the 0 behind them
+    rows = max(1, PIXELS_AT_ONCE * len(marks) // max(1, marks.size))
+    for part in (slice(i, i + rows) for i in range(0, len(marks), rows)):
+        touching[part] = marks[part] == TOUCH
+        labels[part] = np.take(table, marks[part], mode="clip")
 
 
 def grow_within(

@@ -20,9 +20,9 @@ from cleft.prediction.model import load_model
 from cleft.reproduce.evaluation import Weakness, evaluate, read_pairs, split, weaken
 from cleft.reproduce.report import markdown
 from cleft.reproduce.runs import CONFIGS, Run, RunOptions, run_all
-from cleft.training.examples import load_examples
+from cleft.training.dataset import load_examples
 from cleft.training.fit import fit
-from cleft.training.pseudo_labels import add_pseudo_labels
+from cleft.training.weak_labels import add_pseudo_labels
 
 REPORT = RESULTS / "evidence" / "doubt.json"
 SAID = Console(stderr=True, soft_wrap=True)
@@ -77,7 +77,7 @@ def adopted(run: Run, doubt: float, work: Path) -> dict[str, float]:
             (image, replace(labels, data=add_pseudo_labels(labels.data, model.segment(image))))
             for image, labels in weaken(learn, run.weakness, run.seed)
         ]
-        settings = run.settings.model_copy(update={"ignore_uncertain": doubt})
+        settings = run.settings.replace(ignore_uncertain=doubt)
         fit(load_examples(grown, settings), settings, path, console=SAID, overwrite=True)
     again = load_model(path)
     return {

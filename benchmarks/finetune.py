@@ -31,7 +31,6 @@ from cleft.core.settings import NetSettings
 from cleft.io import read_image, read_labels
 from cleft.labels.scores import score
 from cleft.prediction.model import Model, load_model
-from cleft.training import module
 from cleft.training.pretrained import Pretrained
 
 CELLS = DATA / "tcells"
@@ -46,7 +45,7 @@ SMALL: dict[str, Any] = {
 }  # as wide, and as costly, as from nothing
 LESS = {"a sixteenth": 4, "a sixty-fourth": 8}
 # settings; "corner": the part annotated, one of so many along each axis; "frozen": how many of the first
-# levels don't learn; "settled": when normalisation's averages stay
+# levels don't learn; "freeze_batch_norm_from": when normalisation's averages stay
 CONFIGS: dict[str, dict[str, Any]] = {
     "scratch": HERE,
     "scratch, as wide": {**HERE, "width": 22},
@@ -54,7 +53,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "from, 750 steps": {**GOING_ON, "steps": 750},
     "from, 2 levels frozen": {**GOING_ON, "frozen": 2},
     "from, 4 levels frozen": {**GOING_ON, "frozen": 4},
-    "from, averages kept": {**GOING_ON, "settled": 0.0},
+    "from, averages kept": {**GOING_ON, "freeze_batch_norm_from": 0.0},
     "from cells2d-small": SMALL,
     **{f"scratch, {part}": {**HERE, "corner": n} for part, n in LESS.items()},
     **{f"from cells2d-small, {part}": {**SMALL, "corner": n} for part, n in LESS.items()},
@@ -110,7 +109,7 @@ def learn(config: dict[str, Any], seed: int) -> Model:
     """A model trained on a corner of one image."""
     config = dict(config)
     known = annotated(config.pop("corner", 2))
-    frozen, settled = config.pop("frozen", 0), config.pop("settled", module.SETTLED)
+    frozen = config.pop("frozen", 0)
     begin = Pretrained.network
 
     def network(self: Pretrained, wanted: NetSettings) -> nn.Module:
@@ -119,11 +118,7 @@ def learn(config: dict[str, Any], seed: int) -> Model:
             level.requires_grad_(False)
         return net
 
-    with (
-        TemporaryDirectory() as folder,
-        mock.patch.object(Pretrained, "network", network),
-        mock.patch.object(module, "SETTLED", settled),
-    ):
+    with TemporaryDirectory() as folder, mock.patch.object(Pretrained, "network", network):
         return train([known], Path(folder) / "m.safetensors", seed=seed, **config)
 
 

@@ -20,8 +20,7 @@ from bench import DATA, RESULTS, once, parser, read_json
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
-from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
+from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
 
 REPORT = RESULTS / "j-options.json"

@@ -27,7 +27,7 @@ from cleft.cli.score import make_files
 from cleft.core.settings import read_settings
 from cleft.reproduce.report import new_figure
 from cleft.synthetic import STYLES, make_cells, random_settings
-from cleft.training.fit import last_checkpoint
+from cleft.training.run_folder import last_checkpoint
 
 REPORT = RESULTS / "made.json"
 KEPT_ASIDE = "ec_5I"  # the bacteria that are tested on
@@ -63,7 +63,7 @@ def learn(path: Path, folders: list[Path], ndim: int, steps: int) -> Path:
     """A model of these folders; one that is there already is left as it is."""
     if not path.exists():
         settings = read_settings(ROOT / "models" / RECIPES[ndim], steps=steps)
-        settings = settings.model_copy(update={"sampling_weights": None, "batch_size": BATCH})
+        settings = settings.replace(sampling_weights=None, batch_size=BATCH)
         axes, resume = "ZYX"[-ndim:], last_checkpoint(path).exists()
         train_to(path, folders, settings, axes=axes, resume=resume)
     return path

@@ -19,8 +19,7 @@ from bench import DATA, RESULTS, once, parser
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
-from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
+from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
 
 REPORT = RESULTS / "trials.json"
@@ -62,7 +61,7 @@ def trial(given: dict, split: Split) -> dict:
         "val_pq": round(card.scores["val_pq"], 4),
         "minutes": card.training["minutes"],
         "ceiling_pq": round(card.roundtrip_pq, 4),
-        "seed": settings.seed,
+        "seed": settings.run.seed,
     }
 
 

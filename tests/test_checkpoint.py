@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from cleft.core.errors import DataError, ModelError
-from cleft.training.checkpoint import SafeCheckpoints
+from cleft.training.run_folder import SafeCheckpoints
 
 
 def there_and_back(tree: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cleft.api import train
 from cleft.core.errors import DataError
-from cleft.core.settings import LOSSES, LossName, TrainSettings
+from cleft.core.settings import LOSSES, LossName, LossSettings
 from cleft.labels.weights import WEIGHT_MAPS
 from cleft.losses import named
 from cleft.losses.boundary import BoundaryLoss
@@ -437,7 +437,7 @@ def test_names_agree() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_made_by_name(name: str) -> None:
     logits, classes = batch(4, (6, 6))
-    settings = TrainSettings(loss=name, j_weight=0.7)
+    settings = LossSettings(loss=name, j_weight=0.7)
     same = EVERY["ce" if name in WEIGHT_MAPS else name]
     found = make_loss(settings)
     assert type(found) is type(same)
@@ -449,7 +449,7 @@ def test_settings_of_j_reach_it() -> None:
     logits, classes = batch(3, (4, 4))
     lam = ((0.0, 0.1, 0.2), (0.3, 0.0, 0.4), (0.5, 0.6, 0.0))
     for name, make in (("jc", JCLoss), ("j", JLoss)):
-        settings = TrainSettings(loss=name, j_weight=lam, j_reduction="image", j_pairs=((0, 1), (2, 0)))
+        settings = LossSettings(loss=name, j_weight=lam, j_reduction="image", j_pairs=((0, 1), (2, 0)))
         expected = make(lam, reduction="image", pairs=[(0, 1), (2, 0)])(logits, classes)
         assert make_loss(settings)(logits, classes) == expected
 

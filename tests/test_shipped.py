@@ -98,7 +98,7 @@ def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path
     small = {"steps": 2, "validations": 1}
     arms = {
         "scratch": {**small, "width": 4, "levels": 3},
-        "frozen": {**small, "pretrained": "cells2d", "frozen": 2, "settled": 0.0},
+        "frozen": {**small, "pretrained": "cells2d", "frozen": 2, "freeze_batch_norm_from": 0.0},
     }
     finetune = script("finetune", DATA=tmp_path, CONFIGS=arms, FINAL=("shipped", "scratch"))
     for corner in (2, 4):

@@ -18,7 +18,7 @@ from cleft.labels.corruption import Corruption, corrupt_labels
 from cleft.labels.instances import drop_small, watershed_labels
 from cleft.labels.scores import RATIOS, MarkerScores, Scores, average, pool, score, score_markers
 from cleft.prediction.model import Model
-from cleft.training.examples import hold_out
+from cleft.training.dataset import hold_out
 
 __all__ = [
     "Pair", "Weakness", "best_thresholds", "evaluate", "evaluate_markers", "evaluate_watershed",

@@ -31,8 +31,9 @@ from cleft.reproduce.evaluation import (
     split,
     weaken,
 )
-from cleft.training.examples import load_examples
-from cleft.training.fit import fit, last_checkpoint
+from cleft.training.dataset import load_examples
+from cleft.training.fit import fit
+from cleft.training.run_folder import last_checkpoint
 
 __all__ = ["CONFIGS", "Run", "RunOptions", "is_weak", "read_results", "run_all"]
 
@@ -208,7 +209,7 @@ def _about(run: Run, model: Model) -> dict[str, Any]:
     return {
         "name": run.name, "set": run.data.resolve().name, "arm": run.config, "seed": run.seed,
         "target": run.target and run.target.resolve().name, "weak": asdict(run.weakness),
-        "settings": run.settings.model_dump(mode="json"), "images": card.trained_on["images"],
+        "settings": run.settings.flat(), "images": card.trained_on["images"],
         "cells": card.trained_on["cells"], "k": card.touching_radius, "gap_radius": card.gap_radius,
         "shrink": card.shrink,
         "minutes": card.training["minutes"],

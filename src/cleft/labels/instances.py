@@ -7,7 +7,7 @@ from typing import Literal
 
 import cc3d
 import numpy as np
-from skimage.segmentation import watershed
+import skimage
 
 from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING
@@ -114,9 +114,9 @@ def watershed_labels(probabilities: np.ndarray, sure: float = 0.95, most_outside
     """
     seeds = components(probabilities[CELL] > sure)
     height = probabilities[TOUCHING] - probabilities[CELL]
-    return watershed(height, seeds.astype(np.int32), mask=outside(probabilities) <= most_outside).astype(
-        np.uint32
-    )
+    return skimage.segmentation.watershed(
+        height, seeds.astype(np.int32), mask=outside(probabilities) <= most_outside
+    ).astype(np.uint32)
 
 
 def outside(probabilities: np.ndarray) -> np.ndarray:

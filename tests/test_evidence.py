@@ -88,20 +88,20 @@ def test_the_report_fills_the_document_and_its_results_come_back(
 
 
 @pytest.mark.long
-def test_the_trials_of_doubt_in_small(
+def test_the_trials_of_uncertain_background_in_small(
     script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    doubt = script("doubt")
+    uncertain = script("uncertain")
     for i in range(3):
         image, labels = make_cells((48, 60), seed=i)
         folder = tmp_path / "tcells" / ("test" if i == 2 else "train")
         write_image(folder / "images" / f"{i}.tif", image)
         write_labels(folder / "masks" / f"{i}.tif", labels, "YX", None)
-    monkeypatch.setattr(doubt, "DATA", tmp_path)
-    found = doubt.measure(tmp_path / "work", replace(RunOptions(), steps=3, width=4))
-    assert len(found) == len(doubt.TRIALS) + 2
+    monkeypatch.setattr(uncertain, "DATA", tmp_path)
+    found = uncertain.measure(tmp_path / "work", replace(RunOptions(), steps=3, width=4))
+    assert len(found) == len(uncertain.TRIALS) + 2
     assert all(0 <= pq <= 1 for trial in found.values() for pq in trial.values())
-    assert doubt.table(found).count("\n") == len(found) + 1
+    assert uncertain.table(found).count("\n") == len(found) + 1
     assert len(list((tmp_path / "work" / "models").glob("*-adopted*.safetensors"))) == 2
 
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import cc3d
 import numpy as np
+import skimage
 
 from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING
@@ -111,13 +112,10 @@ def watershed_labels(probabilities: np.ndarray, sure: float = 0.95, most_outside
         >>> watershed_labels(likely, sure=0.99, most_outside=0.1)
         array([0, 0, 1, 0], dtype=uint32)
     """
-    from skimage.segmentation import watershed  # slow to load, seldom needed
-
-    seeds = components(probabilities[CELL] > sure)
+    seeds = components(probabilities[CELL] > sure).astype(np.int32)
     height = probabilities[TOUCHING] - probabilities[CELL]
-    return watershed(height, seeds.astype(np.int32), mask=_outside(probabilities) <= most_outside).astype(
-        np.uint32
-    )
+    inside = _outside(probabilities) <= most_outside
+    return skimage.segmentation.watershed(height, seeds, mask=inside).astype(np.uint32)
 
 
 def _outside(probabilities: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ Writes docs/results/kernels.json under the given name, and the table into docs/r
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import sys
 import tempfile
@@ -36,6 +37,7 @@ from bench import DATA, DOCS, RESULTS, command, insert, machine, parser, read_js
 from numba.core.dispatcher import Dispatcher
 
 import cleft
+from cleft.core.compiled import compiled
 from cleft.io import find_pairs, write_image
 from cleft.synthetic import make_cells
 
@@ -110,8 +112,9 @@ def clocks() -> Iterator[dict[str, float]]:
             importlib.import_module(info.name)
     for name, module in list(sys.modules.items()):
         for attribute, value in list(vars(module).items()) if name.startswith("cleft.") else ():
-            if isinstance(value, Dispatcher):
-                key = f"{value.py_func.__module__.removeprefix('cleft.')}.{value.py_func.__name__}"
+            if isinstance(value, Dispatcher) or getattr(value, "__code__", None) == compiled(main).__code__:
+                function = inspect.unwrap(getattr(value, "py_func", value))
+                key = f"{function.__module__.removeprefix('cleft.')}.{function.__name__}"
                 changed.append((module, attribute, value))
                 setattr(module, attribute, _timed(value, key, seconds, lock))
     try:

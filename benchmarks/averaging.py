@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench import DATA, DOCS, RESULTS, insert, once, parser, read_json
+from bench import DATA, DOCS, RESULTS, announce, insert, once, parser, read_json
 
 from cleft.api import train
 from cleft.core.image import Image
@@ -44,6 +44,7 @@ def main() -> None:
     options.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
     options.add_argument("--table", action="store_true")
     asked = options.parse_args()
+    announce("seeds 0 and 1")
     torch.set_num_threads(1)
     for name in () if asked.table else asked.sets:
         learn, check = halves(name)

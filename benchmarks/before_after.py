@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from bench import DATA, ROOT, command, machine, parser
+from bench import DATA, ROOT, announce, parser
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 BLOCK = (32, 64, 64)
@@ -45,7 +45,7 @@ def main() -> None:
         return
     if asked.before is None:
         options.error("expected --before, a checkout of the old code")
-    print(f"{command()}: {machine('torch')}, one thread, seed 0")
+    announce("one thread, seed 0")
     print("| task | before s | after s | after by before | labels |\n|---|---|---|---|---|")
     checkouts = {"before": asked.before, "after": asked.after}
     for task in asked.tasks:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 __all__ = [
-    "DATA", "DOCS", "RESULTS", "ROOT", "RUNS", "command", "insert", "machine", "median_seconds", "once",
-    "parser", "peak_bytes", "read_json", "reset_peak", "seconds_of", "write_json",
+    "DATA", "DOCS", "RESULTS", "ROOT", "RUNS", "announce", "command", "insert", "machine", "median_seconds",
+    "once", "parser", "peak_bytes", "read_json", "reset_peak", "seconds_of", "write_json",
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,6 +69,11 @@ def insert(document: Path, name: str, table: str) -> None:
             f"{document}: found no line <!-- {name}, made by ... -->, expected one for the table"
         )
     document.write_text(place.sub(lambda found: f"{found[1]}{table.strip()}\n{found[2]}", text))
+
+
+def announce(seeds: str = "") -> None:
+    """Print command, machine and seeds, as they belong beside every number."""
+    print(", ".join(part for part in (command(), machine("torch"), seeds) if part), flush=True)
 
 
 def command() -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from bench import DATA, parser
+from bench import DATA, announce, parser
 from rich.console import Console
 from skimage.transform import resize
 
@@ -39,6 +39,7 @@ CROP = 512
 
 def main() -> None:
     parser(__doc__).parse_args()
+    announce("nothing random")
     torch.set_num_threads(1)
     console = Console(soft_wrap=True)
     for model, sets in SETS.items():

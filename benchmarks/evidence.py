@@ -5,7 +5,7 @@
 
 A run that stands in docs/results/evidence/runs.json is not made again. Start it in two shells to use two
 cores (`OMP_NUM_THREADS=1`): each run is done by one of them. Writes docs/results/evidence/,
-docs/images/ and the tables of docs/evidence.md, also those of what doubt.py, touching.py and
+docs/images/ and the tables of docs/evidence.md, also those of what uncertain.py, touching.py and
 rivals/compare.py left in docs/results/evidence/. The images are looked for in ../shared/data, or where
 CLEFT_DATA says.
 """
@@ -23,10 +23,10 @@ from typing import Any
 from rich.console import Console
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "rivals")]
-import doubt
 import judge
 import touching
-from bench import DATA, DOCS, insert, parser, read_json, write_json
+import uncertain
+from bench import DATA, DOCS, announce, insert, parser, read_json, write_json
 
 from cleft.reproduce import table1, table2, weak
 from cleft.reproduce.runs import Run, RunOptions, read_results, run_all
@@ -36,7 +36,7 @@ RESULTS, IMAGES = DOCS / "results" / "evidence", DOCS / "images"
 RUNS = RESULTS / "runs.json"
 # by the file that another script wrote: tables by their names
 OTHERS: dict[str, Callable[[Any], dict[str, str]]] = {
-    "doubt": lambda found: {"doubt": doubt.table(found)},
+    "doubt": lambda found: {"doubt": uncertain.table(found)},
     "touching": lambda found: {"touching": touching.table(found)},
     # cleft paper table1 DATA/tcells DATA/nuclei-dsb --width 64 --batch 4, on a graphics card
     "wide": lambda found: {"wide": table1.table(table1.rows_of(found), with_paper=False)},
@@ -57,6 +57,7 @@ def main() -> None:
     options = parser(__doc__, "evidence")
     options.add_argument("--report", action="store_true", help="train nothing")
     asked = options.parse_args()
+    announce("seeds 0, 1, 2")
     restore(asked.work)
     if not asked.report:
         run_all(queue(), asked.work, Console(stderr=True, soft_wrap=True))

@@ -22,7 +22,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from bench import DATA, DOCS, RESULTS, insert, once, parser, read_json
+from bench import DATA, DOCS, RESULTS, announce, insert, once, parser, read_json
 from torch import nn
 
 from cleft.api import train
@@ -73,6 +73,7 @@ def main() -> None:
     options.add_argument("--only", nargs="*", choices=["shipped", *CONFIGS], default=["shipped", *CONFIGS])
     options.add_argument("--seeds", type=int, default=1)
     asked = options.parse_args()
+    announce(f"seeds 0 to {asked.seeds - 1}")
     torch.set_num_threads(1)
     for seed in range(asked.seeds):
         for name in asked.only:

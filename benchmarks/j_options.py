@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import DATA, RESULTS, once, parser, read_json
+from bench import DATA, RESULTS, announce, once, parser, read_json
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
@@ -58,6 +58,7 @@ def main() -> None:
     options.add_argument("--report", type=Path, default=REPORT)
     options.add_argument("--table", action="store_true")
     asked = options.parse_args()
+    announce("seeds 0, 1, 2")
     for seed in () if asked.table else SEEDS:
         for config, chosen in CONFIGS.items():
             settings = TrainSettings(**BASE, **chosen, seed=seed)

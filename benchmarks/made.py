@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench import DATA, DOCS, RESULTS, ROOT, insert, parser, read_json, write_json
+from bench import DATA, DOCS, RESULTS, ROOT, announce, insert, parser, read_json, write_json
 from shipped import TEST, line, measure
 
 from cleft.api import train_to
@@ -44,6 +44,7 @@ def main() -> None:
     options.add_argument("--dims", type=int, nargs="*", choices=[2, 3], default=[2, 3])
     options.add_argument("--steps", type=int, help="instead of 2500 in planes and 750 in volumes")
     asked = options.parse_args()
+    announce("seed 0")
     torch.set_num_threads(1)
     if asked.gallery:
         gallery(DOCS / "images" / "made.png")

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench import DATA, DOCS, RESULTS, insert, parser, read_json, write_json
+from bench import DATA, DOCS, RESULTS, announce, insert, parser, read_json, write_json
 
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.io.overlay import write_overlay
@@ -64,6 +64,7 @@ def main() -> None:
     options.add_argument("--pictures", action="store_true")
     options.add_argument("--report", type=Path)
     asked = options.parse_args()
+    announce("nothing random")
     torch.set_num_threads(1)
     given = dict(item.split("=", 1) for item in asked.model)
     names = given or {name: name for name in TEST}

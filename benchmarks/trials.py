@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import DATA, RESULTS, once, parser
+from bench import DATA, RESULTS, announce, once, parser
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
@@ -44,7 +44,9 @@ TRIALS = {
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("trials", nargs="*", default=[])
-    for name in options.parse_args().trials or TRIALS:
+    asked = options.parse_args().trials or list(TRIALS)
+    announce("seed 0")
+    for name in asked:
         split = _ovule if name.startswith("ovule") else _cells
         once(REPORT, name, partial(trial, TRIALS[name], split))
 

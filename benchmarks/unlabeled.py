@@ -10,7 +10,7 @@ steps, seed 0. The images are looked for in ../shared/data, or where CLEFT_DATA 
 from __future__ import annotations
 
 import torch
-from bench import DATA, parser
+from bench import DATA, announce, parser
 
 from cleft.api import train
 from cleft.io import read_image, read_labels
@@ -23,6 +23,7 @@ LEARNT = 45
 
 def main() -> None:
     work = parser(__doc__, "unlabeled").parse_args().work
+    announce("seed 0")
     torch.set_num_threads(1)
     names = sorted(path.name for path in (TRAIN / "images").iterdir())
     learn = [tuple(read(TRAIN / kind / name) for kind, read in KINDS.items()) for name in names[:LEARNT]]

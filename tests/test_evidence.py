@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cleft.core.image import Image
+from cleft.core.settings import differences
 from cleft.io import write_labels
 from cleft.io.write import write_image
 from cleft.reproduce.runs import RunOptions
@@ -56,6 +57,17 @@ def test_every_run_of_the_queue_is_there_once(script: Callable[[str], ModuleType
     assert {run.options.axes for run in queue if run.data.name.endswith("3d")} == {"ZYX"}
 
 
+def test_results_that_the_docs_hold_are_not_made_again(script: Callable[[str], ModuleType]) -> None:
+    evidence = script("evidence")
+    if not evidence.DATA.is_dir():
+        pytest.skip(f"real images not found at {evidence.DATA}; set CLEFT_DATA to run this test")
+    stored = {result["name"]: result["settings"] for result in json.loads(evidence.RUNS.read_text())}
+    runs = [run for run in evidence.queue() if run.name in stored]
+    assert len(runs) > 100
+    for run in runs:
+        assert differences(run.settings, stored[run.name]) == [], run.name
+
+
 def test_the_report_fills_the_document_and_its_results_come_back(
     script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,20 +100,20 @@ def test_the_report_fills_the_document_and_its_results_come_back(
 
 
 @pytest.mark.long
-def test_the_trials_of_doubt_in_small(
+def test_the_trials_of_uncertain_background_in_small(
     script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    doubt = script("doubt")
+    uncertain = script("uncertain")
     for i in range(3):
         image, labels = make_cells((48, 60), seed=i)
         folder = tmp_path / "tcells" / ("test" if i == 2 else "train")
         write_image(folder / "images" / f"{i}.tif", image)
         write_labels(folder / "masks" / f"{i}.tif", labels, "YX", None)
-    monkeypatch.setattr(doubt, "DATA", tmp_path)
-    found = doubt.measure(tmp_path / "work", replace(RunOptions(), steps=3, width=4))
-    assert len(found) == len(doubt.TRIALS) + 2
+    monkeypatch.setattr(uncertain, "DATA", tmp_path)
+    found = uncertain.measure(tmp_path / "work", replace(RunOptions(), steps=3, width=4))
+    assert len(found) == len(uncertain.TRIALS) + 2
     assert all(0 <= pq <= 1 for trial in found.values() for pq in trial.values())
-    assert doubt.table(found).count("\n") == len(found) + 1
+    assert uncertain.table(found).count("\n") == len(found) + 1
     assert len(list((tmp_path / "work" / "models").glob("*-adopted*.safetensors"))) == 2
 
 

@@ -350,7 +350,7 @@ def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own(
 ) -> None:
     root, path = Path(__file__).resolve().parents[1], find_model(name)
     assert hashlib.sha256(path.read_bytes()).hexdigest() in (root / "docs" / "models.md").read_text()
-    recipe = read_settings(root / "models" / f"{name}.yaml", start=start)
+    recipe = read_settings(root / "models" / f"{name}.yaml", pretrained=start)
     assert differences(recipe, read_card(path).training) == []
 
 

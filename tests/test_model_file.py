@@ -637,6 +637,17 @@ def test_cards_are_read_without_torch() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_a_model_is_loaded_with_torch_and_little_else() -> None:
+    """Each of these takes a tenth of importing torch, or more."""
+    code = (
+        "import sys; from cleft import load_model; load_model('cells2d')\n"
+        "heavy = 'numba', 'scipy.ndimage', 'skimage.measure', 'lightning', 'zarr', 'sympy', 'torch._dynamo'\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 # --- mutants ------------------------------------------------------------------------------------------------
 
 ODD = [

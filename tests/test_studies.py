@@ -259,7 +259,8 @@ def test_table1_in_small(cleft_says: Callable[..., Any], tmp_path: Path) -> None
 @pytest.mark.parametrize("ndim", [3])
 def test_table2_in_small_with_a_set_never_trained_on(ndim: int, tmp_path: Path) -> None:
     data, other = make_set(tmp_path / "stacks", ndim=ndim), make_set(tmp_path / "others", 0, ndim=ndim)
-    path = table2.make_table2([data], tmp_path / "out", TINY, QUIET, [other])
+    run_all(table2.plan([data], TINY, [other]), tmp_path / "out", QUIET)
+    path = table2.write(tmp_path / "out")
     rows = json.loads(path.with_suffix(".json").read_text())["rows"]
     assert [(r["set"], r["trained on"], r["classes"]) for r in rows] == [
         ("stacks", "stacks", "J3"), ("stacks", "stacks", "J4"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cleft.cli.options import Axes, Overwrite, out, said
 from cleft.core.errors import CleftError
 from cleft.core.text import print_plain
+
+if TYPE_CHECKING:
+    from cleft.reproduce.runs import Run
 
 __all__ = ["paper"]
 
@@ -80,10 +83,11 @@ def table1(
 ) -> None:
     """The same network trained by each loss. Hours: stop it at any time, the same command goes on."""
     from cleft.reproduce.runs import RunOptions
-    from cleft.reproduce.table1 import LOSSES, make_table1
+    from cleft.reproduce.table1 import LOSSES, plan, write
 
-    options = RunOptions(seeds, steps, width, batch, axes)
-    _tell_table(make_table1(sets, output, options, said, _names(losses) or LOSSES, overwrite))
+    options, chosen = RunOptions(seeds, steps, width, batch, axes), _names(losses) or LOSSES
+    _study("table1", sets, output, overwrite, plan(sets, options, chosen))
+    _tell_table(write(output, chosen, [data.name for data in sets]))
 
 
 @paper.command()
@@ -102,10 +106,11 @@ def table2(
 ) -> None:
     """Three classes against four, on cells of many kinds. Hours; the same command goes on."""
     from cleft.reproduce.runs import RunOptions
-    from cleft.reproduce.table2 import make_table2
+    from cleft.reproduce.table2 import plan, write
 
-    options = RunOptions(seeds, steps, width, batch, axes)
-    _tell_table(make_table2(sets, output, options, said, zero_shot or (), overwrite))
+    options, others = RunOptions(seeds, steps, width, batch, axes), zero_shot or []
+    _study("table2", [*sets, *others], output, overwrite, plan(sets, options, others))
+    _tell_table(write(output))
 
 
 @paper.command()
@@ -122,18 +127,28 @@ def weak(
 ) -> None:
     """What imperfect annotation costs: cells left out or badly drawn, few images. Hours; goes on."""
     from cleft.reproduce.runs import RunOptions
-    from cleft.reproduce.weak import PARTS, make_weak
+    from cleft.reproduce.weak import PARTS, plan, write
 
     chosen = _names(parts)
     if unknown := [name for name in chosen if name not in PARTS]:
         raise CleftError(f'parts: found "{unknown[0]}", expected some of {", ".join(PARTS)}')
     options = RunOptions(seeds, steps, width, batch, axes)
     asked = [part for part in PARTS if part in chosen or not chosen]
-    _tell_table(make_weak(data, output, options, said, asked, overwrite))
+    _study(f"weak-{data.resolve().name}", [data], output, overwrite, plan(data, options, asked))
+    _tell_table(write(data, output))
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _study(name: str, sets: list[Path], output: Path, overwrite: bool, runs: list[Run]) -> None:
+    """Do the runs that aren't done yet, unless the table could not be written."""
+    from cleft.reproduce.report import check_ready
+    from cleft.reproduce.runs import run_all
+
+    check_ready(output, name, sets, table=True, overwrite=overwrite)
+    run_all(runs, output, said)
 
 
 def _tell_table(path: Path) -> None:

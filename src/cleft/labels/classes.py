@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import edt
 import fastremap
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from cleft.core.errors import DataError
 
@@ -126,7 +126,7 @@ def classes_by_rule(
         # touching and gap are certain once known cells make them so: more cells only add to both
         undecided = unlabeled.copy()
         if rule.unlabeled_as == "anything":
-            undecided |= (classes == CELL) & ndimage.maximum_filter(unlabeled, window, mode="constant")
+            undecided |= (classes == CELL) & scipy.ndimage.maximum_filter(unlabeled, window, mode="constant")
         if rule.n_classes == 4:
             cells = (classes == CELL) | (classes == TOUCHING) | unlabeled
             undecided |= (classes == BACKGROUND) & _closing(cells, rule.gap_radius, spacing)
@@ -165,8 +165,8 @@ def _cells_and_touching(numbers: np.ndarray, window: list[int], spacing: Sequenc
     """Background, cell and touching: cell pixels in whose window the largest or smallest label differs."""
     none = np.iinfo(numbers.dtype).max
     lowest = np.where(numbers == 0, none, numbers)
-    differs = ndimage.minimum_filter(lowest, window, mode="constant", cval=none) != numbers
-    differs |= ndimage.maximum_filter(numbers, window, mode="constant") != numbers
+    differs = scipy.ndimage.minimum_filter(lowest, window, mode="constant", cval=none) != numbers
+    differs |= scipy.ndimage.maximum_filter(numbers, window, mode="constant") != numbers
     classes = np.where(numbers == 0, BACKGROUND, np.where(differs, TOUCHING, CELL)).astype(np.uint8)
     lost = np.zeros(int(numbers.max()) + 1, bool)
     lost[numbers[classes == TOUCHING]] = True
@@ -183,7 +183,7 @@ def _keep_innermost(
     inside = lost[numbers]
     others = [tuple(b for b in range(inside.ndim) if b != a) for a in range(inside.ndim)]
     # only planes with a pixel of theirs and the next: farther ones are no pixel's nearest
-    planes = np.ix_(*(np.flatnonzero(ndimage.binary_dilation(inside.any(axes))) for axes in others))
+    planes = np.ix_(*(np.flatnonzero(scipy.ndimage.binary_dilation(inside.any(axes))) for axes in others))
     cells = np.where(inside[planes], numbers[planes], 0)
     depth = _depth(cells, spacing, black_border=True)
     deepest = np.zeros(lost.size, np.float32)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import fastremap
-import numba
 import numpy as np
+
+from cleft.core.compiled import compiled
 
 __all__ = ["NO_LIMIT", "grow", "label_sizes", "neighbour_steps"]
 
@@ -68,7 +69,7 @@ def grow(
     return bool(done)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _grow(field, state, way, queue, end, steps, offsets, squares, sizes, rounds):  # type: ignore[no-untyped-def]  # compiled
     """Label the pixels in the queue up to ``end``, then those they reach; whether it came to an end.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from cleft.core.errors import DataError
 from cleft.core.units import parse_length
@@ -266,7 +266,7 @@ def _gap_widths(labels: np.ndarray, scale: np.ndarray, limit: float) -> np.ndarr
     background = labels == 0
     if not background.any() or not (labels > 0).any():
         return np.zeros(0)
-    distance, nearest = ndimage.distance_transform_edt(labels <= 0, sampling=scale, return_indices=True)
+    distance, nearest = scipy.ndimage.distance_transform_edt(labels <= 0, sampling=scale, return_indices=True)
     owner = labels[tuple(nearest)].astype(np.int64)
     pairs, widths = [], []
     for axis in range(labels.ndim):

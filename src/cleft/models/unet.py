@@ -49,8 +49,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, features_in, *S) to (N, features, *(S / stride))."""
-        x = functional.relu(self.norm1(self.conv1(x)))
-        return functional.relu(self.norm2(self.conv2(x)))
+        x = functional.relu(self.norm1(self.conv1(x)), inplace=True)
+        return functional.relu(self.norm2(self.conv2(x)), inplace=True)
 
 
 class UpBlock(nn.Module):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from skimage.transform import resize
+import skimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -114,7 +114,7 @@ def resized(channels: np.ndarray, factors: Sequence[float]) -> np.ndarray:
         (C, *s) float32, s the nearest to S / factors, at least 1.
     """
     shape = [max(1, round(n / f)) for n, f in zip(channels.shape[1:], factors, strict=True)]
-    smaller = [resize(c, shape, order=1, mode="edge", anti_aliasing=True) for c in channels]
+    smaller = [skimage.transform.resize(c, shape, order=1, mode="edge", anti_aliasing=True) for c in channels]
     return np.stack(smaller).astype(np.float32)
 
 

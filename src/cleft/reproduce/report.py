@@ -114,10 +114,6 @@ class Row:
     head: tuple[str, ...]
     values: dict[str, list[float]]
 
-    def mean(self, score: str = "pq") -> float:
-        """Over the seeds."""
-        return statistics.mean(self.values[score])
-
 
 def group_by_seed(
     scores: Iterable[tuple[tuple[str, ...], dict[str, Any]]], names: Sequence[str] = SCORES

@@ -1,19 +1,20 @@
-"""Table 1: the same network trained by each loss, and what becomes of its probabilities."""
+"""Table 1: the same network trained by each loss, and what becomes of its probabilities.
+
+The runs are planned, done by ``run_all``, and the table is written of all that is done.
+"""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
 
 from cleft.reproduce.report import (
     COLOURS,
     GREY,
     SCORES,
     Row,
-    check_ready,
     group_by_seed,
     markdown,
     mean_and_spread,
@@ -21,12 +22,12 @@ from cleft.reproduce.report import (
     save,
     tidy,
 )  # fmt: skip
-from cleft.reproduce.runs import CONFIGS, Run, RunOptions, is_weak, read_results, run_all
+from cleft.reproduce.runs import CONFIGS, Run, RunOptions, is_weak, read_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LOSSES", "PAPER", "make_table1", "plan", "rows_of", "table", "write"]
+__all__ = ["LOSSES", "PAPER", "plan", "rows_of", "table", "write"]
 
 LOSSES = ("CE", "BWM", "W3", "DSC", "J3", "J4")
 # P05, RQ, SQ, PQ of the paper's Table 1, on T cells of its own
@@ -42,46 +43,23 @@ PAPER = {
 }
 
 
-def make_table1(
-    sets: Sequence[Path],
-    folder: Path,
-    options: RunOptions,
-    console: Console,
-    losses: Sequence[str] = LOSSES,
-    overwrite: bool = False,
-) -> Path:
-    """Do the runs that aren't done yet; write table1.md, .json and .png of them.
+def plan(sets: Sequence[Path], options: RunOptions, losses: Sequence[str] = LOSSES) -> list[Run]:
+    """All runs, those of the first seed first.
 
     Args:
         sets: folders with ``train`` and ``test``, each with images and masks.
-        folder: to write to; also holds models and the results of single runs.
         options: steps and width of each training, and the number of seeds.
-        console: where to report what is being done.
         losses: of ``CONFIGS``.
-        overwrite: replace files that ``cleft paper`` didn't write.
-
-    Returns:
-        The picture's path.
 
     Raises:
-        CleftError: an unknown loss, data that can't be learnt from, or runs made with other settings.
-
-    Source:
-        The paper, Table 1.
+        DataError: an unknown loss.
     """
-    check_ready(folder, "table1", sets, table=True, overwrite=overwrite)
-    run_all(plan(sets, options, losses), folder, console)
-    return write(folder, losses, [data.name for data in sets])
-
-
-def plan(sets: Sequence[Path], options: RunOptions, losses: Sequence[str] = LOSSES) -> list[Run]:
-    """All runs, those of the first seed first."""
     seeds = range(options.seeds)
     return [Run(data, config, seed, options) for seed in seeds for config in losses for data in sets]
 
 
 def write(folder: Path, losses: Sequence[str], sets: Sequence[str]) -> Path:
-    """Write the table and its picture of a folder's runs, of these losses on the sets of these names."""
+    """Write table1.md, .json and .png of a folder's runs, of these losses on the sets of these names."""
     rows = [row for row in rows_of(read_results(folder)) if row.head[0] in sets and row.head[1] in losses]
     names = sorted({row.head[0] for row in rows})
     # one order for all sets: they share the axis of the losses, and not every set has every loss
@@ -124,6 +102,6 @@ def _draw(axis: Axes, name: str, rows: Sequence[Row], order: Sequence[str]) -> N
             y, colour = y - 0.25, COLOURS[1] if row.head[1].startswith("J") else COLOURS[0]
             fill = colour
         axis.plot(pq, [y] * len(pq), "o", color=colour, mfc=fill)
-        axis.plot([row.mean()] * 2, [y - 0.12, y + 0.12], color=colour, lw=2)
+        axis.plot([statistics.mean(pq)] * 2, [y - 0.12, y + 0.12], color=colour, lw=2)
     axis.set(yticks=range(len(order)), yticklabels=order, title=name)
     axis.set_xlabel("PQ on test; hollow: by watershed")

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from cleft.reproduce.report import (
     COLOURS,
     Row,
-    check_ready,
     group_by_seed,
     markdown,
     mean_and_spread,
@@ -19,12 +16,12 @@ from cleft.reproduce.report import (
     save,
     tidy,
 )  # fmt: skip
-from cleft.reproduce.runs import Run, RunOptions, is_weak, read_results, run_all
+from cleft.reproduce.runs import Run, RunOptions, is_weak, read_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COMPARED", "make_table2", "plan", "rows_of", "table", "write"]
+__all__ = ["COMPARED", "plan", "rows_of", "table", "write"]
 
 COMPARED = ("J3", "J4")
 SHOWN = (*COMPARED, "J4 cells")  # where what is not annotated is known to be cells, too
@@ -47,40 +44,14 @@ NEAREST = {
 }
 
 
-def make_table2(
-    sets: Sequence[Path],
-    folder: Path,
-    options: RunOptions,
-    console: Console,
-    zero_shot: Sequence[Path] = (),
-    overwrite: bool = False,
-) -> Path:
-    """Do the runs that aren't done yet; write table2.md, .json and .png of all that the folder holds.
+def plan(sets: Sequence[Path], options: RunOptions, zero_shot: Sequence[Path] = ()) -> list[Run]:
+    """All runs, those of the first seed first; a model is tried elsewhere as soon as it is made.
 
     Args:
         sets: folders with ``train`` and ``test``, each with images and masks.
-        folder: to write to; also holds models and the results of single runs.
         options: steps and width of each training, and the number of seeds.
-        console: where to report what is being done.
         zero_shot: folders with ``test`` that the models of every set are tried on as well.
-        overwrite: replace files that ``cleft paper`` didn't write.
-
-    Returns:
-        The picture's path.
-
-    Raises:
-        CleftError: data that can't be learnt from, or runs made with other settings.
-
-    Source:
-        The paper, Table 2.
     """
-    check_ready(folder, "table2", [*sets, *zero_shot], table=True, overwrite=overwrite)
-    run_all(plan(sets, options, zero_shot), folder, console)
-    return write(folder)
-
-
-def plan(sets: Sequence[Path], options: RunOptions, zero_shot: Sequence[Path] = ()) -> list[Run]:
-    """All runs, those of the first seed first; a model is tried elsewhere as soon as it is made."""
     return [
         Run(data, config, seed, options, target=target)
         for seed in range(options.seeds)
@@ -91,7 +62,7 @@ def plan(sets: Sequence[Path], options: RunOptions, zero_shot: Sequence[Path] = 
 
 
 def write(folder: Path) -> Path:
-    """Write the table and its picture of all runs with three or four classes that a folder holds."""
+    """Write table2.md, .json and .png of all runs with three or four classes that a folder holds."""
     rows = rows_of(read_results(folder))
     figure = new_figure(8, 1.2 + 0.35 * len(rows))
     _draw(figure.subplots(), rows)

@@ -1,12 +1,13 @@
-"""What imperfect annotation costs: PQ on good test labels against what was taken from the training's."""
+"""What imperfect annotation costs: PQ on good test labels against what was taken from the training's.
+
+The paper trains on missing and inaccurate annotation (section 1) and doesn't measure what it costs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-from rich.console import Console
 
 from cleft.io.pairs import find_pairs
 from cleft.labels.corruption import CORRUPTIONS, Corruption
@@ -15,7 +16,6 @@ from cleft.reproduce.report import (
     COLOURS,
     SCORES,
     Row,
-    check_ready,
     group_by_seed,
     markdown,
     mean_and_spread,
@@ -23,12 +23,12 @@ from cleft.reproduce.report import (
     save,
     tidy,
 )  # fmt: skip
-from cleft.reproduce.runs import Run, RunOptions, read_results, run_all
+from cleft.reproduce.runs import Run, RunOptions, read_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["PARTS", "Part", "make_weak", "plan", "points_of", "table", "write"]
+__all__ = ["PARTS", "Part", "plan", "points_of", "table", "write"]
 
 Part = Literal["missing", "careless", "few"]
 PARTS: dict[Part, str] = {
@@ -56,40 +56,14 @@ CONFIGS = (*LOSSES, DOUBT, CELLS)
 OF_FEW = ("CE", DEFAULT)
 
 
-def make_weak(
-    data: Path,
-    folder: Path,
-    options: RunOptions,
-    console: Console,
-    parts: Sequence[Part] = tuple(PARTS),
-    overwrite: bool = False,
-) -> Path:
-    """Do the runs that aren't done yet; write weak-SET.md, .json and .png of all that the folder holds.
+def plan(data: Path, options: RunOptions, parts: Sequence[Part] = tuple(PARTS)) -> list[Run]:
+    """All runs, those of the first seed first.
 
     Args:
         data: folder with ``train``, well annotated, and ``test``, each with images and masks.
-        folder: to write to; also holds models and the results of single runs.
         options: steps and width of each training, and the number of seeds.
-        console: where to report what is being done.
         parts: of the study, of ``PARTS``.
-        overwrite: replace files that ``cleft paper`` didn't write.
-
-    Returns:
-        The picture's path.
-
-    Raises:
-        CleftError: data that can't be learnt from, or runs made with other settings.
-
-    Source:
-        The paper trains on missing and inaccurate annotation (section 1) and doesn't measure what it costs.
     """
-    check_ready(folder, f"weak-{data.resolve().name}", [data], table=True, overwrite=overwrite)
-    run_all(plan(data, options, parts), folder, console)
-    return write(data, folder)
-
-
-def plan(data: Path, options: RunOptions, parts: Sequence[Part] = tuple(PARTS)) -> list[Run]:
-    """All runs, those of the first seed first."""
     learnt = n_learnt_from(len(find_pairs(data / "train")))
     images = [i for i in IMAGES if i < learnt]
     runs = dict.fromkeys(pair for part in parts for pair in _runs_of(part, images))
@@ -112,7 +86,7 @@ def _runs_of(part: Part, images: Sequence[int]) -> list[tuple[str, Weakness]]:
 
 
 def write(data: Path, folder: Path) -> Path:
-    """Write the table and its picture of all runs with a set that a folder holds."""
+    """Write weak-SET.md, .json and .png of all runs with a set that a folder holds."""
     name = data.resolve().name
     results = [
         r for r in read_results(folder) if r["set"] == name and r["target"] is None and r["arm"] in CONFIGS

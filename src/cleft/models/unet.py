@@ -154,17 +154,12 @@ def receptive_field_radius(settings: NetSettings) -> tuple[int, ...]:
         >>> receptive_field_radius(NetSettings(strides=((2, 2), (2, 2))))
         (20, 20)
     """
-    scale = np.ones(len(settings.strides[0]), int)
-    radius = 2 * scale + 2 * scale  # first level, down and up
-    for depth, stride in enumerate(np.array(settings.strides), start=1):
-        radius = radius + scale  # the strided convolution sees the finer level
-        scale = scale * stride
-        radius = radius + scale  # the second convolution of the level
-        if depth < len(settings.strides):
-            radius = radius + 2 * scale  # and two on the way up
-    whole = np.array(net_stride(settings))
-    radius = radius + whole - 1  # an output pixel may lie anywhere in its block of the coarsest level
-    return tuple(int(n) for n in -(-radius // whole) * whole)
+    strides = np.array(settings.strides)
+    scales = np.cumprod([np.ones_like(strides[0]), *strides], axis=0)  # pixels that one of each level spans
+    down = 2 * scales[0] + scales[:-1].sum(0) + scales[1:].sum(0)  # strided convolutions see the finer level
+    up = 2 * scales[:-1].sum(0)
+    radius = down + up + scales[-1] - 1  # an output pixel may lie anywhere in its block of the coarsest level
+    return tuple(int(n) for n in -(-radius // scales[-1]) * scales[-1])
 
 
 def default_halo(settings: NetSettings) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cleft.core.image import Image
+from cleft.core.settings import differences
 from cleft.io import write_labels
 from cleft.io.write import write_image
 from cleft.reproduce.runs import RunOptions
@@ -54,6 +55,17 @@ def test_every_run_of_the_queue_is_there_once(script: Callable[[str], ModuleType
     assert {"tcells-W3-seed2", "nuclei-dsb-CE-16images-seed0", "gland-3d-J4-seed0"} <= set(names)
     assert "tcells-J4-seed1-on-hela-fluo" in names
     assert {run.options.axes for run in queue if run.data.name.endswith("3d")} == {"ZYX"}
+
+
+def test_results_that_the_docs_hold_are_not_made_again(script: Callable[[str], ModuleType]) -> None:
+    evidence = script("evidence")
+    if not evidence.DATA.is_dir():
+        pytest.skip(f"real images not found at {evidence.DATA}; set CLEFT_DATA to run this test")
+    stored = {result["name"]: result["settings"] for result in json.loads(evidence.RUNS.read_text())}
+    runs = [run for run in evidence.queue() if run.name in stored]
+    assert len(runs) > 100
+    for run in runs:
+        assert differences(run.settings, stored[run.name]) == [], run.name
 
 
 def test_the_report_fills_the_document_and_its_results_come_back(

@@ -13,15 +13,16 @@ from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING, checked_spacing
 
 __all__ = [
-    "LARGEST", "WEIGHT_MAPS", "balance_weights", "border_weights", "bwm_weights", "distance_to", "w3_weights",
+    "MAX_BALANCE", "WEIGHT_MAPS", "balance_weights", "border_weights", "bwm_weights", "distance_to",
+    "w3_weights",
 ]  # fmt: skip
 
-LARGEST = 20.0  # of class balance: a patch with three pixels of a class must not be about these three
+MAX_BALANCE = 20.0  # of class balance: a patch with three pixels of a class must not be about these three
 W3_CONTOUR, W3_SIGMA, W3_TOUCHING = 5.0, 3.0, 10.0
-REACH = 5.0  # in sigma: exp(-5**2 / 2) < 4e-6, what is farther adds nothing
+BORDER_SIGMAS = 5.0  # in sigma: exp(-5**2 / 2) < 4e-6, what is farther adds nothing
 
 
-def balance_weights(classes: np.ndarray, largest: float = LARGEST) -> np.ndarray:
+def balance_weights(classes: np.ndarray, largest: float = MAX_BALANCE) -> np.ndarray:
     """Weights that make each class present count as much as any other.
 
     A pixel of class k weighs n / (K n_k), of its n_k among the n known pixels and K classes present: 1 on
@@ -93,8 +94,8 @@ def border_weights(
     cells, _ = fastremap.renumber(np.where(labels > 0, labels, 0))
     if labels.size == 0 or cells.max() < 2:
         return result
-    nearest, second = _two_nearest(cells, ratio, REACH * sigma)
-    near = where & (second <= (REACH * sigma) ** 2)
+    nearest, second = _two_nearest(cells, ratio, BORDER_SIGMAS * sigma)
+    near = where & (second <= (BORDER_SIGMAS * sigma) ** 2)
     both = np.sqrt(nearest[near]) + np.sqrt(second[near])
     result[near] = w0 * np.exp(-(both**2) / (2 * sigma**2))
     return result

@@ -77,7 +77,7 @@ def test_help_and_import_are_quick() -> None:
     ],
 )
 def test_help_and_import_load_nothing_heavy(code: str) -> None:
-    heavy = ["torch", "lightning", "monai", "zarr", "skimage", "numba", "scipy"]
+    heavy = ["torch", "lightning", "zarr", "skimage", "numba", "scipy"]
     code += f"\nprint('loaded', [name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", "import sys\n" + code], check=True, capture_output=True, text=True
@@ -92,7 +92,7 @@ def test_scoring_and_reading_need_no_torch(tmp_path: Path) -> None:
         f"image = cleft.read_image({str(tmp_path / 'a.tif')!r}).data\n"
         "labels = (image > 99).astype(int)\n"
         "cleft.score(labels, labels); cleft.to_classes(labels); cleft.make_cells((32, 32))\n"
-        "print([name for name in ('torch', 'lightning', 'monai') if name in sys.modules])"
+        "print([name for name in ('torch', 'lightning') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"

@@ -14,8 +14,8 @@ import scipy
 from cleft.core.errors import DataError
 
 __all__ = [
-    "BACKGROUND", "CELL", "CLASS_NAMES", "GAP", "IGNORE", "TOUCHING", "ClassRule", "checked_spacing",
-    "classes_by_rule",
+    "BACKGROUND", "CELL", "CLASS_NAMES", "GAP", "IGNORE", "NOT_ANNOTATED", "TOUCHING", "ClassRule",
+    "checked_spacing", "classes_by_rule",
 ]  # fmt: skip
 
 BACKGROUND, CELL, TOUCHING, GAP, IGNORE = 0, 1, 2, 3, 255

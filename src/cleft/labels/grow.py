@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Sequence
 
 import fastremap
 import numpy as np
+
+from cleft.core.compiled import compiled
 
 __all__ = ["NO_LIMIT", "grow", "label_sizes", "neighbour_steps"]
 
@@ -64,19 +64,12 @@ def grow(
     offsets = (steps @ (np.array(field.strides) // field.itemsize)).astype(np.uint64)
     way = np.zeros((field.size, labels.ndim), np.int16)
     pixels = field.reshape(-1), state.reshape(-1), way
-    done = _compiled()(*pixels, queue, first.size, steps, offsets, unit**2, sizes, rounds)
+    done = _grow(*pixels, queue, first.size, steps, offsets, unit**2, sizes, rounds)
     labels[...] = field[(slice(1, -1),) * labels.ndim]
     return bool(done)
 
 
-@cache
-def _compiled() -> Callable[..., Any]:
-    """``_grow``, compiled on first use: importing numba takes longer than reading a model."""
-    import numba
-
-    return numba.njit(cache=True, nogil=True)(_grow)
-
-
+@compiled
 def _grow(field, state, way, queue, end, steps, offsets, squares, sizes, rounds):  # type: ignore[no-untyped-def]  # compiled
     """Label the pixels in the queue up to ``end``, then those they reach; whether it came to an end.
 

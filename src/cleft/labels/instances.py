@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import cc3d
 import numpy as np
@@ -15,11 +15,11 @@ from cleft.labels.grow import grow, label_sizes
 
 __all__ = [
     "METHODS", "Method", "at_border", "classes_to_labels", "components", "decide", "drop_small",
-    "kept_numbers", "outside", "to_labels", "watershed_labels",
+    "kept_numbers", "to_labels", "watershed_labels",
 ]  # fmt: skip
 
 Method = Literal["map", "biased", "threshold", "watershed"]
-METHODS: tuple[Method, ...] = ("map", "biased", "threshold", "watershed")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 def to_labels(
@@ -81,7 +81,7 @@ def decide(probabilities: np.ndarray, method: Method = "map") -> np.ndarray:
     classes = np.argmax(probabilities[:3], axis=0).astype(np.uint8)
     if method == "biased":
         classes[(classes == CELL) & (probabilities[TOUCHING] > 0.1)] = TOUCHING
-        classes[outside(probabilities) > 0.5] = BACKGROUND
+        classes[_outside(probabilities) > 0.5] = BACKGROUND
     elif method == "threshold":
         # no touching where background is likeliest: cells would grow over it
         inside = classes != BACKGROUND
@@ -112,14 +112,13 @@ def watershed_labels(probabilities: np.ndarray, sure: float = 0.95, most_outside
         >>> watershed_labels(likely, sure=0.99, most_outside=0.1)
         array([0, 0, 1, 0], dtype=uint32)
     """
-    seeds = components(probabilities[CELL] > sure)
+    seeds = components(probabilities[CELL] > sure).astype(np.int32)
     height = probabilities[TOUCHING] - probabilities[CELL]
-    return skimage.segmentation.watershed(
-        height, seeds.astype(np.int32), mask=outside(probabilities) <= most_outside
-    ).astype(np.uint32)
+    inside = _outside(probabilities) <= most_outside
+    return skimage.segmentation.watershed(height, seeds, mask=inside).astype(np.uint32)
 
 
-def outside(probabilities: np.ndarray) -> np.ndarray:
+def _outside(probabilities: np.ndarray) -> np.ndarray:
     """Background and gap together."""
     return probabilities[BACKGROUND] + (probabilities[GAP] if len(probabilities) > GAP else 0)
 

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cleft.core.errors import DataError
+from cleft.labels.classes import NOT_ANNOTATED
 
 __all__ = ["Overlap", "Pairs", "overlap"]
-
-IGNORED = -1
 
 
 class Pairs(NamedTuple):
@@ -122,7 +121,7 @@ def overlap(truth: np.ndarray, labels: np.ndarray) -> Overlap:
     new_run[1:] |= flat_labels[1:] != flat_labels[:-1]
     starts = np.flatnonzero(new_run)
     run_truth = flat_truth[starts].astype(np.int64)
-    known = run_truth != IGNORED
+    known = run_truth != NOT_ANNOTATED
     run_labels = flat_labels[starts].astype(np.int64)[known]
     run_truth = run_truth[known]
     for name, run, also in (("truth", run_truth, " or -1 for not annotated"), ("labels", run_labels, "")):

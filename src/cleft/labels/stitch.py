@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import fastremap
-import numba
 import numpy as np
 
+from cleft.core.compiled import compiled
 from cleft.core.tiles import Slices
 from cleft.labels.classes import CELL, TOUCHING
 from cleft.labels.grow import grow
@@ -115,7 +115,7 @@ class UnionFind:
 
     def join(self, pairs: np.ndarray) -> None:
         """Make each pair's cells one; (P, 2) int64 parts from 1."""
-        if len(pairs):
+        if len(pairs):  # else nothing needs to be compiled
             _join(self.parent, pairs - 1)
 
     def roots(self) -> np.ndarray:
@@ -125,7 +125,7 @@ class UnionFind:
         return self.parent
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _join(parent, pairs):  # type: ignore[no-untyped-def]  # compiled
     for i in range(pairs.shape[0]):
         a, b = pairs[i, 0], pairs[i, 1]

@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import fastremap
-import numba
 import numpy as np
 from scipy import ndimage
 
+from cleft.core.compiled import compiled
 from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING, checked_spacing
 
 __all__ = [
-    "LARGEST",
-    "WEIGHT_MAPS",
-    "balance_weights",
-    "border_weights",
-    "bwm_weights",
-    "distance_to",
+    "MAX_BALANCE", "WEIGHT_MAPS", "balance_weights", "border_weights", "bwm_weights", "distance_to",
     "w3_weights",
-]
+]  # fmt: skip
 
-LARGEST = 20.0  # of class balance: a patch with three pixels of a class must not be about these three
-REACH = 5.0  # in sigma: exp(-5**2 / 2) < 4e-6, what is farther adds nothing
+MAX_BALANCE = 20.0  # of class balance: a patch with three pixels of a class must not be about these three
+W3_CONTOUR, W3_SIGMA, W3_TOUCHING = 5.0, 3.0, 10.0
+BORDER_SIGMAS = 5.0  # in sigma: exp(-5**2 / 2) < 4e-6, what is farther adds nothing
 
 
-def balance_weights(classes: np.ndarray, largest: float = LARGEST) -> np.ndarray:
+def balance_weights(classes: np.ndarray, largest: float = MAX_BALANCE) -> np.ndarray:
     """Weights that make each class present count as much as any other.
 
     A pixel of class k weighs n / (K n_k), of its n_k among the n known pixels and K classes present: 1 on
@@ -98,8 +94,8 @@ def border_weights(
     cells, _ = fastremap.renumber(np.where(labels > 0, labels, 0))
     if labels.size == 0 or cells.max() < 2:
         return result
-    nearest, second = _two_nearest(cells, ratio, REACH * sigma)
-    near = where & (second <= (REACH * sigma) ** 2)
+    nearest, second = _two_nearest(cells, ratio, BORDER_SIGMAS * sigma)
+    near = where & (second <= (BORDER_SIGMAS * sigma) ** 2)
     both = np.sqrt(nearest[near]) + np.sqrt(second[near])
     result[near] = w0 * np.exp(-(both**2) / (2 * sigma**2))
     return result
@@ -172,7 +168,6 @@ def w3_weights(labels: np.ndarray, classes: np.ndarray, spacing: Sequence[float]
     return result.astype(np.float32)
 
 
-W3_CONTOUR, W3_SIGMA, W3_TOUCHING = 5.0, 3.0, 10.0
 # by the name of the loss that wants one: (labels, classes, spacing) to a map
 WEIGHT_MAPS = {"bwm": bwm_weights, "w3": w3_weights}
 
@@ -232,7 +227,7 @@ def _two_nearest(cells: np.ndarray, ratio: Sequence[float], reach: float) -> tup
     return distance[..., 0], distance[..., 1]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _carry(label, distance, extent, reach):  # type: ignore[no-untyped-def]  # compiled
     """Carry the two nearest cells along the middle axis, in place: from near to far, each way."""
     before, n, after, _ = label.shape

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pydantic import ValidationError
 from cleft.core.bounds import shown
 from cleft.core.errors import ModelError
 from cleft.core.settings import ModelCard, explain
+from cleft.io.files import check_regular_file
 
 __all__ = [
     "SafetensorsFile", "TensorEntry", "card_of", "find_model", "open_safetensors", "parse_json", "read_card",
@@ -42,13 +42,6 @@ DTYPES = {  # as safetensors writes them: torch's name, bytes of a number
     "I32": ("int32", 4), "F32": ("float32", 4), "U64": ("uint64", 8), "I64": ("int64", 8),
     "F64": ("float64", 8), "C64": ("complex64", 8),
 }  # fmt: skip
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 def shipped_models() -> list[str]:
@@ -73,10 +66,9 @@ def find_model(name: str | Path) -> Path:
     """
     if str(name) in shipped_models():
         return SHIPPED / f"{name}.safetensors"
-    instead = f"; expected a file or one of {', '.join(shipped_models())}"
-    if not str(name):  # which a path would take for this folder
-        raise ModelError(f"{name}: no such model{instead}")
-    _check_is_file(Path(name), "model", instead)
+    if not os.path.lexists(name):
+        raise ModelError(f"{name}: no such model; expected a file or one of {', '.join(shipped_models())}")
+    check_regular_file(Path(name), "model", ModelError)
     return Path(name)
 
 
@@ -199,7 +191,7 @@ def open_safetensors(path: str | Path, kind: str = "model file") -> Iterator[Saf
         (4,)
     """
     path = Path(path)
-    _check_is_file(path, kind)
+    check_regular_file(path, kind, ModelError)
     try:
         file = path.open("rb")
     except OSError as error:
@@ -211,20 +203,6 @@ def open_safetensors(path: str | Path, kind: str = "model file") -> Iterator[Saf
         except Exception as error:  # whatever is raised here is the file's fault
             raise ModelError(f"{path}: damaged or not a safetensors file ({reason(error)})") from error
         yield opened
-
-
-def _check_is_file(path: Path, kind: str, instead: str = "") -> None:
-    """Refuse what is no regular file without opening it: opening a pipe waits for whoever writes to it."""
-    try:
-        found = os.stat(path).st_mode  # links are followed
-    except (FileNotFoundError, NotADirectoryError) as error:
-        said = "a link to what isn't there" if os.path.islink(path) else f"no such {kind}{instead}"
-        raise ModelError(f"{path}: {said}") from error
-    except (OSError, ValueError) as error:  # too long, a loop of links, a letter that no name may hold
-        raise ModelError(f"{path}: can't be opened ({reason(error)})") from error
-    if not stat.S_ISREG(found):
-        is_a = KINDS.get(stat.S_IFMT(found), "no regular file")
-        raise ModelError(f"{path}: is {is_a}, expected a {kind}")
 
 
 def parse_json(text: str) -> Any:

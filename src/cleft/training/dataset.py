@@ -19,7 +19,7 @@ from cleft.core.image import Image, as_image
 from cleft.core.intensity import normalise
 from cleft.core.settings import TrainSettings
 from cleft.io import check_pixels, find_pairs, read_image, read_labels
-from cleft.labels.check import LARGEST, check_pair, check_set
+from cleft.labels.check import LARGEST_LABEL, check_pair, check_set
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.training.augment import OUTSIDE, invert, modulate_touching, random_affine_elastic, vary_intensity
 
@@ -120,7 +120,7 @@ def _not_annotated(labels: Image, ignore: int) -> Image:
         return labels
     ignored = labels.data == ignore
     others = np.where(ignored, labels.data.dtype.type(0), labels.data)
-    if others.max(initial=0) > LARGEST:
+    if others.max(initial=0) > LARGEST_LABEL:
         return labels
     return replace(labels, data=np.where(ignored, -1, others.astype(np.int64)))
 

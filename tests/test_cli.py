@@ -85,6 +85,18 @@ def test_help_and_import_load_nothing_heavy(code: str) -> None:
     assert done.stdout.splitlines()[-1] == "loaded []"
 
 
+@pytest.mark.long
+def test_what_starting_costs_is_measured(tmp_path: Path) -> None:
+    """As docs/results.md tells it; with twice the room, as the machine may be busy."""
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "start.py"
+    run = [sys.executable, script, "--rounds", "1", "--first", "1", "--report", tmp_path / "start.json"]
+    subprocess.run(run, check=True, capture_output=True)
+    report = json.loads((tmp_path / "start.json").read_text())
+    (spent,) = report["processor seconds"].values()
+    limits = {**report["limits"], "model": report["limits"]["model"] * spent["torch"][0]}
+    assert all(spent[what][0] < 2 * limit for what, limit in limits.items())
+
+
 def test_scoring_and_reading_need_no_torch(tmp_path: Path) -> None:
     write_squares(tmp_path / "a.tif", 2)
     code = (

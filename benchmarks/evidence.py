@@ -104,7 +104,8 @@ def report(work: Path) -> None:
         shutil.copy(picture, IMAGES / picture.name)
         shutil.copy(picture.with_suffix(".json"), RESULTS)
         insert(DOCUMENT, picture.stem, picture.with_suffix(".md").read_text())
-    tried = [row for row in table1.rows_of(read_results(work)) if row.head[1] in TRIED]
+    rows = table1.rows_of(read_results(work)).items()
+    tried = {head: row for head, row in rows if head[1] in TRIED}
     insert(DOCUMENT, "tried", table1.table(tried, with_paper=False))
     insert_others()
 

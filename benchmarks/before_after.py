@@ -60,7 +60,9 @@ def compare(task: str, checkouts: dict[str, Path], runs: int) -> dict[str, list[
             source = str(checkouts[name].resolve() / "src")
             env = {**os.environ, **dict.fromkeys(THREADS, "1"), "PYTHONPATH": source}
             this = [sys.executable, __file__, "--run", task]
-            done = subprocess.run(this, env=env, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(this, env=env, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"{task} {name} failed\n{done.stderr[-2000:]}")
             found[name].append(json.loads(done.stdout.splitlines()[-1]))
     return found
 

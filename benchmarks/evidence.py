@@ -38,7 +38,7 @@ RUNS = RESULTS / "runs.json"
 OTHERS: dict[str, Callable[[Any], dict[str, str]]] = {
     "doubt": lambda found: {"doubt": uncertain.table(found)},
     "touching": lambda found: {"touching": touching.table(found)},
-    # cleft paper table1 DATA/tcells DATA/nuclei-dsb --width 64 --batch 4, on a graphics card
+    # cleft paper table1 DATA/tcells DATA/nuclei-dsb --width 64 --batch-size 4, on a graphics card
     "wide": lambda found: {"wide": table1.table(table1.rows_of(found), with_paper=False)},
     "rivals": lambda found: {
         "rivals": judge.table(found["results"]), "scaling": judge.scaling_tables(found["scaling"]),

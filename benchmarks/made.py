@@ -22,7 +22,7 @@ import torch
 from bench import DATA, DOCS, RESULTS, ROOT, announce, insert, parser, read_json, write_json
 from shipped import TEST, line, measure
 
-from cleft.api import train_to
+from cleft.api import train
 from cleft.cli.score import make_files
 from cleft.core.settings import read_settings
 from cleft.reproduce.report import new_figure
@@ -66,7 +66,7 @@ def learn(path: Path, folders: list[Path], ndim: int, steps: int) -> Path:
         settings = read_settings(ROOT / "models" / RECIPES[ndim], steps=steps)
         settings = settings.replace(sampling_weights=None, batch_size=BATCH)
         axes, resume = "ZYX"[-ndim:], last_checkpoint(path).exists()
-        train_to(path, folders, settings, axes=axes, resume=resume)
+        train(folders, path, axes=axes, resume=resume, **dict(settings))
     return path
 
 

@@ -113,7 +113,9 @@ class Train(Verb):
             (self.folder / "data" / name).mkdir(parents=True)
             shutil.copy(self.folder / "in" / source, self.folder / "data" / name / "a.tif")
         shutil.copy(self.model, self.folder / "in" / "start.safetensors")
-        (self.folder / "in" / "c.yml").write_text("{patch: [16, 16], batch: 1, checks: 1, steps: 1}")
+        (self.folder / "in" / "c.yml").write_text(
+            "{patch_size: [16, 16], batch_size: 1, validations: 1, steps: 1}"
+        )
 
     def command(self, target: Path) -> list[object]:
         settings = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     limit: int | None = None,
+    config: str | Path | None = None,
     **settings: Any,
 ) -> Model:
     """Train a model on annotated images.
@@ -68,7 +69,9 @@ def train(
             training is kept beside it; otherwise both are refused.
         limit: bytes that each image may take; by default what memory is free, and what a file of its size can
             hold.
+        config: YAML with any of the settings, as ``cleft train --print-config`` prints them.
         **settings: any of ``cleft.core.settings.TrainSettings`` by its name: steps, seed, loss, width, ...
+            They go before those of ``config``.
 
     Returns:
         The model, ready to segment.
@@ -84,53 +87,36 @@ def train(
         >>> model.card.axes, model.card.net.n_classes
         ('YX', 4)
     """
-    chosen = read_settings(None, **settings)
-    with ExitStack() as stack:
-        if path is None:
-            path = Path(stack.enter_context(TemporaryDirectory())) / "model.safetensors"
-        return train_to(
-            Path(path), data, chosen, val=val, axes=axes, spacing=spacing, resume=resume, overwrite=overwrite,
-            limit=limit,
-        )  # fmt: skip
-
-
-def train_to(
-    path: Path,
-    data: Data,
-    settings: TrainSettings,
-    *,
-    val: Data | None = None,
-    axes: str | None = None,
-    spacing: Sequence[float] | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    limit: int | None = None,
-    reads: Sequence[Path] = (),
-) -> Model:
-    """``train`` with its settings made; ``reads`` are files beside the data that stay as they are."""
-    settings = with_pretrained(settings, load_pretrained(settings))
-    console, rounds = Console(stderr=True, soft_wrap=True), settings.data.self_training
+    if path is None:
+        with TemporaryDirectory() as folder:
+            return train(
+                data, Path(folder) / "model.safetensors", val=val, axes=axes, spacing=spacing, limit=limit,
+                config=config, **settings,
+            )  # fmt: skip
+    path, chosen = Path(path), read_settings(config, **settings)
+    chosen = with_pretrained(chosen, load_pretrained(chosen))
     training, validation = _parts(data), [] if val is None else _parts(val)
-    places = [*(_of_round(path, n) for n in range(1, rounds + 1)), path]
-    _check_places(places, [*_inputs([*training, *validation], settings), *reads], resume, overwrite)
-    weights = settings.data.sampling_weights
+    console, rounds = Console(stderr=True, soft_wrap=True), chosen.data.self_training
+    places = [*(path.with_name(f"{path.stem}-round{n}{path.suffix}") for n in range(1, rounds + 1)), path]
+    _check_places(places, _files_read([*training, *validation], chosen, config), resume, overwrite)
+    weights = chosen.data.sampling_weights
     if weights is not None and (len(weights) != len(training) or not sum(weights)):
         raise DataError(
             f"sampling_weights are {weights}, expected a number for each of {len(training)} folders, "
             "not all of them 0"
         )
-    load = partial(_examples, settings=settings, axes=axes, spacing=spacing, limit=limit)
+    load = partial(_examples, settings=chosen, axes=axes, spacing=spacing, limit=limit)
     with _told_if_stopped(places, console):
         learn, check = load(training), load(validation)
         if rounds and not check:
             # validated on the annotation as it is
-            learn, check = hold_out(learn, settings.data.val_fraction, settings.run.seed)
+            learn, check = hold_out(learn, chosen.data.val_fraction, chosen.run.seed)
         for n, place in enumerate(places[:-1], 1):
             print_plain(console, f"round {n} of {rounds} of self-training")
-            model = _of_an_earlier_round(place, learn, check, settings, resume, overwrite)
-            learn = [_completed(example, model, settings) for example in learn]
+            model = _of_an_earlier_round(place, learn, check, chosen, resume, overwrite)
+            learn = [_completed(example, model, chosen) for example in learn]
         again = resume and (not rounds or last_checkpoint(path).exists())
-        net, card = fit(learn, settings, path, check, again, console, overwrite)
+        net, card = fit(learn, chosen, path, check, again, console, overwrite)
     return Model(net, card, name=path.name)
 
 
@@ -148,22 +134,20 @@ def _told_if_stopped(places: list[Path], console: Console) -> Iterator[None]:
         raise KeyboardInterrupt(f"stopped; {told}") from error
 
 
-def _of_round(path: Path, n: int) -> Path:
-    """The model file of a round before the last."""
-    return path.with_name(f"{path.stem}-round{n}{path.suffix}")
-
-
 def _rounds_done(places: list[Path]) -> list[Path]:
     """Models of earlier rounds, where the last has written none."""
     return [] if places[-1].exists() else [place for place in places[:-1] if place.exists()]
 
 
-def _inputs(parts: list[Part], settings: TrainSettings) -> list[Path]:
+def _files_read(parts: list[Part], settings: TrainSettings, config: str | Path | None) -> list[Path]:
     """Every file that a training reads."""
     pairs = [pair for part in parts if isinstance(part, (str, Path)) for pair in find_pairs(part)]
-    read = [path for pair in pairs for path in (pair.image, pair.labels)]
     name = settings.network.pretrained
-    return read if name is None else [*read, find_model(name)]
+    return [
+        *(path for pair in pairs for path in (pair.image, pair.labels)),
+        *([] if name is None else [find_model(name)]),
+        *([] if config is None else [Path(config)]),
+    ]
 
 
 def _check_places(places: list[Path], read: list[Path], resume: bool, overwrite: bool) -> None:

@@ -58,20 +58,20 @@ def train(
     if print_schema:
         typer.echo(json.dumps(TrainSettings.model_json_schema(), indent=1))
         return
-    settings = read_settings(config, **given)
     if print_config:
         from cleft.training.pretrained import load_pretrained, with_pretrained
 
+        settings = read_settings(config, **given)
         typer.echo(with_pretrained(settings, load_pretrained(settings)).to_yaml(), nl=False)
         return
     if not data:
         raise typer.BadParameter("expected a folder of images with masks", param_hint="DATA")
     if output is None:
         raise typer.BadParameter("expected the model file to write", param_hint="'-o' / '--output'")
-    from cleft.api import train_to
+    from cleft import api
 
-    train_to(
-        output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume,
-        overwrite=overwrite, limit=memory_of(memory), reads=[] if config is None else [config],
+    api.train(
+        data, output, val=val, axes=axes, spacing=numbers(spacing), resume=resume, overwrite=overwrite,
+        limit=memory_of(memory), config=config, **given,
     )  # fmt: skip
     print_plain(out, f"next: cleft segment IMAGES -m {output} -o labels/")

@@ -510,7 +510,7 @@ def _instead(name: str) -> str:
     return f", did you mean {' or '.join(near)}?" if near else ""
 
 
-def read_settings(path: Path | None, **given: Any) -> TrainSettings:
+def read_settings(path: str | Path | None, **given: Any) -> TrainSettings:
     """Settings from a YAML file, with what is given by hand on top.
 
     Args:

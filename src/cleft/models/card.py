@@ -31,10 +31,10 @@ __all__ = [
 SHIPPED = Path(__file__).parent / "shipped"
 CARD = "cleft"  # the card's name among the metadata
 FORMAT = 1
-PREFIX = 8  # bytes that hold the length of the header
-LONGEST_HEADER = 8 << 20  # bytes; a model's takes 14,000, a checkpoint's some 100,000
-MOST_AXES = 8
-MOST_DIGITS = 400  # of a whole number; Python's own limit can be changed, and its time grows as their square
+LENGTH_BYTES = 8  # bytes that hold the length of the header
+MAX_HEADER_BYTES = 8 << 20  # bytes; a model's takes 14,000, a checkpoint's some 100,000
+MAX_AXES = 8
+MAX_DIGITS = 400  # of a whole number; Python's own limit can be changed, and its time grows as their square
 DTYPES = {  # as safetensors writes them: torch's name, bytes of a number
     "BOOL": ("bool", 1), "U8": ("uint8", 1), "I8": ("int8", 1), "F8_E5M2": ("float8_e5m2", 1),
     "F8_E4M3": ("float8_e4m3fn", 1), "F8_E8M0": ("float8_e8m0fnu", 1), "U16": ("uint16", 2),
@@ -231,18 +231,18 @@ def reason(error: Exception) -> str:
 
 
 def _whole_number(text: str) -> int:
-    if len(text) > MOST_DIGITS:
+    if len(text) > MAX_DIGITS:
         raise ValueError(f"JSON with a whole number of {len(text)} digits")
     return int(text)
 
 
 def _header(file: BufferedReader, size: int) -> tuple[dict[str, str], dict[str, TensorEntry]]:
     """Metadata and tensors of a file of this size."""
-    length = int.from_bytes(file.read(PREFIX), "little")
-    if size < PREFIX or length > size - PREFIX:
+    length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
         raise ValueError(f"a header of {length} bytes in a file of {size}")
-    if length > LONGEST_HEADER:
-        raise ValueError(f"a header of {length} bytes, expected at most {LONGEST_HEADER}")
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes, expected at most {MAX_HEADER_BYTES}")
     text = file.read(length).decode()
     if not text.startswith("{"):
         raise ValueError("its header is no JSON object")
@@ -250,8 +250,8 @@ def _header(file: BufferedReader, size: int) -> tuple[dict[str, str], dict[str, 
     metadata = found.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata are no texts")
-    tensors = {name: _entry(name, said, PREFIX + length) for name, said in found.items()}
-    end = PREFIX + length
+    tensors = {name: _entry(name, said, LENGTH_BYTES + length) for name, said in found.items()}
+    end = LENGTH_BYTES + length
     for name, entry in sorted(tensors.items(), key=lambda pair: (pair[1].begin, pair[1].size)):
         if entry.begin != end:
             raise ValueError(f"tensor {shown(name)} begins at byte {entry.begin}, expected {end}")
@@ -268,7 +268,7 @@ def _entry(name: str, said: Any, start: int) -> TensorEntry:
     dtype, shape, offsets = said["dtype"], said["shape"], said["data_offsets"]
     if not (isinstance(dtype, str) and dtype in DTYPES):
         raise ValueError(f"tensor {shown(name)} has the unknown dtype {shown(dtype)}")
-    if not (_are_sizes(shape) and len(shape) <= MOST_AXES):
+    if not (_are_sizes(shape) and len(shape) <= MAX_AXES):
         raise ValueError(f"tensor {shown(name)} has shape {shown(shape)}")
     if not (_are_sizes(offsets) and len(offsets) == 2):
         raise ValueError(f"tensor {shown(name)} has data_offsets {shown(offsets)}")

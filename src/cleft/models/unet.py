@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,11 @@ HALO_DIVISOR = 3  # of the receptive field's radius
 class ConvBlock(nn.Module):
     """Twice a convolution, batch normalisation and ReLU; the first convolution may be strided."""
 
-    def __init__(self, features_in: int, features: int, stride: Sequence[int]) -> None:
+    def __init__(self, features_in: int, features: int, stride: tuple[int, ...]) -> None:
         super().__init__()
         convolution = CONVOLUTION[len(stride)]
         padding = tuple((KERNEL + 1 - s) // 2 for s in stride)
-        self.conv1 = convolution(features_in, features, KERNEL, tuple(stride), padding, bias=False)
+        self.conv1 = convolution(features_in, features, KERNEL, stride, padding, bias=False)
         self.norm1 = BatchRenorm(features, momentum=MOMENTUM)
         self.conv2 = convolution(features, features, KERNEL, padding=KERNEL // 2, bias=False)
         self.norm2 = BatchRenorm(features, momentum=MOMENTUM)
@@ -56,11 +56,11 @@ class ConvBlock(nn.Module):
 class UpBlock(nn.Module):
     """Enlarge by a transposed convolution, join what the encoder saw at this size, and a ``ConvBlock``."""
 
-    def __init__(self, features_in: int, features: int, stride: Sequence[int]) -> None:
+    def __init__(self, features_in: int, features: int, stride: tuple[int, ...]) -> None:
         super().__init__()
         transposed = TRANSPOSED[len(stride)]
-        self.upsample = transposed(features_in, features, tuple(stride), tuple(stride), bias=False)
-        self.block = ConvBlock(2 * features, features, [1] * len(stride))
+        self.upsample = transposed(features_in, features, stride, stride, bias=False)
+        self.block = ConvBlock(2 * features, features, (1,) * len(stride))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(N, features_in, *(S / stride)) and (N, features, *S) to (N, features, *S)."""
@@ -98,14 +98,13 @@ class UNet(nn.Module):
     def __init__(self, settings: NetSettings) -> None:
         super().__init__()
         ndim, strides = len(settings.strides[0]), settings.strides
-        features = [settings.width << level for level in range(len(strides) + 1)]
-        self.encoder = nn.ModuleList(
-            ConvBlock(*pair)
-            for pair in zip([settings.channels, *features], features, [(1,) * ndim, *strides], strict=False)
-        )
+        features = [settings.width << level for level in range(len(strides) + 1)]  # of each level
+        self.encoder = nn.ModuleList([ConvBlock(settings.channels, features[0], (1,) * ndim)])
+        for level, stride in enumerate(strides):
+            self.encoder.append(ConvBlock(features[level], features[level + 1], stride))
         self.decoder = nn.ModuleList()
-        for level in reversed(range(len(strides))):
-            self.decoder.insert(0, UpBlock(features[level + 1], features[level], strides[level]))
+        for level, stride in reversed(list(enumerate(strides))):
+            self.decoder.insert(0, UpBlock(features[level + 1], features[level], stride))
         self.head = CONVOLUTION[ndim](features[0], MAX_CLASSES, 1)
         if not self.head.weight.is_meta:  # there is nothing to draw, but torch would load its compiler for it
             self._draw_weights()

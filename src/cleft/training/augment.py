@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 from torch.nn import functional
 
@@ -17,7 +18,7 @@ __all__ = ["OUTSIDE", "invert", "modulate_touching", "random_affine_elastic", "v
 
 OUTSIDE = -2  # label of what lies outside the image: no cell, and not to be learnt from
 DEFAULT = AugmentationSettings()
-AT_ONCE = 4096  # windows of which medians are taken together
+AT_ONCE = 512  # windows of which medians are taken together
 
 
 def random_affine_elastic(
@@ -177,14 +178,13 @@ def _median_around(image: np.ndarray, of: np.ndarray, at: np.ndarray, width: int
     """For each pixel ``at`` the median over the pixels ``of`` in a window around; NaN if there are none."""
     half = width // 2
     values = np.pad(np.where(of, image, np.inf), half, constant_values=np.inf).astype(np.float32)
-    window_at = np.indices((2 * half + 1,) * image.ndim).reshape(image.ndim, -1)
-    offsets = np.ravel_multi_index(tuple(window_at), values.shape)
-    corners = np.ravel_multi_index(np.nonzero(at), values.shape)
-    result = np.empty(corners.size, np.float32)
-    for first in range(0, corners.size, AT_ONCE):
-        part = corners[first : first + AT_ONCE, None]
-        window = np.sort(values.reshape(-1)[part + offsets], axis=1)
-        n = np.isfinite(window).sum(1, keepdims=True)
-        middle = np.concatenate([np.maximum(n - 1, 0) // 2, n // 2], 1).clip(max=window.shape[1] - 1)
-        result[first : first + AT_ONCE] = np.take_along_axis(window, middle, 1).mean(1)
+    windows, places = sliding_window_view(values, (2 * half + 1,) * image.ndim), np.nonzero(at)
+    result = np.empty(places[0].size, np.float32)
+    for first in range(0, result.size, AT_ONCE):
+        here = slice(first, first + AT_ONCE)
+        inside = windows[tuple(axis[here] for axis in places)].reshape(-1, windows[(0,) * image.ndim].size)
+        inside.sort(axis=1)
+        n = np.isfinite(inside).sum(1, keepdims=True)
+        middle = np.concatenate([np.maximum(n - 1, 0) // 2, n // 2], 1).clip(max=inside.shape[1] - 1)
+        result[here] = np.take_along_axis(inside, middle, 1).mean(1)
     return np.where(np.isfinite(result), result, np.nan)

@@ -60,32 +60,31 @@ class Configuration:
 
     def summary(self, validating_on: int) -> list[str]:
         """Lines to tell the user before it starts, ``validating_on`` so many images."""
-        card, steps = self.card, self.settings.optimiser.steps
-        cells = f"{card.trained_on['cells']} cells of about {card.cell_diameter:.0f} pixels"
-        radius = f"{self.rule.touching_radius:g}"
-        return [
-            *([f"beginning with {self.settings.network.pretrained}"] if "from" in card.trained_on else []),
-            f"training on {card.trained_on['images']} images ({cells}), validating on {validating_on}",
-            *(
-                [f"large cells: images are shrunk {_times(card.shrink)} for the network"]
-                if max(card.shrink) > 1
-                else []
-            ),
-            f"touching radius {radius}, gap radius {self.rule.gap_radius:g} pixels: "
-            f"round trip (labels -> classes -> labels) PQ {card.roundtrip_pq:.3f}",
-            *(
-                [
-                    f"of the annotated cells' pixels only {self.known:.0%} have a class: whether a cell "
-                    f"touches depends on {radius} pixels around, not annotated; "
-                    "annotate blocks rather than single planes"
-                ]
-                if self.known < ENOUGH_KNOWN
-                else []
-            ),
+        card, steps, lines = self.card, self.settings.optimiser.steps, []
+        if "from" in card.trained_on:
+            lines.append(f"beginning with {self.settings.network.pretrained}")
+        lines.append(
+            f"training on {card.trained_on['images']} images ({card.trained_on['cells']} cells of about "
+            f"{card.cell_diameter:.0f} pixels), validating on {validating_on}"
+        )
+        if max(card.shrink) > 1:
+            lines.append(f"large cells: images are shrunk {_times(card.shrink)} for the network")
+        lines.append(
+            f"touching radius {card.touching_radius:g}, gap radius {card.gap_radius:g} pixels: "
+            f"round trip (labels -> classes -> labels) PQ {card.roundtrip_pq:.3f}"
+        )
+        if self.known < ENOUGH_KNOWN:
+            lines.append(
+                f"of the annotated cells' pixels only {self.known:.0%} have a class: whether a cell touches "
+                f"depends on {card.touching_radius:g} pixels around, not annotated; "
+                "annotate blocks rather than single planes"
+            )
+        lines.append(
             f"U-Net of width {card.net.width} with {len(card.net.strides) + 1} levels; "
             f"{steps} steps of {self.batch_size} patches of {_times(self.patch_size)} pixels; "
-            f"seed {self.settings.run.seed}",
-        ]
+            f"seed {self.settings.run.seed}"
+        )
+        return lines
 
 
 def choose_shrink(

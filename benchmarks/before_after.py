@@ -70,7 +70,7 @@ def compare(task: str, checkouts: dict[str, Path], runs: int) -> dict[str, list[
 def row(task: str, found: dict[str, list[dict[str, Any]]]) -> str:
     """A line of Markdown: medians with their range, their ratio, and whether all labels are the same."""
     seconds = {name: [run["seconds"] for run in runs] for name, runs in found.items()}
-    cells = [f"{statistics.median(s):.1f} ({min(s):.1f} to {max(s):.1f})" for s in seconds.values()]
+    cells = [f"{statistics.median(s):.2f} ({min(s):.2f} to {max(s):.2f})" for s in seconds.values()]
     ratio = statistics.median(seconds["after"]) / statistics.median(seconds["before"])
     labels = {run["labels"] for runs in found.values() for run in runs}
     same = "" if labels == {None} else "same" if len(labels) == 1 else "DIFFERENT"

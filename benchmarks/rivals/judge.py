@@ -92,10 +92,10 @@ def scaling_table(entries: Sequence[dict[str, Any]]) -> str:
     counts = sorted({entry["cells"] for entry in entries})
     lines = ["| rival | " + " | ".join(f"{n:,} cells" for n in counts) + " |", "|---|" + "---|" * len(counts)]
     for rival in dict.fromkeys(entry["rival"] for entry in entries):
-        said = {e["cells"]: said_of(e) for e in entries if e["rival"] == rival}
-        lines.append(f"| {rival} | " + " | ".join(said.get(n, "") for n in counts) + " |")
+        texts = {e["cells"]: seconds_text(e) for e in entries if e["rival"] == rival}
+        lines.append(f"| {rival} | " + " | ".join(texts.get(n, "") for n in counts) + " |")
     return "\n".join(lines)
 
 
-def said_of(entry: dict[str, Any]) -> str:
+def seconds_text(entry: dict[str, Any]) -> str:
     return entry["skipped"] if "skipped" in entry else f"{entry['seconds']:.2f} s"

@@ -38,7 +38,7 @@ RUNS = RESULTS / "runs.json"
 OTHERS: dict[str, Callable[[Any], dict[str, str]]] = {
     "doubt": lambda found: {"doubt": uncertain.table(found)},
     "touching": lambda found: {"touching": touching.table(found)},
-    # cleft paper table1 DATA/tcells DATA/nuclei-dsb --width 64 --batch 4, on a graphics card
+    # cleft paper table1 DATA/tcells DATA/nuclei-dsb --width 64 --batch-size 4, on a graphics card
     "wide": lambda found: {"wide": table1.table(table1.rows_of(found), with_paper=False)},
     "rivals": lambda found: {
         "rivals": judge.table(found["results"]), "scaling": judge.scaling_tables(found["scaling"]),
@@ -104,7 +104,8 @@ def report(work: Path) -> None:
         shutil.copy(picture, IMAGES / picture.name)
         shutil.copy(picture.with_suffix(".json"), RESULTS)
         insert(DOCUMENT, picture.stem, picture.with_suffix(".md").read_text())
-    tried = [row for row in table1.rows_of(read_results(work)) if row.head[1] in TRIED]
+    rows = table1.rows_of(read_results(work)).items()
+    tried = {head: row for head, row in rows if head[1] in TRIED}
     insert(DOCUMENT, "tried", table1.table(tried, with_paper=False))
     insert_others()
 

@@ -22,10 +22,10 @@ from typer.testing import CliRunner
 from cleft.cli.main import app
 from cleft.core.errors import DataError
 from cleft.datasets import public as public_sets
-from cleft.datasets.download import download, sha256_of
+from cleft.datasets.download import download
 from cleft.datasets.public import SETS, PublicSet, fetch
 from cleft.io import find_pairs, read_image, read_labels
-from cleft.io.files import exclusive_lock
+from cleft.io.files import exclusive_lock, sha256_of
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 

@@ -12,6 +12,7 @@ import yaml
 from cleft.core.bounds import shown
 from cleft.core.errors import ModelError
 from cleft.core.settings import ModelCard
+from cleft.io.files import sha256_of
 from cleft.models.card import SafetensorsFile, card_of, find_model, open_safetensors, reason, shipped_models
 
 __all__ = ["described", "models_in"]
@@ -108,7 +109,7 @@ def _lines(file: SafetensorsFile, card: ModelCard) -> dict[str, str]:
         "scores": ", ".join(f"{name} {value:.3f}" for name, value in card.scores.items()),
         "licence": card.licence,
         "notes": card.notes,
-        "sha256": file.sha256(),
+        "sha256": sha256_of(file.path),
     }
 
 

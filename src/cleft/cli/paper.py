@@ -64,7 +64,7 @@ Work = Annotated[
 Seeds = Annotated[int, typer.Option(min=1, help="How many times, each with another seed.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps of each run.")]
 Width = Annotated[int, typer.Option(min=4, help="Features of the first level.")]
-Batch = Annotated[
+BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Patches in each step; as in `cleft train` if not given.")
 ]
 
@@ -77,7 +77,7 @@ def table1(
     seeds: Seeds = 3,
     steps: Steps = 1500,
     width: Width = 16,
-    batch: Batch = None,
+    batch_size: BatchSize = None,
     axes: Axes = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -85,7 +85,7 @@ def table1(
     from cleft.reproduce.runs import RunOptions
     from cleft.reproduce.table1 import LOSSES, plan, write
 
-    options, chosen = RunOptions(seeds, steps, width, batch, axes), _names(losses) or LOSSES
+    options, chosen = RunOptions(seeds, steps, width, batch_size, axes), _names(losses) or LOSSES
     _study("table1", sets, output, overwrite, plan(sets, options, chosen))
     _tell_table(write(output, chosen, [data.name for data in sets]))
 
@@ -100,7 +100,7 @@ def table2(
     seeds: Seeds = 3,
     steps: Steps = 1500,
     width: Width = 16,
-    batch: Batch = None,
+    batch_size: BatchSize = None,
     axes: Axes = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -108,7 +108,7 @@ def table2(
     from cleft.reproduce.runs import RunOptions
     from cleft.reproduce.table2 import plan, write
 
-    options, others = RunOptions(seeds, steps, width, batch, axes), zero_shot or []
+    options, others = RunOptions(seeds, steps, width, batch_size, axes), zero_shot or []
     _study("table2", [*sets, *others], output, overwrite, plan(sets, options, others))
     _tell_table(write(output))
 
@@ -121,7 +121,7 @@ def weak(
     seeds: Seeds = 3,
     steps: Steps = 1500,
     width: Width = 16,
-    batch: Batch = None,
+    batch_size: BatchSize = None,
     axes: Axes = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -132,7 +132,7 @@ def weak(
     chosen = _names(parts)
     if unknown := [name for name in chosen if name not in PARTS]:
         raise CleftError(f'parts: found "{unknown[0]}", expected some of {", ".join(PARTS)}')
-    options = RunOptions(seeds, steps, width, batch, axes)
+    options = RunOptions(seeds, steps, width, batch_size, axes)
     asked = [part for part in PARTS if part in chosen or not chosen]
     _study(f"weak-{data.resolve().name}", [data], output, overwrite, plan(data, options, asked))
     _tell_table(write(data, output))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import stat
@@ -13,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cleft.core.errors import DataError
+from cleft.io.files import sha256_of
 
-__all__ = ["Progress", "download", "sha256_of"]
+__all__ = ["Progress", "download"]
 
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if the server says so
 CHUNK = 1 << 20
@@ -76,12 +76,6 @@ def download(
         part.unlink()
         raise DataError(f"{url}: SHA-256 of the file is {found}, expected {sha256}; it was removed")
     part.replace(path)
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _receive(url: str, part: Path, progress: Progress) -> None:

@@ -20,7 +20,15 @@ from filelock import FileLock, Timeout
 
 from cleft.core.errors import CleftError, DataError
 
-__all__ = ["atomic_path", "check_regular_file", "exclusive_lock", "fingerprint", "is_file", "remove"]
+__all__ = [
+    "atomic_path",
+    "check_regular_file",
+    "exclusive_lock",
+    "fingerprint",
+    "is_file",
+    "remove",
+    "sha256_of",
+]
 
 # The errors that say a target can't be written; any other OSError of the caller's block is its own.
 UNWRITABLE = {
@@ -70,6 +78,19 @@ def check_regular_file(path: Path, kind: str = "file", error: type[CleftError] =
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
         raise error(f"{path}: found {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a {kind}")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from error
 
 
 @contextmanager

@@ -5,7 +5,6 @@ A model file is one of safetensors with a card, JSON, among its metadata.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -107,38 +106,23 @@ def card_of(file: SafetensorsFile) -> ModelCard:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """A tensor as the header describes it.
+    """A tensor as the header describes it."""
 
-    Args:
-        dtype: as safetensors writes it, such as ``"F32"``.
-        shape: of the tensor.
-        begin: the file's byte that it begins at.
-        size: its bytes.
-    """
-
-    dtype: str
+    dtype: str  # as safetensors writes it, such as "F32"
     shape: tuple[int, ...]
-    begin: int
-    size: int
+    begin: int  # the file's byte that it begins at
+    size: int  # its bytes
 
 
 @dataclass(frozen=True)
 class SafetensorsFile:
-    """An open safetensors file whose header holds together: see ``open_safetensors``.
-
-    Args:
-        path: of the file.
-        file: open for reading.
-        size: its bytes.
-        metadata: texts by name.
-        tensors: what tensors there are; together they fill the file.
-    """
+    """An open safetensors file whose header holds together: see ``open_safetensors``."""
 
     path: Path
     file: BufferedReader
-    size: int
+    size: int  # its bytes
     metadata: dict[str, str]
-    tensors: dict[str, TensorEntry]
+    tensors: dict[str, TensorEntry]  # together they fill the file
 
     def bytes_of(self, name: str) -> bytearray:
         """The bytes of a tensor.
@@ -156,18 +140,6 @@ class SafetensorsFile:
         if found != entry.size:
             raise ModelError(f"{self.path}: damaged, it was cut short while it was read")
         return content
-
-    def sha256(self) -> str:
-        """Of the whole file, as hexadecimal digits.
-
-        Raises:
-            ModelError: it can't be read.
-        """
-        try:
-            self.file.seek(0)
-            return hashlib.file_digest(self.file, "sha256").hexdigest()
-        except OSError as error:
-            raise ModelError(f"{self.path}: can't be read ({reason(error)})") from error
 
 
 @contextmanager

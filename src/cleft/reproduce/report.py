@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS", "GREY", "SCORES", "Row", "check_ready", "group_by_seed", "markdown", "mean_and_spread",
-    "new_figure", "save", "tidy",
+    "COLOURS", "GREY", "SCORES", "Head", "Rows", "check_ready", "group_by_seed", "markdown",
+    "mean_and_spread", "new_figure", "save", "tidy",
 ]  # fmt: skip
 
 # told apart also by those who don't see red and green apart (Okabe and Ito)
@@ -30,6 +29,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#888888"
 SCORES = ("p05", "rq", "sq", "pq")
 VERB = "paper"
+Head = tuple[str, ...]  # what a run is but for its seed, such as set, loss and method
+Rows = dict[Head, dict[str, list[float]]]
 
 
 def check_ready(
@@ -102,40 +103,28 @@ def save(figure: Figure, numbers: dict[str, Any], folder: Path, name: str, table
     return picture
 
 
-@dataclass(frozen=True)
-class Row:
-    """The scores of runs that differ in their seed only.
+def group_by_seed(scores: Iterable[tuple[Head, dict[str, Any]]], names: Sequence[str] = SCORES) -> Rows:
+    """Together the scores of runs that differ in their seed only.
 
     Args:
-        head: what they are, such as set, loss and method.
-        values: by score, one for each seed.
-    """
-
-    head: tuple[str, ...]
-    values: dict[str, list[float]]
-
-
-def group_by_seed(
-    scores: Iterable[tuple[tuple[str, ...], dict[str, Any]]], names: Sequence[str] = SCORES
-) -> list[Row]:
-    """One row for each head, in order of first appearance.
-
-    Args:
-        scores: of single runs, each with its head.
+        scores: of single runs, each with what it is.
         names: of the scores to take; one that a run lacks is left out.
+
+    Returns:
+        For each head, in order of first appearance: by score, one number for each seed.
 
     Example:
         >>> same = {"pq": 0.4, "rq": 0.5}
-        >>> [(row.head, row.values) for row in group_by_seed([(("a",), same), (("a",), same)], ["pq", "seg"])]
-        [(('a',), {'pq': [0.4, 0.4]})]
+        >>> group_by_seed([(("a",), same), (("a",), same)], ["pq", "seg"])
+        {('a',): {'pq': [0.4, 0.4]}}
     """
-    rows: dict[tuple[str, ...], Row] = {}
+    rows: Rows = {}
     for head, score in scores:
-        row = rows.setdefault(head, Row(head, {}))
+        row = rows.setdefault(head, {})
         for name in names:
             if name in score:
-                row.values.setdefault(name, []).append(score[name])
-    return list(rows.values())
+                row.setdefault(name, []).append(score[name])
+    return rows
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

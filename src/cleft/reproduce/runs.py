@@ -75,14 +75,14 @@ class RunOptions:
         seeds: how many; 0, 1, ... Of a study, not of a run: runs that differ in it only are one.
         steps: of each training.
         width: features of the first level.
-        batch: patches in each step, as many as ``TrainSettings`` has if not given.
+        batch_size: patches in each step, as many as ``TrainSettings`` has if not given.
         axes: of images that don't say theirs.
     """
 
     seeds: int = field(default=3, compare=False)
     steps: int = 1500
     width: int = 16
-    batch: int | None = None
+    batch_size: int | None = None
     axes: str | None = None
 
 
@@ -127,7 +127,7 @@ class Run:
         return TrainSettings(
             steps=self.options.steps,
             width=self.options.width,
-            batch_size=self.options.batch,
+            batch_size=self.options.batch_size,
             seed=self.seed,
             val_fraction=0,
             validations=4,

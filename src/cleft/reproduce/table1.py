@@ -14,7 +14,7 @@ from cleft.reproduce.report import (
     COLOURS,
     GREY,
     SCORES,
-    Row,
+    Rows,
     group_by_seed,
     markdown,
     mean_and_spread,
@@ -60,20 +60,21 @@ def plan(sets: Sequence[Path], options: RunOptions, losses: Sequence[str] = LOSS
 
 def write(folder: Path, losses: Sequence[str], sets: Sequence[str]) -> Path:
     """Write table1.md, .json and .png of a folder's runs, of these losses on the sets of these names."""
-    rows = [row for row in rows_of(read_results(folder)) if row.head[0] in sets and row.head[1] in losses]
-    names = sorted({row.head[0] for row in rows})
+    every = rows_of(read_results(folder))
+    rows = {head: row for head, row in every.items() if head[0] in sets and head[1] in losses}
+    names = sorted({name for name, _, _ in rows})
     # one order for all sets: they share the axis of the losses, and not every set has every loss
-    order = sorted({row.head[1] for row in rows}, key=list(CONFIGS).index)
+    order = sorted({loss for _, loss, _ in rows}, key=list(CONFIGS).index)
     figure = new_figure(5.2 * max(1, len(names)), 1.2 + 0.5 * len(order))
     axes: Any = figure.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
     for axis, name in zip(axes, names):
-        _draw(axis, name, [row for row in rows if row.head[0] == name], order)
+        _draw(axis, name, rows, order)
     axes[0].invert_yaxis()
-    found = [{"set": r.head[0], "loss": r.head[1], "method": r.head[2], **r.values} for r in rows]
+    found = [{"set": name, "loss": loss, "method": by, **row} for (name, loss, by), row in rows.items()]
     return save(figure, {"rows": found}, folder, "table1", table(rows))
 
 
-def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
+def rows_of(results: Sequence[dict[str, Any]]) -> Rows:
     """By set, loss and method; without runs of weak annotation, or of what helps against it."""
     names = [name for name, config in CONFIGS.items() if "ignore_uncertain" not in config]
     scores = [
@@ -86,20 +87,20 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
     return group_by_seed(scores)
 
 
-def table(rows: Sequence[Row], with_paper: bool = True) -> str:
+def table(rows: Rows, with_paper: bool = True) -> str:
     """In Markdown, the paper's own scores below if asked for."""
-    lines = [[*row.head, *(mean_and_spread(row.values[name]) for name in SCORES)] for row in rows]
+    lines = [[*head, *(mean_and_spread(row[name]) for name in SCORES)] for head, row in rows.items()]
     paper = [["paper's T cells", *head, *(f"{x:.4f}"[1:] for x in scores)] for head, scores in PAPER.items()]
     return markdown(["set", "loss", "by", *(m.upper() for m in SCORES)], [*lines, *paper * with_paper])
 
 
-def _draw(axis: Axes, name: str, rows: Sequence[Row], order: Sequence[str]) -> None:
-    """PQ of each loss, a dot for each seed and a line at their mean; the losses from top to bottom."""
+def _draw(axis: Axes, name: str, rows: Rows, order: Sequence[str]) -> None:
+    """PQ of each loss on a set, from top to bottom: a dot for each seed, and a line at their mean."""
     tidy([axis])
-    for row in rows:
-        y, pq, colour, fill = order.index(row.head[1]) + 0.25, row.values["pq"], GREY, "none"
-        if row.head[2] == "MAP":
-            y, colour = y - 0.25, COLOURS[1] if row.head[1].startswith("J") else COLOURS[0]
+    for (_, loss, method), row in ((head, row) for head, row in rows.items() if head[0] == name):
+        y, pq, colour, fill = order.index(loss) + 0.25, row["pq"], GREY, "none"
+        if method == "MAP":
+            y, colour = y - 0.25, COLOURS[1] if loss.startswith("J") else COLOURS[0]
             fill = colour
         axis.plot(pq, [y] * len(pq), "o", color=colour, mfc=fill)
         axis.plot([statistics.mean(pq)] * 2, [y - 0.12, y + 0.12], color=colour, lw=2)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cleft.reproduce.report import (
     COLOURS,
-    Row,
+    Head,
+    Rows,
     group_by_seed,
     markdown,
     mean_and_spread,
@@ -66,11 +67,11 @@ def write(folder: Path) -> Path:
     rows = rows_of(read_results(folder))
     figure = new_figure(8, 1.2 + 0.35 * len(rows))
     _draw(figure.subplots(), rows)
-    found = [{"set": r.head[0], "trained on": r.head[1], "classes": r.head[2], **r.values} for r in rows]
+    found = [{**dict(zip(("set", "trained on", "classes"), head)), **row} for head, row in rows.items()]
     return save(figure, {"rows": found}, folder, "table2", table(rows))
 
 
-def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
+def rows_of(results: Sequence[dict[str, Any]]) -> Rows:
     """By the set of the test, that of the training, and classes."""
     scores = [
         (
@@ -84,12 +85,11 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
     return group_by_seed(scores, SCORES)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Rows) -> str:
     """In Markdown, with the paper's nearest row beside."""
     lines = []
-    for row in rows:
-        name, trained, config = row.head
-        scores = [mean_and_spread(row.values[s]) if s in row.values else "" for s in SCORES]
+    for (name, trained, config), row in rows.items():
+        scores = [mean_and_spread(row[s]) if s in row else "" for s in SCORES]
         paper, nearest = "", NEAREST.get(name)
         if nearest and config in COMPARED:
             paper = f"{PAPER[nearest][COMPARED.index(config)]:.4f}"[1:] + f" ({nearest})"
@@ -98,20 +98,20 @@ def table(rows: Sequence[Row]) -> str:
     return markdown(titles, lines)
 
 
-def _draw(axis: Axes, rows: Sequence[Row]) -> None:
+def _draw(axis: Axes, rows: Rows) -> None:
     """PQ of each way to the classes, a dot for each seed."""
     tidy([axis])
-    titles = list(dict.fromkeys(_title(row) for row in rows))
-    for i, config in enumerate(dict.fromkeys(row.head[2] for row in rows)):
-        for row in (row for row in rows if row.head[2] == config):
-            y = titles.index(_title(row)) + 0.3 * i - 0.15
-            axis.plot(row.values["pq"], [y] * len(row.values["pq"]), "o", color=COLOURS[i])
+    titles = list(dict.fromkeys(map(_title, rows)))
+    for i, config in enumerate(dict.fromkeys(config for _, _, config in rows)):
+        for head, row in ((head, row) for head, row in rows.items() if head[2] == config):
+            y = titles.index(_title(head)) + 0.3 * i - 0.15
+            axis.plot(row["pq"], [y] * len(row["pq"]), "o", color=COLOURS[i])
         axis.plot([], [], "o", color=COLOURS[i], label=config)
     axis.set(yticks=range(len(titles)), yticklabels=titles, xlabel="PQ on test", xlim=(0, 1))
     axis.invert_yaxis()
     axis.legend(frameon=False)
 
 
-def _title(row: Row) -> str:
-    name, trained, _ = row.head
+def _title(head: Head) -> str:
+    name, trained, _ = head
     return name if name == trained else f"{name}\nzero-shot from {trained}"

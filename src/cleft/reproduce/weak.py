@@ -15,7 +15,7 @@ from cleft.reproduce.evaluation import Weakness, n_learnt_from
 from cleft.reproduce.report import (
     COLOURS,
     SCORES,
-    Row,
+    Rows,
     group_by_seed,
     markdown,
     mean_and_spread,
@@ -97,7 +97,7 @@ def write(data: Path, folder: Path) -> Path:
     axes: Any = figure.subplots(1, max(1, len(parts)), sharey=True, squeeze=False)[0]
     for axis, part in zip(axes, parts):
         _draw(axis, part, results)
-    found = [{"loss": r.head[0], "weakness": r.head[1], **r.values} for r in _rows(results)]
+    found = [{"loss": loss, "weakness": text, **row} for (loss, text), row in _rows(results).items()]
     return save(figure, {"rows": found}, folder, f"weak-{name}", table(results))
 
 
@@ -105,14 +105,13 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     """In Markdown, a line for each loss and weakness."""
     counts = {(r["arm"], _text(r["weak"])): (str(r["images"]), str(r["cells"])) for r in results}
     lines = [
-        [weakness, config, *counts[config, weakness], *(mean_and_spread(row.values[s]) for s in SCORES)]
-        for row in _rows(results)
-        for config, weakness in [row.head]
+        [weakness, config, *counts[config, weakness], *(mean_and_spread(row[s]) for s in SCORES)]
+        for (config, weakness), row in _rows(results).items()
     ]
     return markdown(["annotation", "loss", "images", "cells", *(s.upper() for s in SCORES)], lines)
 
 
-def _rows(results: Sequence[dict[str, Any]]) -> list[Row]:
+def _rows(results: Sequence[dict[str, Any]]) -> Rows:
     """By loss and weakness, lines of one weakness together."""
     scores = [((r["arm"], _text(r["weak"])), r["test"]["MAP"]) for r in results]
     order = list(dict.fromkeys(weakness for (_, weakness), _ in scores))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from torch import nn
 
 from cleft.core.errors import DataError
 from cleft.core.settings import PRETRAINED_DEFAULTS, ModelCard, NetSettings, TrainSettings
+from cleft.io.files import sha256_of
 from cleft.models.card import find_model, read_card
 from cleft.models.file import read_model
 from cleft.models.unet import inflate_2d_to_3d
@@ -42,7 +42,7 @@ class Pretrained:
         """What the new model's card says of it."""
         path, card = find_model(self.name), self.card
         return {
-            "model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+            "model": path.name, "sha256": sha256_of(path)[:16],
             "licence": card.licence, "trained_on": _recent(card.trained_on, GENERATIONS),
         }  # fmt: skip
 

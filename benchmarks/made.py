@@ -66,7 +66,7 @@ def learn(path: Path, folders: list[Path], ndim: int, steps: int) -> Path:
         settings = read_settings(ROOT / "models" / RECIPES[ndim], steps=steps)
         settings = settings.replace(sampling_weights=None, batch_size=BATCH)
         axes, resume = "ZYX"[-ndim:], last_checkpoint(path).exists()
-        train(folders, path, axes=axes, resume=resume, **dict(settings))
+        train(folders, path, axes=axes, resume=resume, **settings.flat())
     return path
 
 

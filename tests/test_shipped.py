@@ -55,7 +55,7 @@ def test_scores_of_the_shipped_models(
 ) -> None:
     images(tmp_path / "some" / "test", "a", "b")
     shipped = script(
-        "shipped", "--ways", "", "inverted", DATA=tmp_path, ROOT=tmp_path,
+        "shipped", "--ways", "", "inverted", DATA=tmp_path, RESULTS=tmp_path / "docs" / "results",
         TEST={"cells2d": {"some/test": "a"}},
     )  # fmt: skip
     (tmp_path / "docs" / "results").mkdir(parents=True)
@@ -100,7 +100,7 @@ def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path
         "scratch": {**small, "width": 4, "levels": 3},
         "frozen": {**small, "pretrained": "cells2d", "frozen": 2, "freeze_batch_norm_from": 0.0},
     }
-    finetune = script("finetune", DATA=tmp_path, CONFIGS=arms, FINAL=("shipped", "scratch"))
+    finetune = script("finetune", CELLS=tmp_path, CONFIGS=arms, FINAL=("shipped", "scratch"))
     for corner in (2, 4):
         image, labels = finetune.annotated(corner)
         assert (labels.data[80 // corner :] == -1).all()

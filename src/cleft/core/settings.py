@@ -203,7 +203,7 @@ class ClassSettings(Group):
         "auto", description='how far to look for another cell: pixels, "0.4um", or auto'
     )
     gap_radius: bounds.Width | Auto | Length = Field(
-        "auto", description='of the ball that closes gaps: pixels, "1.5um", or auto'
+        "auto", description='radius of the ball that closes gaps: pixels, "1.5um", or auto'
     )
     auto_images: int = Field(
         16, ge=1, description="images from which auto chooses the radii: more cost time and change nothing"

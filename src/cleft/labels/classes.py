@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -192,14 +194,36 @@ def _keep_innermost(
 
 
 def _closing(mask: np.ndarray, radius: float, spacing: Sequence[float]) -> np.ndarray:
-    """Closing by a ball, whose radius is in pixels of the finest axis: two distance transforms."""
+    """Closing by a ball, whose radius is in pixels of the finest axis."""
     # the tolerance absorbs the rounding of float32, far below one pixel
     sizes, reach = [s / min(spacing) for s in spacing], radius * (1 + 1e-5)
     margin = [int(reach / s) + 1 for s in sizes]
-    padded = np.pad(mask, [(m, m) for m in margin])
-    near = _depth(~padded, sizes) <= reach
-    closed = _depth(near, sizes) > reach
+    near = _dilated(np.pad(mask, [(m, m) for m in margin]), reach, sizes)
+    closed = ~_dilated(~near, reach, sizes)
     return closed[tuple(slice(m, m + n) for m, n in zip(margin, mask.shape))]
+
+
+def _dilated(mask: np.ndarray, radius: float, sizes: Sequence[float]) -> np.ndarray:
+    """Dilation by a ball, the union of its lines along the last axis.
+
+    With the small balls that gaps need this is many times as fast as a distance transform.
+    """
+    lines = [mask]  # the mask dilated along the last axis by 0, 1, 2, ... pixels
+    for n in range(1, min(int(radius / sizes[-1]) + 1, mask.shape[-1])):
+        longer = lines[-1].copy()
+        longer[..., n:] |= mask[..., :-n]
+        longer[..., :-n] |= mask[..., n:]
+        lines.append(longer)
+    result = np.zeros_like(mask)
+    spans = [min(int(radius / s), n - 1) for s, n in zip(sizes, mask.shape[:-1])]
+    for offsets in itertools.product(*(range(-span, span + 1) for span in spans)):
+        left = radius**2 - sum((o * s) ** 2 for o, s in zip(offsets, sizes))
+        if left >= 0:
+            line = lines[min(int(math.sqrt(left) / sizes[-1]), len(lines) - 1)]
+            to = tuple(slice(max(o, 0), n + min(o, 0)) for o, n in zip(offsets, mask.shape))
+            of = tuple(slice(max(-o, 0), n + min(-o, 0)) for o, n in zip(offsets, mask.shape))
+            result[to] |= line[of]
+    return result
 
 
 def _depth(cells: np.ndarray, spacing: Sequence[float], black_border: bool = False) -> np.ndarray:

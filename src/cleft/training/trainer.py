@@ -31,7 +31,7 @@ from cleft.training.configure import Configuration
 from cleft.training.dataset import Example, Patches, PatchSampler
 from cleft.training.run_folder import SafeCheckpoints
 
-__all__ = ["make_loader", "make_trainer"]
+__all__ = ["devices_of", "make_loader", "make_trainer", "precision_of"]
 
 
 def make_loader(

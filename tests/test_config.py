@@ -70,6 +70,7 @@ def test_settings_are_given_by_name_or_in_their_group() -> None:
     grouped = TrainSettings(optimiser={"steps": 5, "warmup": 0.2}, steps=7, loss="ce")
     assert (grouped.optimiser.steps, grouped.optimiser.warmup, grouped.loss.loss) == (7, 0.2, "ce")
     assert grouped.given() == {"steps", "warmup", "loss"}
+    assert TrainSettings(loss=None, data={}, steps=7) == TrainSettings(steps=7)  # groups without a line
     assert grouped.replace(steps=8).flat() == {**grouped.flat(), "steps": 8}
     assert grouped.replace(seed=1).given() == grouped.given() | {"seed"}
     names = [name for values in TrainSettings().model_dump().values() for name in values]

@@ -381,14 +381,16 @@ class TrainSettings(Settings):
     def _grouped(cls, given: Any) -> Any:
         """Every setting in its group; one given by its name alone goes before one within a group."""
         groups: dict[str, Any] = {}
+        alone: dict[str, Any] = {}
         for name, value in given.items():
             if name in GROUPS and isinstance(value, Group):
                 groups[name] = {one: getattr(value, one) for one in value.model_fields_set}
-            elif name in GROUPS and isinstance(value, dict):
-                groups[name] = dict(value)
-        for name, value in given.items():
-            if name not in groups or not isinstance(value, (dict, Group)):
-                groups.setdefault(GROUP_OF.get(name, name), {})[name] = value
+            elif name in GROUPS and (value is None or isinstance(value, dict)):
+                groups[name] = dict(value or {})
+            else:
+                alone[name] = value
+        for name, value in alone.items():
+            groups.setdefault(GROUP_OF.get(name, name), {})[name] = value
         return groups
 
     def flat(self) -> dict[str, Any]:

@@ -402,6 +402,7 @@ def test_the_library_asks_as_well(hand_file: Files, tmp_path: Path) -> None:
 # --- the mark ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # bioimageio.spec's files
 def test_every_kind_of_result_carries_the_mark(tmp_path: Path) -> None:
     image, labels = squares()

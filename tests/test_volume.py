@@ -477,7 +477,7 @@ def test_it_says_what_it_will_take_before_it_begins(hand_file: Files, tmp_path: 
         model_for(hand_file, 2), image, tmp_path / "l.zarr", VolumeOptions(block=(8, 8)), watch=told
     )
     assert told.lines[0].startswith("24x24 pixels in 9 blocks of 8x8, halo ")
-    assert "of memory, 1 MB of disk and " in told.lines[1]
+    assert "of memory, 1.0 MB of disk and " in told.lines[1]
     assert told.steps["found"] == (9, 0)
     assert told.blocks == 4 * 9
 

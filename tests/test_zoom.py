@@ -333,6 +333,7 @@ def test_small_images_are_looked_at_too(model: Model) -> None:
     assert found == pytest.approx(12, rel=0.3)
 
 
+@pytest.mark.long
 def test_the_first_image_is_looked_at(
     nuclei: tuple[Image, np.ndarray], tmp_path: Path, cleft_says: Callable[..., Any]
 ) -> None:

@@ -27,10 +27,10 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 demo: $(VENV)/installed  ## make the environment, then segment and score made cells in 2D and 3D (under 2 minutes after installation)
 	$(BIN)/cleft demo --output demo
 
-test: lint  ## lint, types, import floors, bandit, then every test but the long ones (6 minutes on two cores)
+test: lint  ## lint, types, import floors, bandit, then every test but the long ones (4 minutes on two cores)
 	$(TWO)
 
-test-all: lint  ## all of that and the long tests: studies, kills, large volumes, damage in masses (half an hour or more on two cores)
+test-all: lint  ## all of that and the long tests: studies, kills, large volumes, damage in masses (12 minutes on two cores)
 	$(TWO) -m "" --hypothesis-profile=large --cov=cleft --cov-report=term:skip-covered
 
 lint: $(VENV)/installed-dev  ## lint, types, import floors and bandit alone (half a minute)

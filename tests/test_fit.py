@@ -235,7 +235,6 @@ def wait_for(path: Path, process: subprocess.Popen, seconds: float = 90) -> None
         time.sleep(0.005)
 
 
-@pytest.mark.long
 def test_killed_and_resumed_it_ends_where_it_would_have(tmp_path: Path) -> None:
     """A real ``cleft train`` ended by SIGKILL after its first checkpoint; the rest equals bit for bit."""
     data = folder_of_pairs(tmp_path / "data", made(2))

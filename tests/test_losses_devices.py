@@ -74,7 +74,6 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", ["some", "none"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_value_and_gradient_are_those_of_one_process(seen: list[dict], name: str, case: str) -> None:
@@ -102,7 +101,6 @@ def test_a_mean_of_the_processes_own_values_would_be_another_number() -> None:
         assert abs(together - sum(apart) / PROCESSES) > 1e-4
 
 
-@pytest.mark.long
 def test_the_binary_form_over_processes(seen: list[dict]) -> None:
     images, classes, _ = batches()
     expected = BinaryJLoss()(images[:, 0], torch.where(classes == 2, 1, classes))
@@ -110,7 +108,6 @@ def test_the_binary_form_over_processes(seen: list[dict]) -> None:
         torch.testing.assert_close(of_rank["binary"][0], expected)
 
 
-@pytest.mark.long
 def test_lovasz_is_each_process_s_own(seen: list[dict]) -> None:
     """As documented: a pixel's rank among all pixels is no sum. The gradient is that of the mean."""
     images, classes, _ = batches()

@@ -207,7 +207,6 @@ def test_shares_and_exponents_forget_the_scale() -> None:
     assert ten["exponent"] == one["exponent"] == 2
 
 
-@pytest.mark.long
 def test_fig5_in_small(tmp_path: Path) -> None:
     found = numbers_of(fig5.make_fig5(tmp_path, steps=150, edge=48, grid=5, n_directions=2))
     rises = {name: np.array(of["rise"]) for name, of in found["losses"].items()}

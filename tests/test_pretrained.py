@@ -252,7 +252,6 @@ def strange() -> Pair:
     return Image(image.data.max() - image.data, "YX"), labels
 
 
-@pytest.mark.long
 def test_corrected_labels_go_straight_back(
     strange: Pair, tmp_path: Path, cleft_says: Callable[..., Any]
 ) -> None:

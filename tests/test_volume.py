@@ -96,7 +96,6 @@ def test_other_methods_are_those_of_one_piece_too(tmp_path: Path, method: Any) -
     np.testing.assert_array_equal(labels, model.segment(image, method=method))
 
 
-@pytest.mark.long
 def test_the_default_halo_changes_hardly_a_pixel(tmp_path: Path, ndim: int) -> None:
     name, shape = MADE[ndim]
     image, _ = make_cells(shape, seed=3, settings=CellSettings(diameter=16))

@@ -21,8 +21,8 @@ from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss,
 from cleft.losses.youden import JCLoss, JLoss
 from cleft.synthetic import make_cells
 from cleft.training import fit
-from references import company as reference
 from references import losses
+from references import named_losses as reference
 from test_losses import SHAPES, batch, certain
 
 EVERY: dict[str, nn.Module] = {

@@ -20,7 +20,7 @@ from cleft.io import read_labels, write_image
 from cleft.labels.instances import classes_to_labels, drop_small
 from cleft.models.ensemble import Ensemble, turns_for
 from cleft.models.file import write_model
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.prediction.model import Model, load_model
 from cleft.synthetic import CellSettings, make_cells
 from cleft.volume.plan import VolumeOptions
@@ -50,7 +50,7 @@ def random_model(tmp_path: Path) -> Callable[..., Path]:
         torch.manual_seed(seed)
         settings = net_of(ndim, **net)
         path = tmp_path / f"random{ndim}-{seed}.safetensors"
-        write_model(path, make_unet(settings), card_of(settings, **(card or {})))
+        write_model(path, UNet(settings), card_of(settings, **(card or {})))
         return path
 
     return make
@@ -107,6 +107,7 @@ def test_it_commutes_with_turns(ndim: int, random_model: Callable[..., Path]) ->
         assert (apart < 1e-5) == tta
 
 
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.long)], ids=["2D", "3D"])
 def test_tiles_give_what_the_whole_gives(ndim: int, random_model: Callable[..., Path]) -> None:
     image = image_of(ndim, 1)
     model = load_model([random_model(ndim, s) for s in range(2)], "cpu", tta=True)
@@ -115,6 +116,7 @@ def test_tiles_give_what_the_whole_gives(ndim: int, random_model: Callable[..., 
         np.testing.assert_allclose(model.probabilities(image, tile=tile), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.long)], ids=["2D", "3D"])
 def test_blocks_give_what_one_piece_gives(
     ndim: int, random_model: Callable[..., Path], tmp_path: Path
 ) -> None:

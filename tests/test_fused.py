@@ -56,7 +56,7 @@ def _on_card(module: ModuleType) -> ModuleType:
 @pytest.fixture
 def only(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Losses take these kernels whatever the device."""
-    monkeypatch.setattr(fused, "_kernels", lambda logits: kernels)
+    monkeypatch.setattr(fused, "kernels_for", lambda logits: kernels)
     return kernels
 
 
@@ -105,7 +105,7 @@ def test_value_and_gradient_are_those_of_the_definition(
     loss = JCLoss(0.5, ignore_index=-1, reduction=reduction)  # type: ignore[arg-type]
     found = value_and_gradient(loss, logits, classes, weight)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "_kernels", lambda logits: None)
+        patch.setattr(fused, "kernels_for", lambda logits: None)
         expected = value_and_gradient(loss, logits.double(), classes, weight)
     for ours, plain in zip(found, expected, strict=True):
         assert_close(ours, plain)
@@ -311,7 +311,7 @@ def test_second_derivatives_are_those_of_the_definition(only: ModuleType) -> Non
 
     found = curvature(logits)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "_kernels", lambda logits: None)
+        patch.setattr(fused, "kernels_for", lambda logits: None)
         expected = curvature(logits.double())
     assert found.abs().max() > 1e-4
     assert_close(found, expected, 1e-4)
@@ -328,10 +328,10 @@ def test_compiled_without_a_break() -> None:
 
 def test_which_form_takes_what() -> None:
     one = torch.zeros(1, 2, 3)
-    assert fused._kernels(one) is on_cpu
-    assert fused._kernels(one.bfloat16()) is on_cpu
+    assert fused.kernels_for(one) is on_cpu
+    assert fused.kernels_for(one.bfloat16()) is on_cpu
     for other in (one.double(), one.half(), one[:0], one.to("meta")):
-        assert fused._kernels(other) is None
+        assert fused.kernels_for(other) is None
 
 
 def test_exp_and_log_to_the_last_digits() -> None:

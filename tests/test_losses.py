@@ -15,7 +15,7 @@ from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss, strength_at
 from references import losses as reference
 
 SHAPES = [(7,), (3, 4), (2, 3, 2)]
-EVERY = [JLoss(0.7), JCLoss(0.7)]  # what every loss must keep is in test_company
+EVERY = [JLoss(0.7), JCLoss(0.7)]  # what every loss must keep is in test_all_losses
 NAMES = ["j", "jc"]
 
 

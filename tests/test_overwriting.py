@@ -113,7 +113,9 @@ class Train(Verb):
             (self.folder / "data" / name).mkdir(parents=True)
             shutil.copy(self.folder / "in" / source, self.folder / "data" / name / "a.tif")
         shutil.copy(self.model, self.folder / "in" / "start.safetensors")
-        (self.folder / "in" / "c.yml").write_text("{patch: [16, 16], batch: 1, checks: 1, steps: 1}")
+        (self.folder / "in" / "c.yml").write_text(
+            "{patch_size: [16, 16], batch_size: 1, validations: 1, steps: 1}"
+        )
 
     def command(self, target: Path) -> list[object]:
         settings = [
@@ -400,6 +402,7 @@ def test_the_library_asks_as_well(hand_file: Files, tmp_path: Path) -> None:
 # --- the mark ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # bioimageio.spec's files
 def test_every_kind_of_result_carries_the_mark(tmp_path: Path) -> None:
     image, labels = squares()

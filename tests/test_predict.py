@@ -15,7 +15,7 @@ from cleft.core.errors import DataError
 from cleft.core.memory import available_memory
 from cleft.core.settings import NetSettings
 from cleft.models.batch_renorm import BatchRenorm
-from cleft.models.unet import make_unet, net_stride, receptive_field_radius
+from cleft.models.unet import UNet, net_stride, receptive_field_radius
 from cleft.prediction import predictor as module
 from cleft.prediction.predictor import Predictor, choose_tile, likeliest
 
@@ -40,7 +40,7 @@ def random_net(name: str, precision: Any = "float64") -> Predictor:
     """
     torch.manual_seed(len(name))
     shape = NETS[name]
-    net = make_unet(shape).eval()
+    net = UNet(shape).eval()
     for layer in net.modules():
         if isinstance(layer, BatchRenorm):
             layer.running_mean.normal_(0, 0.5)
@@ -50,7 +50,7 @@ def random_net(name: str, precision: Any = "float64") -> Predictor:
     size = (48,) * 2 if len(net_stride(shape)) == 2 else (16,) * 3
     with torch.inference_mode():
         logits = net(torch.randn(1, shape.channels, *size)).transpose(0, 1).flatten(1)
-    out = net.output_block.conv.conv
+    out = net.head
     spread = logits.std(1)
     out.weight.data /= spread.view(-1, *(1,) * (out.weight.ndim - 1))
     out.bias.data = (out.bias.data - logits.mean(1)) / spread

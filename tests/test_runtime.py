@@ -62,6 +62,7 @@ subprocess.run(["true"])
 """
 
 
+@pytest.mark.long
 def test_signals_are_handled_once_the_network_is_gone() -> None:
     """OpenVINO frees the stack that it made handlers run on; a child's end then killed the process."""
     ran = subprocess.run([sys.executable, "-c", AFTERWARDS], capture_output=True, text=True)

@@ -142,7 +142,7 @@ def test_places_beyond_32_bits_are_told_apart() -> None:
 
 @pytest.mark.parametrize("rounds", [0, 1, 2])
 def test_growth_that_is_cut_short_says_so(rounds: int) -> None:
-    from cleft.labels.instances import grow
+    from cleft.labels.grow import grow
 
     labels = np.array([[4, 0, 0, 0, 0, 9]], np.uint32)
     free = labels == 0

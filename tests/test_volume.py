@@ -104,7 +104,6 @@ def test_other_methods_are_those_of_one_piece_too(tmp_path: Path, method: Any) -
     np.testing.assert_array_equal(labels, model.segment(image, method=method))
 
 
-@pytest.mark.long
 def test_the_default_halo_changes_hardly_a_pixel(tmp_path: Path, ndim: int) -> None:
     name, shape = MADE[ndim]
     image, _ = make_cells(shape, seed=3, settings=CellSettings(diameter=16))
@@ -234,6 +233,7 @@ def on_a_small_card(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(resources, "network_speed", lambda predictor: 1e6)
 
 
+@pytest.mark.long
 def test_out_of_memory_on_a_card_takes_fewer_pixels_at_once_and_changes_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ndim: int
 ) -> None:
@@ -420,7 +420,7 @@ def test_what_can_not_be(hand_file: Files, tmp_path: Path, options: dict[str, An
 
 def test_images_of_other_axes_or_channels(hand_file: Files, tmp_path: Path) -> None:
     image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
-    with pytest.raises(ModelError, match=r"has 2 channels, but .* takes 1"):
+    with pytest.raises(ModelError, match=r"has 2 channels \(axes CYX\), but .* takes 1"):
         segment_volume(load_model(hand_file(2), "cpu"), image, tmp_path / "l.zarr")
     with pytest.raises(ModelError, match="has spatial axes YX"):
         segment_volume(model_for(hand_file, 3), image, tmp_path / "l.zarr")
@@ -473,7 +473,7 @@ def test_it_says_what_it_will_take_before_it_begins(
         )
     lines = [record.message for record in caplog.records]
     assert lines[0].startswith("24x24 pixels in 9 blocks of 8x8, halo ")
-    assert "of memory, 1 MB of disk and " in lines[1]
+    assert "of memory, 1.0 MB of disk and " in lines[1]
     assert told.steps[FIRST] == (9, 0)
     assert told.blocks == 4 * 9
 

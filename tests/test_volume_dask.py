@@ -32,6 +32,7 @@ def client() -> Iterator[Any]:
         yield client
 
 
+@pytest.mark.long
 def test_two_workers_give_the_labels_of_one_process(
     client: Any, hand_file: Files, tmp_path: Path, ndim: int
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_killed_worker_costs_time_alone(client: Any, hand_file: Files, tmp_pat
     np.testing.assert_array_equal(labels, expected(classes))
 
 
+@pytest.mark.long
 def test_damage_is_told_by_the_workers(client: Any, hand_file: Files, tmp_path: Path) -> None:
     classes = blobs((64, 64), 4)
     image = save_classes(tmp_path / "image.zarr", classes)

@@ -18,8 +18,8 @@ from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image
 from cleft.io import LazyImage, open_image, read_labels, write_image
 from cleft.labels.scores import score
-from cleft.models.file import read_card
-from cleft.models.zoo import find_model
+from cleft.models.card import read_card
+from cleft.models.card import find_model
 from cleft.prediction.diameter import (
     RATIOS,
     VIEW_PIXELS,
@@ -403,6 +403,7 @@ def test_small_images_are_looked_at_too(model: Model) -> None:
     assert found == pytest.approx(12, rel=0.3)
 
 
+@pytest.mark.long
 def test_the_first_image_is_looked_at(
     nuclei: tuple[Image, np.ndarray], tmp_path: Path, cleft_says: Callable[..., Any]
 ) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common import Clock, Job, Segment, Watch, cores, main
+from common import Clock, Job, Segment, Stopwatch, cores, main
 
 from cleft.api import train as train_model
 from cleft.labels.classes import ClassRule, classes_by_rule
@@ -73,7 +73,7 @@ def run(job: Job, path: Path, steps: int, **more: Any) -> Model:
 class Timed(Model):
     """A model that tells the seconds of its network from those of what follows."""
 
-    watch = Watch()
+    watch = Stopwatch()
 
     def _predict(self, *given: Any, **named: Any) -> np.ndarray:
         with self.watch("network"):
@@ -85,8 +85,8 @@ def load(model: Path, axes: str) -> Segment:
     net, card = read_model(model / "model.safetensors")
     timed = Timed(net, card, "cpu")
 
-    def segment(image: np.ndarray, watch: Watch) -> np.ndarray:
-        timed.watch = Watch()
+    def segment(image: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        timed.watch = Stopwatch()
         with timed.watch("whole"):
             labels = timed.segment(image, axes)
         for here, there in ((watch.seconds, timed.watch.seconds), (watch.wall, timed.watch.wall)):

@@ -21,7 +21,7 @@ from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.labels.instances import Method
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model
 from cleft.prediction.diameter import warn_of_another_size
 from cleft.prediction.model import Model
 from cleft.volume.executors import ClusterOptions, dask_executor

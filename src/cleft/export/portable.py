@@ -40,7 +40,7 @@ class Portable(nn.Module):
 
     Example:
         >>> from cleft.models.file import read_model
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import find_model
         >>> Portable(*read_model(find_model("cells2d")))(torch.zeros(1, 1, 37, 50)).shape
         torch.Size([1, 4, 37, 50])
     """

@@ -59,7 +59,7 @@ def class_statistics(
     """
     check_shapes(logits, classes, weight)
     n, k = logits.shape[:2]
-    kernels = _kernels(logits)
+    kernels = kernels_for(logits)
     if kernels is None:
         with torch.autocast(logits.device.type, enabled=False):
             return plain_statistics(logits, classes, ignore_index, weight, per_image)
@@ -69,7 +69,7 @@ def class_statistics(
     )
 
 
-def _kernels(logits: Tensor) -> ModuleType | None:
+def kernels_for(logits: Tensor) -> ModuleType | None:
     """The module of kernels for a tensor, if there is one."""
     device = logits.device.type
     if logits.dtype not in FUSED.get(device, ()) or torch.compiler.is_compiling() or not logits.numel():

@@ -55,8 +55,8 @@ class ScaledImage:
         """An image in memory, (C, *S), with the percentiles of a model.
 
         Example:
-            >>> from cleft.models.file import read_card
-            >>> from cleft.models.zoo import find_model
+            >>> from cleft.models.card import read_card
+            >>> from cleft.models.card import find_model
             >>> image = ScaledImage.of(np.zeros((1, 20, 30)), read_card(find_model("cells2d")), (2.0, 2.0))
             >>> image.whole, image.scale.network_shape
             ((slice(0, 20, None), slice(0, 30, None)), (10, 15))

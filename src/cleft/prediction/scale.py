@@ -84,8 +84,8 @@ def choose_factors(
         ModelError: it is far from what the model learnt.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> card = read_card(find_model("cells2d"))
         >>> choose_factors(card, None, None), choose_factors(card, 3 * card.cell_diameter, None)
         ((1.0, 1.0), (3.0, 3.0))
@@ -105,8 +105,8 @@ def is_training_scale(card: ModelCard, diameter: float) -> bool:
     """Whether an estimated diameter is so near to the learnt one that the image is best left as it is.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> card = read_card(find_model("cells2d"))
         >>> is_training_scale(card, 1.1 * card.cell_diameter), is_training_scale(card, 2 * card.cell_diameter)
         (True, False)
@@ -127,8 +127,8 @@ def factors_for(card: ModelCard, diameter: float, spacing: Sequence[float] | Non
         ModelError: the cells are less than an eighth or more than 32 times as large as those learnt from.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> card = read_card(find_model("cells2d"))
         >>> factors_for(card, 2 * card.cell_diameter, None)
         (2.0, 2.0)

@@ -147,8 +147,8 @@ def default_block(cost: BlockCost, shape: Sequence[int]) -> tuple[int, ...]:
         shape: of the image.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> net = read_card(find_model("cells3d")).net
         >>> default_block(BlockCost(net, (1.0, 2.0, 2.0), (16, 8, 8), 2, 4, 1), (508, 1024, 1024))
         (128, 128, 128)

@@ -14,8 +14,9 @@ from cleft.core.errors import DataError
 from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING
 from cleft.labels.corruption import corrupt_labels
 from cleft.labels.scores import score
-from cleft.models.file import read_card, read_model
-from cleft.training.uncertain import BESIDE, mask_uncertain_background
+from cleft.models.card import read_card
+from cleft.models.file import read_model
+from cleft.training.weak_labels import mask_uncertain_background
 
 
 def logits_of(cell: torch.Tensor, n_classes: int = 4) -> torch.Tensor:
@@ -57,7 +58,7 @@ def test_beside_annotated_cells_background_is_believed(ndim: int) -> None:
     found = mask_uncertain_background(logits_of(cell), classes, 0.5)[0]
     assert found.dtype == torch.uint8
     apart = np.abs(np.indices((edge,) * ndim) - 5).max(0)
-    expected = np.where(apart > BESIDE, IGNORE, np.where(apart == 0, CELL, BACKGROUND))
+    expected = np.where(apart > 2, IGNORE, np.where(apart == 0, CELL, BACKGROUND))
     np.testing.assert_array_equal(found.numpy(), expected)
 
 

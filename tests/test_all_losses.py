@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cleft.api import train
 from cleft.core.errors import DataError
-from cleft.core.settings import LOSSES, LossName, TrainSettings
+from cleft.core.settings import LOSSES, LossName, LossSettings
 from cleft.labels.weights import WEIGHT_MAPS
 from cleft.losses import named
 from cleft.losses.boundary import BoundaryLoss
@@ -21,8 +21,8 @@ from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss,
 from cleft.losses.youden import JCLoss, JLoss
 from cleft.synthetic import make_cells
 from cleft.training import fit
-from references import company as reference
 from references import losses
+from references import named_losses as reference
 from test_losses import SHAPES, batch, certain
 
 EVERY: dict[str, nn.Module] = {
@@ -45,7 +45,7 @@ def weights(classes: Tensor, seed: int = 0) -> Tensor:
 
 
 @shapes
-@pytest.mark.parametrize("n_classes", [2, 3, 4, 7])
+@pytest.mark.parametrize("n_classes", [2, 3, 4, pytest.param(7, marks=pytest.mark.long)])
 @every
 def test_gradients_are_those_of_the_value(loss: nn.Module, n_classes: int, shape: tuple[int, ...]) -> None:
     logits, classes = batch(n_classes, shape)
@@ -437,7 +437,7 @@ def test_names_agree() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_made_by_name(name: str) -> None:
     logits, classes = batch(4, (6, 6))
-    settings = TrainSettings(loss=name, j_weight=0.7)
+    settings = LossSettings(loss=name, j_weight=0.7)
     same = EVERY["ce" if name in WEIGHT_MAPS else name]
     found = make_loss(settings)
     assert type(found) is type(same)
@@ -449,7 +449,7 @@ def test_settings_of_j_reach_it() -> None:
     logits, classes = batch(3, (4, 4))
     lam = ((0.0, 0.1, 0.2), (0.3, 0.0, 0.4), (0.5, 0.6, 0.0))
     for name, make in (("jc", JCLoss), ("j", JLoss)):
-        settings = TrainSettings(loss=name, j_weight=lam, j_reduction="image", j_pairs=((0, 1), (2, 0)))
+        settings = LossSettings(loss=name, j_weight=lam, j_reduction="image", j_pairs=((0, 1), (2, 0)))
         expected = make(lam, reduction="image", pairs=[(0, 1), (2, 0)])(logits, classes)
         assert make_loss(settings)(logits, classes) == expected
 

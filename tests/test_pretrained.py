@@ -15,20 +15,18 @@ from torch import nn
 from cleft.api import train
 from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image
-from cleft.core.settings import NetSettings, TrainSettings
+from cleft.core.settings import PRETRAINED_DEFAULTS, DataSettings, NetSettings, TrainSettings
 from cleft.labels.scores import score
 from cleft.models.batch_renorm import BatchRenorm
-from cleft.models.file import read_card, read_model, write_model
-from cleft.models.inflate import inflate_2d_to_3d
-from cleft.models.unet import make_unet
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model, read_card
+from cleft.models.file import read_model, write_model
+from cleft.models.unet import UNet, inflate_2d_to_3d
 from cleft.prediction.model import Model, load_model
 from cleft.synthetic import CellSettings, make_cells
-from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
+from cleft.training.configure import choose_shrink
+from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
-from cleft.training.plan import choose_shrink
-from cleft.training.pretrained import GENERATIONS, GENTLY, _recent, settled, start_of
+from cleft.training.pretrained import GENERATIONS, _recent, load_pretrained, with_pretrained
 
 Pair = tuple[Image, np.ndarray]
 STILL: dict[str, Any] = {"steps": 1, "validations": 1, "learning_rate": 1e-12, "batch_size": 1}
@@ -94,14 +92,16 @@ def test_what_is_said_of_the_beginning(parents: Callable[[int], Path], capfd: py
 
 
 def test_settings_not_asked_for_are_gentle() -> None:
-    mild = settled(TrainSettings(pretrained="cells2d"))
-    assert {name: getattr(mild, name) for name in GENTLY} == GENTLY
-    assert (mild.width, mild.n_classes, mild.levels) == (22, 4, 5)
-    assert settled(mild) == mild
-    asked = settled(TrainSettings(pretrained="cells2d", steps=7, learning_rate=0.5, n_classes=4))
-    assert (asked.steps, asked.learning_rate) == (7, 0.5)
+    model = load_pretrained(TrainSettings(pretrained="cells2d"))
+    mild = with_pretrained(TrainSettings(pretrained="cells2d"), model)
+    assert {name: mild.flat()[name] for name in PRETRAINED_DEFAULTS} == PRETRAINED_DEFAULTS
+    assert (mild.network.width, mild.classes.n_classes, mild.network.levels) == (22, 4, 5)
+    assert with_pretrained(mild, model) == mild
+    asked = TrainSettings(pretrained="cells2d", steps=7, learning_rate=0.5, n_classes=4)
+    kept = with_pretrained(asked, model).optimiser
+    assert (kept.steps, kept.learning_rate) == (7, 0.5)
     plain = TrainSettings(width=8)
-    assert settled(plain) is plain
+    assert with_pretrained(plain, load_pretrained(plain)) is plain
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_cells_are_shrunk_to_the_size_that_the_model_knows(tmp_path: Path) -> No
     path = tmp_path / "m.safetensors"
     for diameter, shrink, expected in ((24.0, (1, 1), 3), (24.0, (2, 2), 6), (100.0, (1, 1), 1)):
         write_model(path, net, card.model_copy(update={"cell_diameter": diameter, "shrink": shrink}))
-        start = start_of(TrainSettings(pretrained=str(path)))
-        assert choose_shrink([example], TrainSettings(), start) == (expected, expected)
-    assert choose_shrink([example], TrainSettings()) == (2, 2)
+        model = load_pretrained(TrainSettings(pretrained=str(path)))
+        assert choose_shrink([example], DataSettings(), model) == (expected, expected)
+    assert choose_shrink([example], DataSettings()) == (2, 2)
 
 
 def test_it_is_resumed_only_from_the_same_beginning(parents: Callable[[int], Path], tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_it_is_not_resumed_from_a_model_that_has_changed(
         train(data, path, pretrained=str(parent), patch_size=patch(2), resume=True, **STILL)
 
 
-def test_fit_settles_too(parents: Callable[[int], Path], tmp_path: Path) -> None:
+def test_fit_takes_over_its_network_too(parents: Callable[[int], Path], tmp_path: Path) -> None:
     image, labels = made(2)[0]
     example = Example("made", image.data[None] / np.float32(65535), labels)
     settings = TrainSettings(pretrained=str(parents(2)), patch_size=patch(2), **STILL)
@@ -179,7 +179,7 @@ def test_fit_settles_too(parents: Callable[[int], Path], tmp_path: Path) -> None
 @pytest.mark.parametrize("strides", [((2, 2, 2), (2, 2, 2)), ((1, 2, 2), (2, 2, 2)), ((1, 2, 2), (1, 2, 2))])
 def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -> None:
     torch.manual_seed(0)
-    plane = make_unet(NetSettings(width=4, n_classes=3, strides=((2, 2),) * 2))
+    plane = UNet(NetSettings(width=4, n_classes=3, strides=((2, 2),) * 2))
     for layer in plane.modules():
         if isinstance(layer, BatchRenorm):
             layer.running_mean.normal_(0, 0.3)
@@ -192,15 +192,15 @@ def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -
 
 
 def test_with_fewer_levels_the_coarsest_are_left_out() -> None:
-    plane = make_unet(NetSettings(width=4, strides=((2, 2),) * 4))
+    plane = UNet(NetSettings(width=4, strides=((2, 2),) * 4))
     stack = inflate_2d_to_3d(plane, NetSettings(width=4, strides=((2, 2, 2),) * 2))
     assert stack(torch.rand(1, 1, 8, 8, 8)).shape == (1, 4, 8, 8, 8)
     for ours, theirs in (
-        (stack.bottleneck, plane.downsamples[1]), (stack.downsamples[0], plane.downsamples[0]),
-        (stack.upsamples[0].conv_block, plane.upsamples[2].conv_block),
-    ):  # fmt: skip
-        torch.testing.assert_close(ours.conv2.conv.weight[:, :, 1], theirs.conv2.conv.weight)
-        assert not ours.conv2.conv.weight[:, :, ::2].any()
+        *zip(stack.encoder, plane.encoder[:3], strict=True),
+        *((up.block, its.block) for up, its in zip(stack.decoder, plane.decoder[:2], strict=True)),
+    ):
+        torch.testing.assert_close(ours.conv2.weight[:, :, 1], theirs.conv2.weight)
+        assert not ours.conv2.weight[:, :, ::2].any()
 
 
 def test_a_training_of_stacks_from_a_model_of_planes(parents: Callable[[int], Path]) -> None:
@@ -210,7 +210,7 @@ def test_a_training_of_stacks_from_a_model_of_planes(parents: Callable[[int], Pa
     assert model.card.axes == "ZYX"
     assert (model.card.net.width, model.card.net.n_classes) == (card.net.width, card.net.n_classes)
     assert model.card.trained_on["from"]["model"] == path.name
-    first, its = model.net.input_block.conv1.conv.weight, before.input_block.conv1.conv.weight
+    first, its = model.net.encoder[0].conv1.weight, before.encoder[0].conv1.weight
     torch.testing.assert_close(first[:, :, 1].cpu(), its, atol=1e-9, rtol=0)
     assert first[:, :, ::2].abs().max() < 1e-9
 

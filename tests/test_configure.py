@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cleft.core.settings import TrainSettings
+from cleft.core.settings import DataSettings, TrainSettings
+from cleft.training.configure import choose_shrink, configure
 from cleft.training.dataset import Example
-from cleft.training.plan import choose_shrink, make_plan
 
 
 def boxes(shape: tuple[int, ...], cell: tuple[int, ...], spacing: tuple[float, ...] | None = None) -> Example:
@@ -35,23 +35,24 @@ def test_large_cells_are_shrunk(
     shape: tuple[int, ...], cell: tuple[int, ...], spacing: tuple[float, ...] | None, factors: tuple[int, ...]
 ) -> None:
     example, given = boxes(shape, cell, spacing), (5,) * len(shape)
-    assert choose_shrink([example], TrainSettings()) == factors
-    assert choose_shrink([example], TrainSettings(shrink=given)) == given
+    assert choose_shrink([example], DataSettings()) == factors
+    assert choose_shrink([example], DataSettings(shrink=given)) == given
 
 
 def test_the_spacing_is_the_median_of_those_known() -> None:
     shape, cell = (50, 70, 70), (12, 26, 26)
     spacings = [None, (2.0, 1.0, 1.0), (1.0, 1.0, 1.0), (2.2, 1.1, 1.1)]
     examples = [boxes(shape, cell, spacing) for spacing in spacings]
-    plan = make_plan(examples, TrainSettings(), choose_shrink(examples, TrainSettings()))
-    assert plan.card.shrink == (1, 2, 2)
-    assert plan.card.spacing_um == (2.0, 0.5, 0.5)
+    found = configure(examples, TrainSettings(), choose_shrink(examples, DataSettings()))
+    assert found.card.shrink == (1, 2, 2)
+    assert found.card.spacing_um == (2.0, 0.5, 0.5)
 
 
 def test_a_patch_has_one_extent_in_space_and_fits_the_network() -> None:
     example = boxes((60, 120, 120), (5, 10, 10), (2.0, 1.0, 1.0))
-    plan = make_plan([example], TrainSettings(), (1, 1, 1))
-    assert plan.patch == (24, 48, 48)
-    assert plan.batch == 2  # the pixels of one patch of 48 x 48 x 48
-    assert plan.card.net.strides[0] == (1, 2, 2)
-    assert all(n % s == 0 for n, s in zip(plan.patch, np.prod(plan.card.net.strides, axis=0), strict=True))
+    found = configure([example], TrainSettings(), (1, 1, 1))
+    assert found.patch_size == (24, 48, 48)
+    assert found.batch_size == 2  # the pixels of one patch of 48 x 48 x 48
+    assert found.card.net.strides[0] == (1, 2, 2)
+    strides = np.prod(found.card.net.strides, axis=0)
+    assert all(n % s == 0 for n, s in zip(found.patch_size, strides, strict=True))

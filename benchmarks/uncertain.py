@@ -1,36 +1,31 @@
 """The trials that chose how to learn where cells were left out: half of the T cells removed, as background.
 
-    python benchmarks/doubt.py              all of them, forty minutes on one core
+    python benchmarks/uncertain.py              all of them, forty minutes on one core
 
 Learnt from the first four fifths of the columns of tcells' train images, half of their cells removed;
 measured on the last fifth, well annotated. Width 16, 1500 steps, seed 0. A second round trains again from the
-start: what the model of doubt 0.2 finds on its own train images and nobody annotated joins the annotation.
+start: what the model of 0.2 finds on its own train images and nobody annotated joins the annotation.
 Runs are those of benchmarks/evidence.py where it has them. Writes docs/results/evidence/doubt.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
+from bench import DATA, RESULTS, announce, parser, read_json, write_json
 from rich.console import Console
 
 from cleft.prediction.model import load_model
-from cleft.reproduce.evaluate import examine
-from cleft.reproduce.runs import CONFIGS, Run, work_through
-from cleft.reproduce.splits import Weakness, read_pairs, split, weakened
-from cleft.reproduce.tables import Effort, markdown
-from cleft.training.examples import load_examples
+from cleft.reproduce.evaluation import Weakness, evaluate, read_pairs, split, weaken
+from cleft.reproduce.report import markdown
+from cleft.reproduce.runs import CONFIGS, Run, RunOptions, run_all
+from cleft.training.dataset import load_examples
 from cleft.training.fit import fit
-from cleft.training.pseudo_labels import add_pseudo_labels
+from cleft.training.weak_labels import add_pseudo_labels
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-REPORT = ROOT / "docs" / "results" / "evidence" / "doubt.json"
-SAID = Console(stderr=True, soft_wrap=True)
+REPORT = RESULTS / "evidence" / "doubt.json"
+CONSOLE = Console(stderr=True, soft_wrap=True)
 
 HALF = Weakness("remove", 0.5)
 CONFIGS.update(
@@ -45,17 +40,15 @@ TRIALS = {
     "half left out, doubt 0.2": ("J4 doubt", HALF),
     "half left out, doubt 0.5": ("J4 doubt50", HALF),
 }
-DOUBTING = "half left out, doubt 0.2"
+FIRST_ROUND = "half left out, doubt 0.2"
 PLACES = ("held out", "test")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "evidence")
-    asked = parser.parse_args()
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps(measure(asked.work, Effort()), indent=1) + "\n")
-    print(table(json.loads(REPORT.read_text())))
+    asked = parser(__doc__, "evidence").parse_args()
+    announce("seed 0")
+    write_json(REPORT, measure(asked.work, RunOptions()))
+    print(table(read_json(REPORT)))
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
@@ -64,35 +57,33 @@ def table(found: dict[str, dict[str, float]]) -> str:
     return markdown(["T cells' annotation", "PQ, held out", "PQ, test"], lines)
 
 
-def measure(work: Path, effort: Effort) -> dict[str, dict[str, float]]:
+def measure(work: Path, options: RunOptions) -> dict[str, dict[str, float]]:
     """PQ of each trial, on the columns that were held out and on the test image."""
-    runs = {name: effort.run(DATA / "tcells", arm, 0, weak=weak) for name, (arm, weak) in TRIALS.items()}
-    work_through(list(runs.values()), work, SAID)
-    reports = {
-        name: json.loads((work / "runs" / f"{run.name}.json").read_text()) for name, run in runs.items()
-    }
+    runs = {name: Run(DATA / "tcells", config, 0, options, weak) for name, (config, weak) in TRIALS.items()}
+    run_all(list(runs.values()), work, CONSOLE)
+    reports = {name: read_json(work / "runs" / f"{run.name}.json") for name, run in runs.items()}
     found = {name: {of: report[of]["MAP"]["pq"] for of in PLACES} for name, report in reports.items()}
-    first = runs[DOUBTING]
+    first = runs[FIRST_ROUND]
     again = {"then a second round without": 0.0, "then a second round with it": 0.2}
-    return {**found, **{f"{DOUBTING}, {name}": adopted(first, d, work) for name, d in again.items()}}
+    return {**found, **{f"{FIRST_ROUND}, {name}": second_round(first, d, work) for name, d in again.items()}}
 
 
-def adopted(run: Run, doubt: float, work: Path) -> dict[str, float]:
+def second_round(run: Run, ignore_uncertain: float, work: Path) -> dict[str, float]:
     """Train once more, on the annotation and what the model finds beside it; PQ as above."""
     learn, kept = split(read_pairs(run.data / "train"))
     model = load_model(work / "models" / f"{run.model}.safetensors")
-    path = work / "models" / f"{run.model}-adopted{100 * doubt:g}.safetensors"
+    path = work / "models" / f"{run.model}-adopted{100 * ignore_uncertain:g}.safetensors"
     if not path.exists():
         grown = [
             (image, replace(labels, data=add_pseudo_labels(labels.data, model.segment(image))))
-            for image, labels in weakened(learn, run.weak, run.seed)
+            for image, labels in weaken(learn, run.weakness, run.seed)
         ]
-        settings = run.settings.model_copy(update={"ignore_uncertain": doubt})
-        fit(load_examples(grown, settings), settings, path, console=SAID, overwrite=True)
+        settings = run.settings.replace(ignore_uncertain=ignore_uncertain)
+        fit(load_examples(grown, settings), settings, path, console=CONSOLE, overwrite=True)
     again = load_model(path)
     return {
-        "held out": examine(again, kept)["pq"],
-        "test": examine(again, read_pairs(run.data / "test"))["pq"],
+        "held out": evaluate(again, kept)["pq"],
+        "test": evaluate(again, read_pairs(run.data / "test"))["pq"],
     }
 
 

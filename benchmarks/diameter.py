@@ -68,7 +68,7 @@ def measured(model: Model, name: str, count: int) -> Iterator[tuple[float | None
             labels = resize(truth, shape, order=0, anti_aliasing=False, preserve_range=True)
             one = Image(shown, axes).standard()
             started = time.process_time()
-            found = estimate_diameter(model, LazyImage.of(one))
+            found = estimate_diameter(model.predictor(), LazyImage.of(one))
             seconds = time.process_time() - started
             plain, auto = (score(labels, model.segment(one, diameter=d)).pq for d in (None, "auto"))
             yield zoom, cell_diameter([labels]), found, plain, auto, seconds

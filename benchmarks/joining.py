@@ -5,13 +5,13 @@
     python benchmarks/joining.py --parts 486 --pairs 51     cells of 24 voxels; 28 GB at a million blocks
 
 Makes parts of cells whose number is known, feeds them to ``UnionFind`` and ``number`` block by block as
-``cleft.volume.steps.join`` does, and compares the root of every part and the number of cells with the truth.
-No pixels: a block is its parts and the pairs that meet over its far faces. Cells lie within a block, over one
-face, over an edge of four blocks, over a corner of eight, and in chains along each axis. By default there
-are as many as of cells 40 voxels wide that fill four tenths of the volume.
+``cleft.labels.blockwise.GrowTouching`` does, and compares the root of every part and the number of cells with
+the truth. No pixels: a block is its parts and the pairs that meet over its far faces. Cells lie within a
+block, over one face, over an edge of four blocks, over a corner of eight, and in chains along each axis. By
+default there are as many as of cells 40 voxels wide that fill four tenths of the volume.
 
-Then the same steps with their records on disk, for fewer blocks: ``count``, ``join`` and ``settle`` as they
-are run, since what they do to a block may take less time than opening its file. Last, how time and memory go
+Then the same with their records on disk, for fewer blocks: what the steps prepare before their first block,
+since what they do to a block may take less time than opening its file. Last, how time and memory go
 with blocks and parts. Memory: the highest resident set during the call less the one before it. Writes
 docs/results/joining.json.
 """
@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from bench import RESULTS, command, machine, parser, peak_bytes, reset_peak, seconds_of, write_json
 
+from cleft.labels.blockwise import GrowTouching, LabelBlocks, MatchFaces, Relabel
 from cleft.labels.stitch import UnionFind, number
-from cleft.volume import steps
-from cleft.volume.store import RunStore, VolumePlan
+from cleft.volume.store import RunPlan, RunStore
 
 REPORT = RESULTS / "joining.json"
 
@@ -216,21 +216,23 @@ def on_disk(made: Made) -> dict:
 
         def keep_all() -> None:
             for block, (sizes, first) in enumerate(found):
-                work.keep("found", block, sizes=sizes, first=first, blank=np.array(False))
-                work.keep("met", block, pairs=made.pairs_of(block))
+                work.save(LabelBlocks.name, block, sizes=sizes, first=first, blank=np.array(False))
+                work.save(MatchFaces.name, block, edges=made.pairs_of(block))
 
         seconds = {"write two records": seconds_of(keep_all)[1]}
-        seconds["read a record, not cached"] = _reading(work, "found", True)
-        seconds["read a record, cached"] = _reading(work, "found", False)
-        seconds["count"] = seconds_of(lambda: steps.count(work))[1]
-        seconds["join"] = seconds_of(lambda: steps.join(work))[1]
+        seconds["read a record, not cached"] = _reading(work, LabelBlocks.name, True)
+        seconds["read a record, cached"] = _reading(work, LabelBlocks.name, False)
+        seconds["count"] = seconds_of(lambda: MatchFaces().prepare(work))[1]
+        seconds["join"] = seconds_of(lambda: GrowTouching().prepare(work))[1]
         cells = len(work.table("sizes")) - 1
         assert cells == made.cells(), f"{cells} cells, expected {made.cells()}"
         _keep_grown(work, made, [sizes for sizes, _ in found])
-        seconds["settle"] = seconds_of(lambda: steps.settle(work))[1]
+        seconds["settle"] = seconds_of(lambda: Relabel().prepare(work))[1]
         assert int(work.table("numbers").max()) == cells
-        seconds["ask which blocks are left"] = seconds_of(lambda: work.left("grown"))[1]
-        bytes_of = {s: work.record(s, len(made) // 2).stat().st_size for s in ("found", "met", "grown")}
+        left = seconds_of(lambda: work.pending(GrowTouching.name, len(made)))
+        seconds["ask which blocks are left"] = left[1]
+        names = (LabelBlocks.name, MatchFaces.name, GrowTouching.name)
+        bytes_of = {name: work.record(name, len(made) // 2).stat().st_size for name in names}
     return {
         "blocks": len(made), "parts a block": made.parts, "pairs a face": made.pairs,
         "microseconds a block": {name: round(1e6 * s / len(made), 1) for name, s in seconds.items()},
@@ -238,10 +240,11 @@ def on_disk(made: Made) -> dict:
     }  # fmt: skip
 
 
-def _plan(made: Made) -> VolumePlan:
-    return VolumePlan(
-        source="made", shape=tuple(made.n * b for b in BLOCK), model="none", weights="none",
-        precision="float32", limits=((0, 1),), block=BLOCK, halo=(0, 0, 0), min_sizes=(0, 0), cleft="none",
+def _plan(made: Made) -> RunPlan:
+    return RunPlan(
+        source="made", fingerprint="", shape=tuple(made.n * b for b in BLOCK), models=("none",),
+        weights=("none",), factors=(1, 1, 1), precision="float32", runtime="torch", limits=((0, 1),),
+        block=BLOCK, halo=(0, 0, 0), max_pixels=1, min_sizes=(0, 0), cleft="none",
     )  # fmt: skip
 
 
@@ -253,7 +256,7 @@ def _keep_grown(work: RunStore, made: Made, sizes: list[np.ndarray]) -> None:
         counts = np.bincount(where, own).astype(np.int64)
         names = np.concatenate([np.zeros(1, names.dtype), names])
         counts = np.concatenate([[int(np.prod(BLOCK)) // 2], counts])
-        work.keep("grown", block, names=names, counts=counts, edge=names[:0])
+        work.save(GrowTouching.name, block, names=names, counts=counts, edge=names[:0])
 
 
 def _reading(work: RunStore, step: str, from_disk: bool) -> float:
@@ -263,7 +266,7 @@ def _reading(work: RunStore, step: str, from_disk: bool) -> float:
         for block in range(len(work.grid)):
             with open(work.record(step, block), "rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return seconds_of(lambda: [len(work.kept(step, block)) for block in range(len(work.grid))])[1]
+    return seconds_of(lambda: [len(work.load(step, block)) for block in range(len(work.grid))])[1]
 
 
 HEAD = """

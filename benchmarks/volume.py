@@ -15,6 +15,7 @@ docs/results/volume.json.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -103,28 +104,23 @@ def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, An
     from cleft.core.units import parse_bytes
     from cleft.prediction.model import load_model
     from cleft.volume.plan import VolumeOptions
-    from cleft.volume.segment import Watch, segment_volume
+    from cleft.volume.segment import segment_volume
 
-    class Clock(Watch):
-        """Seconds from one step to the next."""
+    at = [("plan", time.perf_counter())]
 
-        def __init__(self) -> None:
-            self.at = [("plan", time.perf_counter())]
+    def progress(step: str, done: int, of: int) -> None:
+        if step != at[-1][0]:
+            at.append((step, time.perf_counter()))
+            print(f"{step}: {of} blocks", file=sys.stderr)
 
-        def say(self, line: str) -> None:
-            print(line, file=sys.stderr)
-
-        def step(self, name: str, of: int, before: int) -> None:
-            self.at.append((re.sub(r"level\d", "levels", name), time.perf_counter()))
-
-    model, clock = load_model("cells3d", "cpu"), Clock()
+    model = load_model("cells3d", "cpu")
     options = VolumeOptions(memory=parse_bytes(memory), exact=exact, overwrite=True)
     start = time.perf_counter()
-    cells = segment_volume(model, image, output, options, watch=clock)
-    ends = [*(at for _, at in clock.at[1:]), time.perf_counter()]
+    cells = segment_volume(model, image, output, options, progress=progress)
+    ends = [*(begun for _, begun in at[1:]), time.perf_counter()]
     seconds: dict[str, float] = {}
-    for (name, at), end in zip(clock.at, ends):
-        seconds[name] = round(seconds.get(name, 0) + end - at, 1)
+    for (name, begun), end in zip(at, ends):
+        seconds[name] = round(seconds.get(name, 0) + end - begun, 1)
     whole, peak = ends[-1] - start, peak_bytes()
     network, pixels, speed = network_alone(model, output)
     return {
@@ -147,23 +143,21 @@ def network_alone(model: Any, output: Path) -> tuple[float, int, float]:
     """Seconds of the network for all blocks of a run, the image's pixels, the network's pixels a second."""
     import torch
     import zarr
-    from cleft.prediction.runtime import network_for
 
     from cleft.core.tiles import Grid
-    from cleft.models.unet import memory_format
 
     plan: Any = zarr.open_group(output, mode="r").attrs["cleft"]
-    grid, shrink = Grid(tuple(plan["shape"]), tuple(plan["block"])), model.card.shrink
-    net = network_for(model, plan["precision"], plan["runtime"])
+    grid, factors = Grid(tuple(plan["shape"]), tuple(plan["block"])), plan["factors"]
+    predictor = model.predictor(plan["precision"], plan["runtime"])
+    halo = [math.ceil(h * f) for h, f in zip(plan["halo"], factors)]
     reads = [
-        tuple(-(-(s.stop - s.start) // f) for s, f in zip(grid.tile(i, plan["halo"]).read, shrink))
+        tuple(math.ceil((s.stop - s.start) / f) for s, f in zip(grid.tile(i, halo).read, factors))
         for i in range(len(grid))
     ]
     largest = tuple(-(-n // 8) * 8 for n in max(reads, key=lambda shape: float(np.prod(shape))))
-    given = torch.rand((1, 1, *largest)).to(next(net.parameters()))
-    given = given.to(memory_format=memory_format(len(largest)))
+    given = torch.rand((1, 1, *largest))
     with torch.inference_mode():
-        seconds = median_seconds(lambda: net(given), 5)
+        seconds = median_seconds(lambda: predictor.logits(given), 5)
     speed = float(np.prod(largest)) / seconds
     return sum(float(np.prod(shape)) for shape in reads) / speed, int(np.prod(plan["shape"])), speed
 

@@ -193,7 +193,7 @@ def test_the_chosen_tile_fits_the_budget(ndim: int) -> None:
     settings = NetSettings(width=32, strides=((2,) * ndim,) * 4)
     reach = receptive_field_radius(settings)
     card: Any = SimpleNamespace(net=settings, axes="ZYX"[-ndim:])
-    most = Predictor(make_unet(settings), card).max_pixels
+    most = Predictor(UNet(settings), card).max_pixels
     per_pixel = 4 * module.LIVE_ACTIVATIONS * 32
     assert most == min(module.MAX_ACTIVATION_BYTES, available_memory() * 2 // 3) // per_pixel
     assert choose_tile((64,) * ndim, settings, most) == (64,) * ndim

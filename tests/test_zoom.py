@@ -18,8 +18,7 @@ from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image
 from cleft.io import LazyImage, open_image, read_labels, write_image
 from cleft.labels.scores import score
-from cleft.models.card import read_card
-from cleft.models.card import find_model
+from cleft.models.card import find_model, read_card
 from cleft.prediction.diameter import (
     RATIOS,
     VIEW_PIXELS,

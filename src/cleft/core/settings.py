@@ -26,8 +26,8 @@ from cleft.core.units import LENGTH
 
 __all__ = [
     "DESCRIPTIONS", "LOSSES", "PRETRAINED_DEFAULTS", "AugmentationSettings", "DataSettings", "LossName",
-    "LossSettings", "Method", "ModelCard", "NetSettings", "TrainSettings", "differences", "explain", "read_settings",
-    "renamed",
+    "LossSettings", "Method", "ModelCard", "NetSettings", "TrainSettings", "differences", "explain",
+    "read_settings", "renamed",
 ]  # fmt: skip
 
 Auto = Literal["auto"]

@@ -18,9 +18,9 @@ from cleft.io.lazy import LazyImage
 from cleft.io.read import check_pixels
 from cleft.labels.blockwise import label_image
 from cleft.labels.instances import METHODS, Method, drop_small, to_labels
+from cleft.models.card import find_model
 from cleft.models.ensemble import Ensemble, check_alike, turns_for
 from cleft.models.file import read_model
-from cleft.models.card import find_model
 from cleft.prediction.device import device_of
 from cleft.prediction.diameter import estimate_diameter, warn_of_size
 from cleft.prediction.predictor import Precision, Predictor, Progress, Runtime, ScaledImage

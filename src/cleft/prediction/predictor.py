@@ -290,7 +290,8 @@ class Predictor:
         shape, most = channels.shape[1:], self.max_pixels if max_pixels is None else max_pixels
         if max_pixels is not None and self.device.type == "cuda":
             most = min(most, self.max_pixels)
-        padded = pad_to_multiple(torch.from_numpy(channels)[None], list(net_stride(settings)))[0]
+        given = channels if channels.flags.writeable else channels.copy()  # torch shares no read-only memory
+        padded = pad_to_multiple(torch.from_numpy(given)[None], list(net_stride(settings)))[0]
         while True:
             try:
                 found = self._by_tiles(padded, what, tile, most, progress)

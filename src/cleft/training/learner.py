@@ -7,19 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from cleft.labels.instances import classes_to_labels, decide, drop_small
+from cleft.labels.instances import classes_to_labels, drop_small
 from cleft.labels.scores import score
-from cleft.models.unet import memory_format, net_stride
+from cleft.models.unet import memory_format
+from cleft.prediction.predictor import Predictor
 from cleft.training.configure import Configuration
 from cleft.training.dataset import Example
 from cleft.training.weak_labels import mask_uncertain_background
 
-__all__ = ["Learner", "segment_whole"]
+__all__ = ["Learner"]
 
 
 class Learner(lightning.LightningModule):
@@ -37,14 +36,14 @@ class Learner(lightning.LightningModule):
     ) -> None:
         super().__init__()
         card, settings = configuration.card, configuration.settings
-        self.stride, self.about = net_stride(card.net), dict(about)
-        self.net = net.to(memory_format=memory_format(len(self.stride)))  # type: ignore[call-overload]
+        self.card, self.about, self.memory_format = card, dict(about), memory_format(len(card.axes))
+        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.loss, self.uncertain, self.optimiser = loss, settings.loss, settings.optimiser
         self.min_sizes = tuple(size / math.prod(card.shrink) for size in card.min_sizes())
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         images, *truth = batch  # classes, and weights where the loss wants them
-        logits = self.net(images.to(memory_format=memory_format(len(self.stride))))
+        logits = self.net(images.to(memory_format=self.memory_format))
         share, beyond = self.uncertain.ignore_uncertain, self.uncertain.ignore_uncertain_beyond
         first = self.uncertain.ignore_uncertain_from * self.optimiser.steps
         if share and self.trainer.global_step >= first:
@@ -53,9 +52,17 @@ class Learner(lightning.LightningModule):
         self.log("loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        self.predictor = Predictor(self.net, self.card)  # of the weights of now
+
     def validation_step(self, batch: Example, _: int) -> None:
-        labels = drop_small(segment_whole(self.net, batch, self.stride, self.device), *self.min_sizes)
+        with torch.autocast(self.device.type, enabled=False):  # as at prediction
+            classes = self.predictor.predict(batch.channels, "classes")[0]
+        labels = drop_small(classes_to_labels(classes, batch.spacing), *self.min_sizes)
         self.log("val_pq", score(batch.labels, labels).pq, prog_bar=True, batch_size=1, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        del self.predictor
 
     def configure_optimizers(self) -> Any:
         how = self.optimiser
@@ -69,16 +76,3 @@ class Learner(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["about"] = self.about
-
-
-@torch.inference_mode()
-def segment_whole(
-    net: nn.Module, example: Example, stride: tuple[int, ...], device: torch.device
-) -> np.ndarray:
-    """The labels of one example in one pass of the network, without tiles."""
-    tensor = torch.from_numpy(example.channels)[None].to(device)
-    shape = example.labels.shape
-    pad = [p for n, s in zip(reversed(shape), reversed(stride), strict=True) for p in (0, -n % s)]
-    padded = functional.pad(tensor, pad, mode="replicate")
-    logits = net(padded.to(memory_format=memory_format(len(shape))))[0].float().cpu().numpy()
-    return classes_to_labels(decide(logits[(slice(None), *map(slice, shape))]), example.spacing)

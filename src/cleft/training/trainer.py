@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from cleft.core.errors import CleftError
 from cleft.core.settings import TrainSettings
 from cleft.labels.weights import WEIGHT_MAPS
+from cleft.prediction.device import bfloat16_is_native, device_of
 from cleft.training.callbacks import (
     BatchRenormRamp,
     DataWait,
@@ -151,14 +152,9 @@ def precision_of(configuration: Configuration) -> Literal["bf16-mixed", "32-true
     """
     if configuration.settings.optimiser.precision != "auto":
         return configuration.settings.optimiser.precision
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if _native_bf16() and not _thin(configuration) else "32-true"
-
-
-def _native_bf16() -> bool:
-    avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
-    return avx512 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    device = device_of("auto")
+    thin = device.type == "cpu" and _thin(configuration)
+    return "bf16-mixed" if bfloat16_is_native(device) and not thin else "32-true"
 
 
 def _thin(configuration: Configuration) -> bool:

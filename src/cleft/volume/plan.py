@@ -16,8 +16,8 @@ from cleft.core.intensity import intensity_limits
 from cleft.io.files import fingerprint
 from cleft.io.lazy import LazyImage
 from cleft.labels.instances import Method
-from cleft.models.unet import default_halo, receptive_field_radius
 from cleft.models.card import find_model
+from cleft.models.unet import default_halo, receptive_field_radius
 from cleft.prediction.device import bfloat16_is_native, openvino_is_faster
 from cleft.prediction.model import Model, check_suits
 from cleft.prediction.predictor import LIVE_ACTIVATIONS, MAX_ACTIVATION_BYTES, Precision, Runtime

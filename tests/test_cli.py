@@ -425,10 +425,18 @@ def test_labels_never_overwrite_their_image(cleft_says: Says, hand_file: Files, 
     assert (tmp_path / "a.tif").read_bytes() == before
 
 
+def test_a_method_that_is_none(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", squares(2)[0])
+    asked = ["segment", tmp_path / "a.npy", "-m", hand_file(2), "-o", tmp_path / "o", "--method", "otsu"]
+    said = cleft_says(*asked)
+    assert said.code == 2
+    for method in ("otsu", "map", "biased", "threshold", "watershed"):
+        assert method in said.err
+
+
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--method", "otsu", 'method is "otsu", expected one of map, biased, threshold, watershed'),
         ("--tile", "8", "tile is (8,), expected 2 positive numbers of pixels"),
         ("--tile", "0,8", 'found "0,8", expected whole numbers of pixels, such as 512,512'),
         ("--tile", "8,x", 'found "8,x", expected numbers with commas between'),

@@ -150,7 +150,7 @@ def default_block(cost: BlockCost, shape: Sequence[int]) -> tuple[int, ...]:
         >>> from cleft.models.card import read_card
         >>> from cleft.models.card import find_model
         >>> net = read_card(find_model("cells3d")).net
-        >>> default_block(BlockCost(net, (1.0, 2.0, 2.0), (16, 8, 8), 2, 4, 1), (508, 1024, 1024))
+        >>> default_block(BlockCost(net, (1.0, 1.0, 1.0), (16, 16, 16), 2, 4, 1), (508, 1024, 1024))
         (128, 128, 128)
     """
 

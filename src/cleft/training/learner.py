@@ -10,7 +10,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from cleft.labels.instances import classes_to_labels, drop_small
+from cleft.labels.blockwise import label_image
 from cleft.labels.scores import score
 from cleft.models.unet import memory_format
 from cleft.prediction.predictor import Predictor
@@ -58,7 +58,7 @@ class Learner(lightning.LightningModule):
     def validation_step(self, batch: Example, _: int) -> None:
         with torch.autocast(self.device.type, enabled=False):  # as at prediction
             classes = self.predictor.predict(batch.channels, "classes")[0]
-        labels = drop_small(classes_to_labels(classes, batch.spacing), *self.min_sizes)
+        labels = label_image(classes, batch.spacing, self.min_sizes)
         self.log("val_pq", score(batch.labels, labels).pq, prog_bar=True, batch_size=1, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:

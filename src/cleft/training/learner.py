@@ -39,7 +39,8 @@ class Learner(lightning.LightningModule):
         self.card, self.about, self.memory_format = card, dict(about), memory_format(len(card.axes))
         self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.loss, self.uncertain, self.optimiser = loss, settings.loss, settings.optimiser
-        self.min_sizes = tuple(size / math.prod(card.shrink) for size in card.min_sizes())
+        inside, cut = card.min_sizes()
+        self.min_sizes = inside / math.prod(card.shrink), cut / math.prod(card.shrink)
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
         images, *truth = batch  # classes, and weights where the loss wants them

@@ -17,7 +17,7 @@ SHAPES = st.one_of(
 
 
 def by_blocks(classes: np.ndarray, block: tuple[int, ...], halo: int = 1) -> np.ndarray:
-    """The way of ``cleft.volume.steps``, with everything in memory: parts, seams, numbers, growth."""
+    """The way of ``cleft.labels.blockwise``, with everything in memory: parts, seams, numbers, growth."""
     shape, grid = classes.shape, Grid(classes.shape, block)
     found = [
         label_block(classes[grid.slices(i)], [s.start for s in grid.slices(i)], shape)

@@ -20,7 +20,7 @@ from cleft.core.settings import ModelCard, NetSettings
 from cleft.core.tiles import Slices, Tile, tiles
 from cleft.labels.instances import Method, decide
 from cleft.models.unet import fuse_conv_bn, memory_format, net_stride, receptive_field_radius
-from cleft.prediction.openvino import OpenVINONetwork
+from cleft.prediction.device import OpenVINONetwork
 from cleft.prediction.scale import Scale
 
 __all__ = ["Precision", "Predictor", "Progress", "Runtime", "ScaledImage", "choose_tile", "pad_to_multiple"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,15 @@ from cleft.io.files import exclusive_lock
 from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.io.read import open_image
 from cleft.io.write import write_labels
-from cleft.io.zarr_labels import remove_labels
-from cleft.labels.blockwise import LabelBlocks
+from cleft.io.zarr_labels import fill_level, level_grid, remove_labels
+from cleft.labels.blockwise import STEPS, LabelBlocks, Step
 from cleft.prediction.model import Model
 from cleft.volume.executors import run_step
 from cleft.volume.plan import VolumeOptions, make_plan
 from cleft.volume.resources import estimate_resources
-from cleft.volume.steps import steps_of
 from cleft.volume.store import LABELS, LOCK, RunStore
 
-__all__ = ["StepProgress", "check_run_folder", "run_folder_of", "running", "segment_volume"]
+__all__ = ["Downsample", "StepProgress", "check_run_folder", "run_folder_of", "running", "segment_volume"]
 
 StepProgress = Callable[[str, int, int], None]
 TIFF = (".tif", ".tiff")
@@ -125,6 +125,43 @@ def _run(store: RunStore, model: Model, executor: Executor | None, jobs: int, pr
                 )
             if asks:
                 model.release()  # what runtimes hold isn't needed for the steps that follow
+
+
+@dataclass(frozen=True)
+class Downsample(Step):
+    """Fill a level of the labels' pyramid from the level before it."""
+
+    level: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # each level has records of its own
+        return f"level{self.level}"
+
+    title = "coarser levels"
+
+    def count(self, store: RunStore) -> int:
+        return len(level_grid(store.labels, self.level))
+
+    def run(self, store: RunStore, block: int) -> str | None:
+        group = store.labels
+        part = level_grid(group, self.level).slices(block)
+        fine = [-(-n // m) for n, m in zip(store.plan.shape, group[str(self.level)].shape)]
+        region = tuple(
+            slice(s.start * f, min(s.stop * f, n)) for s, f, n in zip(part, fine, store.plan.shape)
+        )
+        blank = store.table("blank")
+        if not all(blank[i] for i, _ in store.grid.within(region)):
+            with store.guarded():
+                fill_level(group, self.level, part)
+        store.save(self.name, block)
+        return None
+
+
+def steps_of(store: RunStore) -> Iterator[Step]:
+    """The steps in their order; the levels are known once those before are done."""
+    yield from STEPS
+    for level in range(1, len(list(store.labels.array_keys()))):
+        yield Downsample(level)
 
 
 def check_run_folder(output: Path) -> None:

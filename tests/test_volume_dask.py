@@ -116,3 +116,14 @@ def test_slurm_jobs_ask_for_what_the_configuration_says(monkeypatch: pytest.Monk
     assert asked[0] == 3
     assert "#SBATCH -p cells" in script
     assert "#SBATCH --mem=15G" in script
+
+
+@pytest.mark.long
+def test_workers_keep_nothing_of_another_run(client: Any, hand_file: Files, tmp_path: Path) -> None:
+    """The same output again, of another image."""
+    model, workers = model_for(hand_file, 2), client.get_executor(pure=False)
+    for seed in (1, 2):
+        classes = blobs((40, 40), seed)
+        image = save_classes(tmp_path / f"{seed}.zarr", classes)
+        labels = in_blocks(model, image, tmp_path / "l.zarr", (16, 16), workers)
+        np.testing.assert_array_equal(labels, expected(classes))

@@ -127,7 +127,7 @@ class RunStore:
 
     Each step leaves a record for each block, written last and at once, so a run that was killed goes on
     where it was. Arrays are zarr, as wide as the image, and blocks are whole chunks of them: no two blocks
-    write to one file. A store goes to another process as the name of its folder.
+    write to one file. A store goes to another process as its folder and plan.
 
     Args:
         folder: the folder.
@@ -139,10 +139,11 @@ class RunStore:
         self.grid = Grid(plan.shape, plan.block)
         self.spacing, self.min_sizes = plan.spacing_um, plan.min_sizes
         self._arrays: dict[str, Any] = {}
+        self._tables: dict[str, np.ndarray] = {}
         self._open_files = ExitStack()
 
     def __reduce__(self) -> Any:
-        return _of_this_process, (str(self.folder.resolve()),)
+        return _of_this_process, (str(self.folder.resolve()), self.plan.model_dump_json())
 
     @staticmethod
     def open(folder: Path) -> RunStore:
@@ -333,7 +334,9 @@ class RunStore:
 
     def table(self, name: str) -> np.ndarray:
         """An array of the whole run, of which only what is looked at is read."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        if name not in self._tables:
+            self._tables[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return self._tables[name]
 
     def has_table(self, name: str) -> bool:
         return (self.folder / f"{name}.npy").exists()
@@ -353,9 +356,9 @@ class RunStore:
 
 
 @functools.lru_cache(maxsize=1)
-def _of_this_process(folder: str) -> RunStore:
-    """The store that a worker keeps open between blocks."""
-    return RunStore.open(Path(folder))
+def _of_this_process(folder: str, plan: str) -> RunStore:
+    """The store that a worker keeps open between blocks; another run in the same folder has another plan."""
+    return RunStore(Path(folder), RunPlan.model_validate_json(plan))
 
 
 def device_of_worker() -> str:

@@ -271,13 +271,13 @@ def estimate_resources(plan: RunPlan, predictor: Predictor, cost: BlockCost) -> 
 
 
 def network_speed(predictor: Predictor) -> float:
-    """Pixels of the network a second, tried on a small piece."""
+    """Pixels of the network a second, tried twice on a small piece: the first time it warms up."""
     stride = net_stride(predictor.settings)
     edge = round((1 << 18) ** (1 / len(stride)))
     shape = [-(-edge // s) * s for s in stride]
     batch = torch.zeros((1, predictor.settings.channels, *shape))
     seconds = []
-    for _ in range(3):
+    for _ in range(2):
         start = time.perf_counter()
         predictor.logits(batch).cpu()
         seconds.append(time.perf_counter() - start)

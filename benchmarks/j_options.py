@@ -11,23 +11,19 @@ Writes docs/results/j-options.json; a run that stands there is not made again. T
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import DATA, RESULTS, announce, once, parser, read_json
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
-from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
+from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-REPORT = ROOT / "docs" / "results" / "j-options.json"
+REPORT = RESULTS / "j-options.json"
 
 BASE = {
     "width": 16,
@@ -57,19 +53,18 @@ CONFIGS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
-    parser.add_argument("--report", type=Path, default=REPORT)
-    parser.add_argument("--table", action="store_true")
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
+    options.add_argument("--report", type=Path, default=REPORT)
+    options.add_argument("--table", action="store_true")
+    asked = options.parse_args()
+    announce("seeds 0, 1, 2")
     for seed in () if asked.table else SEEDS:
-        for arm, options in CONFIGS.items():
+        for config, chosen in CONFIGS.items():
+            settings = TrainSettings(**BASE, **chosen, seed=seed)
             for name in asked.sets:
-                key = f"{name}: {arm}, seed {seed}"
-                if key not in _read(asked.report):
-                    found = run(name, TrainSettings(**BASE, **options, seed=seed))
-                    asked.report.write_text(json.dumps({**_read(asked.report), key: found}, indent=1) + "\n")
-    print(table(_read(asked.report)))
+                once(asked.report, f"{name}: {config}, seed {seed}", partial(run, name, settings))
+    print(table(read_json(asked.report)))
 
 
 def run(name: str, settings: TrainSettings) -> dict:
@@ -90,21 +85,17 @@ def _split(name: str, examples: list[Example]) -> tuple[list[Example], list[Exam
 
 
 def table(report: dict) -> str:
-    """A row for each arm: mean and every seed's PQ on each set."""
+    """A row for each config: mean and every seed's PQ on each set."""
     lines = ["| lambda | " + " | ".join(SETS) + " |", "|---|" + "---|" * len(SETS)]
-    for arm in CONFIGS:
+    for config in CONFIGS:
         cells = []
         for name in SETS:
-            keys = [f"{name}: {arm}, seed {seed}" for seed in SEEDS]
+            keys = [f"{name}: {config}, seed {seed}" for seed in SEEDS]
             found = [report[key]["val_pq"] for key in keys if key in report]
             seeds = ", ".join(f"{pq:.3f}" for pq in found)
             cells.append(f"**{statistics.mean(found):.3f}** ({seeds})" if found else "")
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+        lines.append(f"| {config} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _read(report: Path) -> dict:
-    return json.loads(report.read_text()) if report.exists() else {}
 
 
 if __name__ == "__main__":

@@ -10,23 +10,19 @@ run again. Test images are not touched.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import DATA, RESULTS, announce, once, parser
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
-from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
+from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-REPORT = ROOT / "docs" / "results" / "trials.json"
+REPORT = RESULTS / "trials.json"
 HELD_OUT = "Position9"
 Split = Callable[[TrainSettings], tuple[list[Example], list[Example]]]
 COLUMNS = 65  # of the ovule that are learnt from
@@ -46,14 +42,13 @@ TRIALS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("trials", nargs="*", default=[])
-    asked = parser.parse_args().trials or list(TRIALS)
+    options = parser(__doc__)
+    options.add_argument("trials", nargs="*", default=[])
+    asked = options.parse_args().trials or list(TRIALS)
+    announce("seed 0")
     for name in asked:
-        if name not in _report():
-            found = trial(TRIALS[name], _ovule if name.startswith("ovule") else _cells)
-            REPORT.parent.mkdir(parents=True, exist_ok=True)
-            REPORT.write_text(json.dumps({**_report(), name: found}, indent=1) + "\n")
+        split = _ovule if name.startswith("ovule") else _cells
+        once(REPORT, name, partial(trial, TRIALS[name], split))
 
 
 def trial(given: dict, split: Split) -> dict:
@@ -68,12 +63,8 @@ def trial(given: dict, split: Split) -> dict:
         "val_pq": round(card.scores["val_pq"], 4),
         "minutes": card.training["minutes"],
         "ceiling_pq": round(card.roundtrip_pq, 4),
-        "seed": settings.seed,
+        "seed": settings.run.seed,
     }
-
-
-def _report() -> dict:
-    return json.loads(REPORT.read_text()) if REPORT.exists() else {}
 
 
 def _cells(settings: TrainSettings) -> tuple[list[Example], list[Example]]:

@@ -17,11 +17,10 @@ import yaml
 
 import cleft
 from cleft.core.image import Image
-from cleft.core.settings import LOSSES
+from cleft.core.settings import LOSSES, read_settings
 from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
 from cleft.io.outputs import software_tag
-from cleft.labels.markers import score_markers
-from cleft.labels.scores import average, pool
+from cleft.labels.scores import average, pool, score_markers
 
 Says = Callable[..., Any]
 Files = Callable[[int], Path]
@@ -78,12 +77,24 @@ def test_help_and_import_are_quick() -> None:
     ],
 )
 def test_help_and_import_load_nothing_heavy(code: str) -> None:
-    heavy = ["torch", "lightning", "monai", "zarr", "skimage", "numba", "scipy"]
+    heavy = ["torch", "lightning", "zarr", "skimage", "numba", "scipy"]
     code += f"\nprint('loaded', [name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", "import sys\n" + code], check=True, capture_output=True, text=True
     )
     assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.long
+def test_what_starting_costs_is_measured(tmp_path: Path) -> None:
+    """As docs/results.md tells it; with twice the room, as the machine may be busy."""
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "start.py"
+    run = [sys.executable, script, "--rounds", "1", "--first", "1", "--report", tmp_path / "start.json"]
+    subprocess.run(run, check=True, capture_output=True)
+    report = json.loads((tmp_path / "start.json").read_text())
+    (spent,) = report["processor seconds"].values()
+    limits = {**report["limits"], "model": report["limits"]["model"] * spent["torch"][0]}
+    assert all(spent[what][0] < 2 * limit for what, limit in limits.items())
 
 
 def test_scoring_and_reading_need_no_torch(tmp_path: Path) -> None:
@@ -93,7 +104,7 @@ def test_scoring_and_reading_need_no_torch(tmp_path: Path) -> None:
         f"image = cleft.read_image({str(tmp_path / 'a.tif')!r}).data\n"
         "labels = (image > 99).astype(int)\n"
         "cleft.score(labels, labels); cleft.to_classes(labels); cleft.make_cells((32, 32))\n"
-        "print([name for name in ('torch', 'lightning', 'monai') if name in sys.modules])"
+        "print([name for name in ('torch', 'lightning') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
@@ -217,7 +228,7 @@ def test_train_again_resumes_or_says_why_not(cleft_says: Says, made: Files, tmp_
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("stepps: 3", "stepps is 3"),
+        ("stepps: 3", "stepps is no setting, did you mean steps?"),
         ("width: wide", "width is 'wide'"),
         ("width: 1", "width is 1: input should be greater than or equal to 4"),
         ("[1, 2]", "found list, expected lines of the form 'steps: 2000'"),
@@ -233,6 +244,32 @@ def test_settings_that_make_no_sense(
     assert said.err.startswith(f"error: {tmp_path / 'c.yml'}: ")
     assert told in said.err
     assert names(tmp_path) == ["c.yml"]
+
+
+def test_the_config_printed_is_the_one_used(cleft_says: Says, tmp_path: Path) -> None:
+    """All settings, those of the model to begin with too; printed again it stays as it is."""
+    given = "--pretrained", "cells2d-small", "--j-weight", 0.2, "--touching-radius", "0.4um"
+    said = cleft_says("train", *given, "--print-config")
+    assert said.code == 0, said.err
+    (tmp_path / "c.yml").write_text(said.out)
+    settings = read_settings(tmp_path / "c.yml")
+    assert settings.given() == set(settings.flat())
+    assert (settings.network.width, settings.optimiser.steps, settings.loss.j_weight) == (16, 1500, 0.2)
+    assert settings.classes.touching_radius == "0.4um"
+    again = cleft_says("train", "--config", tmp_path / "c.yml", "--print-config")
+    assert again.out == said.out
+
+
+def test_the_schema_of_a_config(cleft_says: Says) -> None:
+    schema = json.loads(cleft_says("train", "--print-schema").out)
+    assert schema["$defs"]["LossSettings"]["properties"]["j_weight"]["default"] == 0.05
+
+
+def test_training_wants_data_and_a_place(cleft_says: Says, made: Files, tmp_path: Path) -> None:
+    for given, told in (((), "DATA"), ((made(2),), "--output")):
+        said = cleft_says("train", *given)
+        assert said.code == 2
+        assert told in said.err
 
 
 def test_a_settings_file_that_is_not_there(cleft_says: Says, made: Files, tmp_path: Path) -> None:
@@ -388,10 +425,18 @@ def test_labels_never_overwrite_their_image(cleft_says: Says, hand_file: Files, 
     assert (tmp_path / "a.tif").read_bytes() == before
 
 
+def test_a_method_that_is_none(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", squares(2)[0])
+    asked = ["segment", tmp_path / "a.npy", "-m", hand_file(2), "-o", tmp_path / "o", "--method", "otsu"]
+    said = cleft_says(*asked)
+    assert said.code == 2
+    for method in ("otsu", "map", "biased", "threshold", "watershed"):
+        assert method in said.err
+
+
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--method", "otsu", 'method is "otsu", expected one of map, biased, threshold, watershed'),
         ("--tile", "8", "tile is (8,), expected 2 positive numbers of pixels"),
         ("--tile", "0,8", 'found "0,8", expected whole numbers of pixels, such as 512,512'),
         ("--tile", "8,x", 'found "8,x", expected numbers with commas between'),

@@ -126,7 +126,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 # libraries of others as they are here: what is looked at is this project's own code
-import asyncio, filelock, imagecodecs, lightning, monai.networks.nets, multiprocessing, numba, openvino
+import asyncio, filelock, imagecodecs, lightning, multiprocessing, numba, openvino
 import openvino.frontend.pytorch.ts_decoder, psutil, skimage.transform, subprocess, tempfile, tifffile, torch
 import rich.progress, typer, typer.main, yaml, zarr, zarr.storage
 

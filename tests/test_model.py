@@ -14,9 +14,10 @@ from skimage.measure import label
 from cleft.core.errors import CleftError, DataError, ModelError
 from cleft.core.image import Image
 from cleft.core.settings import differences, read_settings
-from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, label_sizes, to_labels
-from cleft.models.file import read_card, write_model
-from cleft.models.zoo import find_model, shipped_models
+from cleft.labels.grow import label_sizes
+from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, to_labels
+from cleft.models.card import find_model, read_card, shipped_models
+from cleft.models.file import write_model
 from cleft.prediction.model import Model, load_model
 
 Maker = Callable[..., Model]
@@ -349,7 +350,7 @@ def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own(
 ) -> None:
     root, path = Path(__file__).resolve().parents[1], find_model(name)
     assert hashlib.sha256(path.read_bytes()).hexdigest() in (root / "docs" / "models.md").read_text()
-    recipe = read_settings(root / "models" / f"{name}.yaml", start=start)
+    recipe = read_settings(root / "models" / f"{name}.yaml", pretrained=start)
     assert differences(recipe, read_card(path).training) == []
 
 

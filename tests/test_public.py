@@ -62,7 +62,7 @@ def test_the_names_fit_together(hand_model: Callable, tmp_path: Path) -> None:
     assert (h.shape, h.dtype, set(np.unique(h))) == ((64, 80), np.uint8, {0, 1, 2, 3})
 
     logits = torch.zeros(2, 4, 8, 8, requires_grad=True)
-    loss = cleft.JCLoss(lam=0.05, ignore_index=255)(logits, torch.randint(0, 4, (2, 8, 8)))
+    loss = cleft.JCLoss(j_weight=0.05, ignore_index=255)(logits, torch.randint(0, 4, (2, 8, 8)))
     assert loss.shape == ()
     loss.backward()
     assert logits.grad is not None

@@ -15,7 +15,7 @@ import torch
 from cleft.core.settings import TrainSettings
 from cleft.io import write_image, write_labels
 from cleft.synthetic import make_cells
-from cleft.training.trainer import _machines
+from cleft.training.trainer import devices_of
 
 # Normalisation by the averages of the beginning from the first step on: a patch's own statistics would be
 # another thing for one patch than for two, on processors, where they can't be shared.
@@ -23,9 +23,6 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
-import cleft.training.module
-
-cleft.training.module.SETTLED = 0.0
 if __name__ == "__main__":
     from cleft.api import train
 
@@ -33,7 +30,7 @@ if __name__ == "__main__":
     train(
         f"{folder}/data", f"{folder}/{devices}.safetensors", devices=devices, batch_size=batch, steps=4,
         validations=4, width=4, patch_size=(32, 32), val_fraction=0, touching_radius=1, gap_radius=2,
-        learning_rate=1e-2, shrink=(1, 1),
+        learning_rate=1e-2, shrink=(1, 1), freeze_batch_norm_from=0,
     )
 """
 
@@ -81,4 +78,4 @@ def test_cards_share_what_normalisation_sees_unless_it_is_batch_renormalisation(
     monkeypatch: pytest.MonkeyPatch, cards: int, renorm: bool, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
-    assert _machines(TrainSettings(batch_renorm=renorm))["sync_batchnorm"] is expected
+    assert devices_of(TrainSettings(batch_renorm=renorm))["sync_batchnorm"] is expected

@@ -55,7 +55,7 @@ def test_scores_of_the_shipped_models(
 ) -> None:
     images(tmp_path / "some" / "test", "a", "b")
     shipped = script(
-        "shipped", "--ways", "", "inverted", DATA=tmp_path, ROOT=tmp_path,
+        "shipped", "--ways", "", "inverted", DATA=tmp_path, RESULTS=tmp_path / "docs" / "results",
         TEST={"cells2d": {"some/test": "a"}},
     )  # fmt: skip
     (tmp_path / "docs" / "results").mkdir(parents=True)
@@ -98,9 +98,9 @@ def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path
     small = {"steps": 2, "validations": 1}
     arms = {
         "scratch": {**small, "width": 4, "levels": 3},
-        "frozen": {**small, "pretrained": "cells2d", "frozen": 2, "settled": 0.0},
+        "frozen": {**small, "pretrained": "cells2d", "frozen": 2, "freeze_batch_norm_from": 0.0},
     }
-    finetune = script("finetune", DATA=tmp_path, CONFIGS=arms, FINAL=("shipped", "scratch"))
+    finetune = script("finetune", CELLS=tmp_path, CONFIGS=arms, FINAL=("shipped", "scratch"))
     for corner in (2, 4):
         image, labels = finetune.annotated(corner)
         assert (labels.data[80 // corner :] == -1).all()
@@ -114,7 +114,7 @@ def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path
     assert list(found) == ["scratch, seed 0", "frozen, seed 0", "shipped, seed 0"]
     assert {name for name, row in found.items() if "test_pq" in row} == {"scratch, seed 0", "shipped, seed 0"}
     frozen, start = finetune.learn(arms["frozen"], 0), finetune.load_model("cells2d", "cpu")
-    for before, after in zip(start.net.downsamples[0].parameters(), frozen.net.downsamples[0].parameters()):
+    for before, after in zip(start.net.encoder[1].parameters(), frozen.net.encoder[1].parameters()):
         assert np.array_equal(before.detach(), after.detach())
 
 

@@ -2,8 +2,8 @@
 
 Pixels are taken in blocks that stay in the cache, as a row of pixels for each class. Every loop runs along a
 row and touches few arrays, which lets the compiler turn it into vector instructions; hence many small loops
-rather than one. Chunks of pixels are shared out among as many threads as torch uses. Each has sums of its own,
-added in order, so that the result doesn't depend on the number of threads.
+rather than one. Chunks of pixels are shared out among as many threads as torch uses. Each has sums of its
+own, added in order, so that the result doesn't depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
-
-from cleft.losses.statistics import check_classes
 
 __all__ = ["gradient", "statistics"]
 
@@ -48,8 +46,8 @@ def statistics(
         ignore_index: the class of pixels that take no part.
         per_image: G = N, otherwise 1.
 
-    Raises:
-        DataError: a class outside 0..K-1.
+    Returns:
+        NaN where a class is outside 0..K-1.
     """
     n, k, pixels = logits.shape
     chunks = _chunks(n, pixels)
@@ -59,8 +57,7 @@ def statistics(
         image, part = chunks[c]
         z, known, w = _read(logits, classes, weight, image, part)
         if not _add_chunk(z.numpy(), known, w, ignore_index, found[c]):
-            chunk = classes[image, part]
-            check_classes(chunk[chunk != ignore_index], k)
+            found[c] = np.nan
 
     _share_out(add, len(chunks))
     total = torch.from_numpy(found.reshape(n if per_image else 1, -1, k, k + 2).sum(1)).float()
@@ -103,7 +100,7 @@ def _chunks(n: int, pixels: int) -> list[tuple[int, slice]]:
 def _read(
     logits: Tensor, classes: Tensor, weight: Tensor | None, image: int, part: slice
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """A chunk's logits (K, n) in float32, classes (n,) and weights (n,), without a copy where there needn't be."""
+    """A chunk's logits (K, n) in float32, classes (n,) and weights (n,), copied only where they must be."""
     by_pixel = NO_WEIGHT if weight is None else weight[image, part].numpy()
     return logits.detach()[image, :, part].float(), classes[image, part].numpy(), by_pixel
 
@@ -252,7 +249,7 @@ def _exponentials(rows, top, total, b):
         for j in range(b):
             top[j] = row[j] if row[j] > top[j] else top[j]
     bits = np.empty(b, np.int32)
-    power = bits.view(np.float32)  # 2**n: the same memory read as numbers, whose exponent stands in bits 23 to 30
+    power = bits.view(np.float32)  # 2**n: the same memory read as numbers, the exponent in bits 23 to 30
     for i in range(len(rows)):
         row = rows[i]
         for j in range(b):

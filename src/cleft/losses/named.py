@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cleft.core.settings import LOSSES, TrainSettings
+from cleft.core.settings import LOSSES, LossSettings
 from cleft.labels.classes import BACKGROUND, GAP
 from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, SensitivitySpecificityLoss
 from cleft.losses.region import (
@@ -33,11 +33,11 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
-def make_loss(settings: TrainSettings) -> nn.Module:
+def make_loss(settings: LossSettings) -> nn.Module:
     """The loss of a training: ``loss(logits (N, K, *S), classes (N, *S), weight (N, *S) or None) -> ()``.
 
     Example:
-        >>> make_loss(TrainSettings(loss="jc", j_weight=0.5))
+        >>> make_loss(LossSettings(loss="jc", j_weight=0.5))
         JCLoss(j_weight=0.5, reduction=batch)
     """
     if settings.loss in YOUDEN:

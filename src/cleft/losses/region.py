@@ -1,4 +1,4 @@
-"""Losses of how well regions overlap: Dice and its kin, correlation, Jaccard index, distance to the contour."""
+"""Losses of how well regions overlap: Dice and its kin, correlation, Jaccard index, contours."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cached_property
 
 import edt
 import numpy as np
@@ -42,7 +42,7 @@ def render(labels: np.ndarray, settings: CellSettings, rng: np.random.Generator)
     """
     pixel = settings.pixel_lengths(labels.ndim)
     (optional_rng,) = rng.spawn(1)  # for what not every image has
-    light = _STYLES[settings.style](_scene(labels, pixel, settings, rng), settings, optional_rng)
+    light = _STYLES[settings.style](_Scene(labels, settings, rng), settings, optional_rng)
     for strength, scale in ((settings.grain, pixel), (settings.patchiness, settings.diameter / 3)):
         if strength > 0:  # log-normal factors of mean 1
             noise = smooth_noise(labels.shape, np.maximum(scale / pixel, 1), optional_rng)
@@ -55,61 +55,56 @@ def render(labels: np.ndarray, settings: CellSettings, rng: np.random.Generator)
 # Stain or contrast -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class _Scene:
     """What every style is drawn from; arrays (*S) float32, lengths in pixels of the last axis."""
 
-    inside: np.ndarray  # bool
-    depth: np.ndarray  # to the cell's own outline, 0 outside
-    core: np.ndarray  # depth as a fraction of the cell's deepest
-    bright: np.ndarray  # one value per cell, 0 outside
-    texture: np.ndarray  # mean 0, standard deviation about 1
-    patches: np.ndarray  # the same, coarser
-    outside: np.ndarray  # distance to the nearest cell, 0 inside
-    crowding: np.ndarray  # fraction of the surroundings that is cell
-    diameter: float
-    pixel: np.ndarray  # length of a pixel along each axis
+    def __init__(self, labels: np.ndarray, settings: CellSettings, rng: np.random.Generator) -> None:
+        self.pixel = settings.pixel_lengths(labels.ndim)
+        self.diameter = settings.diameter
+        n = int(labels.max(initial=0))
+        if settings.label_outset > 0:
+            labels = _without_rim(labels, self.pixel, settings.label_outset * self.diameter)
+        depth = _depth(labels, self.pixel)
+        if settings.label_margin > 0:
+            depth = np.maximum(depth - settings.label_margin * self.diameter, 0)
+        deepest = np.ones(n + 1, np.float32)
+        np.maximum.at(deepest, labels.reshape(-1), depth.reshape(-1))
+        bright = np.exp(rng.normal(0, settings.brightness_spread, n + 1)).astype(np.float32)
+        bright = np.maximum(bright, settings.min_brightness * np.quantile(bright, 0.95))
+        bright[0] = 0
+        fine, patches = (
+            smooth_noise(labels.shape, np.maximum(self.diameter / part / self.pixel, 1), rng)
+            for part in (14, 5)
+        )
+        self.inside = depth > 0
+        self.depth = depth  # to the cell's own outline, 0 outside
+        self.core = depth / deepest[labels]  # the same as a fraction of the cell's deepest
+        self.bright = bright[labels] * self.inside  # one value per cell, 0 outside
+        self.texture = (fine + patches) * 0.7  # mean 0, standard deviation about 1
+        self.patches = patches  # the same, coarser
+
+    @cached_property
+    def outside(self) -> np.ndarray:
+        """Distance to the nearest cell, 0 inside."""
+        return np.minimum(_depth(~self.inside, self.pixel), 8 * self.diameter)
+
+    @cached_property
+    def crowding(self) -> np.ndarray:
+        """Fraction of the surroundings that is cell."""
+        width = np.maximum(1, np.rint(1.5 * self.diameter / self.pixel)).astype(int)
+        return uniform_filter(self.inside.astype(np.float32), width)
 
 
-def _scene(labels: np.ndarray, pixel: np.ndarray, settings: CellSettings, rng: np.random.Generator) -> _Scene:
-    """Depths, brightnesses and textures of the cells."""
-    n = int(labels.max(initial=0))
-    diameter = settings.diameter
-    if settings.label_outset > 0:
-        labels = _without_rim(labels, pixel, settings.label_outset * diameter)
-    depth = edt.edt(labels.astype(np.uint32), anisotropy=tuple(pixel), parallel=1)
-    if settings.label_margin > 0:
-        depth = np.maximum(depth - settings.label_margin * diameter, 0)
-    inside = depth > 0
-    deepest = np.ones(n + 1, np.float32)
-    np.maximum.at(deepest, labels.reshape(-1), depth.reshape(-1))
-    bright = np.exp(rng.normal(0, settings.brightness_spread, n + 1)).astype(np.float32)
-    bright = np.maximum(bright, settings.min_brightness * np.quantile(bright, 0.95))
-    bright[0] = 0
-    surroundings = np.maximum(1, np.rint(1.5 * diameter / pixel)).astype(int)
-    outside = edt.edt(~inside, anisotropy=tuple(pixel), parallel=1)
-    fine = smooth_noise(labels.shape, np.maximum(diameter / 14 / pixel, 1), rng)
-    patches = smooth_noise(labels.shape, np.maximum(diameter / 5 / pixel, 1), rng)
-    return _Scene(
-        inside=inside,
-        depth=depth,
-        core=depth / deepest[labels],
-        bright=bright[labels] * inside,
-        texture=(fine + patches) * 0.7,
-        patches=patches,
-        outside=np.minimum(outside, 8 * diameter),
-        crowding=uniform_filter(inside.astype(np.float32), surroundings),
-        diameter=diameter,
-        pixel=pixel,
-    )
+def _depth(labels: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+    """Distance of each pixel to another label or none, (*S) float32."""
+    return edt.edt(labels.astype(np.uint32), anisotropy=tuple(pixel), parallel=1)
 
 
 def _without_rim(labels: np.ndarray, pixel: np.ndarray, width: float) -> np.ndarray:
     """The labels without a rim of this width where they border the background, narrower in slim cells."""
-    to_background = edt.edt(labels > 0, anisotropy=tuple(pixel), parallel=1)
-    depth = edt.edt(labels.astype(np.uint32), anisotropy=tuple(pixel), parallel=1)
-    deepest = maximum(depth, labels, np.arange(int(labels.max(initial=0)) + 1)).astype(np.float32)
-    return np.where(to_background > np.minimum(width, MAX_OUTSET * deepest)[labels], labels, 0)
+    deepest = maximum(_depth(labels, pixel), labels, np.arange(int(labels.max(initial=0)) + 1))
+    rim = np.minimum(width, MAX_OUTSET * deepest.astype(np.float32))
+    return np.where(_depth(labels > 0, pixel) > rim[labels], labels, 0)
 
 
 def _nuclei(scene: _Scene, settings: CellSettings, rng: np.random.Generator) -> np.ndarray:

@@ -28,7 +28,11 @@ LOG2_E, LN_2 = np.float32(np.log2(np.e)), np.float32(np.log(2))
 SMALLEST = np.float32(-126)  # 2 to the power of less is not a normal float32
 # exp(y) for |y| < log(2) / 2: Taylor's coefficients of degree 2 to 6, to 1e-7
 C2, C3, C4, C5, C6 = (np.float32(1 / factorial) for factorial in (2, 6, 24, 120, 720))
+# 2 artanh(s) / s for |s| < 0.172: Taylor's coefficients of s**2 to s**8, to 1e-8
+A3, A5, A7, A9 = (np.float32(2 / degree) for degree in (3, 5, 7, 9))
 ONES_EXPONENT, EXPONENT_BIT = np.int32(127), np.int32(23)  # of a float32's bits
+HALF_ROOT_BITS = np.int32(0x3F3504F3)  # of the square root of 1/2
+FEW = 8  # up to so many classes, comparing with each is faster than looking up
 
 # only what leaves NaN and infinity as they are
 compiled = numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc"}, error_model="numpy")
@@ -55,8 +59,8 @@ def statistics(
 
     def add(c: int) -> None:
         image, part = chunks[c]
-        z, known, w = _read(logits, classes, weight, image, part)
-        if not _add_chunk(z.numpy(), known, w, ignore_index, found[c]):
+        known, w = _known(classes, weight, image, part)
+        if not _add_chunk(*_read(logits, image, part), known, w, ignore_index, found[c]):
             found[c] = np.nan
 
     _share_out(add, len(chunks))
@@ -82,11 +86,17 @@ def gradient(
     def write(c: int) -> None:
         image, part = chunks[c]
         group = image if len(tables) > 1 else 0
-        z, known, w = _read(logits, classes, weight, image, part)
-        goal = out[image, :, part]
-        written = goal.float()  # itself, if it is float32
-        _gradient_chunk(z.numpy(), known, w, ignore_index, tables[group], extra[group], written.numpy())
-        goal.copy_(written)
+        known, w = _known(classes, weight, image, part)
+        z, first = _read(logits, image, part)
+        goal, chunk = out[image], out[image, :, part]
+        direct = goal.dtype == torch.float32 and goal.is_contiguous()
+        written = goal if direct else torch.empty(chunk.shape)
+        _gradient_chunk(
+            z, first, known, w, ignore_index, tables[group], extra[group],
+            written.numpy(), part.start if direct else 0,
+        )  # fmt: skip
+        if not direct:
+            chunk.copy_(written)
 
     _share_out(write, len(chunks))
     return out
@@ -97,12 +107,17 @@ def _chunks(n: int, pixels: int) -> list[tuple[int, slice]]:
     return [(i, slice(at, min(pixels, at + CHUNK))) for i in range(n) for at in range(0, pixels, CHUNK)]
 
 
-def _read(
-    logits: Tensor, classes: Tensor, weight: Tensor | None, image: int, part: slice
-) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """A chunk's logits (K, n) in float32, classes (n,) and weights (n,), copied only where they must be."""
-    by_pixel = NO_WEIGHT if weight is None else weight[image, part].numpy()
-    return logits.detach()[image, :, part].float(), classes[image, part].numpy(), by_pixel
+def _read(logits: Tensor, image: int, part: slice) -> tuple[np.ndarray, int]:
+    """An image's logits (K, P) and where a chunk begins in them; the chunk alone if it must be copied."""
+    whole = logits.detach()[image]
+    if whole.dtype == torch.float32 and whole.is_contiguous():
+        return whole.numpy(), part.start
+    return whole[:, part].float().contiguous().numpy(), 0
+
+
+def _known(classes: Tensor, weight: Tensor | None, image: int, part: slice) -> tuple[np.ndarray, np.ndarray]:
+    """A chunk's classes and weights."""
+    return classes[image, part].numpy(), NO_WEIGHT if weight is None else weight[image, part].numpy()
 
 
 def _share_out(work: Callable[[int], None], count: int) -> None:
@@ -122,30 +137,33 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
 
 
 @compiled
-def _add_chunk(logits, classes, weight, ignore, found):
+def _add_chunk(logits, first, classes, weight, ignore, found):
     """Add the statistics of a chunk of pixels to ``found``; whether all classes can be.
 
     Args:
-        logits: (K, n) float32.
+        logits: (K, P) float32 without gaps.
+        first: the pixel that the chunk begins with.
         classes: (n,) integer.
         weight: (n,) float32; where empty every pixel counts as one.
         ignore: class of the pixels that take no part.
         found: (K, K + 2) float64, a row for each true class: probabilities of all classes, count and nll.
     """
-    k, n = logits.shape
+    k, n = len(logits), len(classes)
+    # each an array of its own: of parts of one the compiler can't tell that they don't overlap
     rows, known, w = np.empty((k, BLOCK), np.float32), np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.float32)
-    top, total, true = np.empty((3, BLOCK), np.float32)
+    top, total, true = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    logs = np.empty(BLOCK, np.float32)
     by_class = np.zeros((k + 2, k))
     wrong = 0
     for start in range(0, n, BLOCK):
         b = min(BLOCK, n - start)
         wrong += _read_classes(known, w, classes[start:], weight[start:], ignore, k, b)
-        _read_logits(rows, logits[:, start:], w, b)
-        for j in range(b):
-            true[j] = rows[known[j], j]
+        _read_logits(rows, logits, first + start, w, b)
+        _pick(true, rows, known, b)
         _exponentials(rows, top, total, b)
+        _logarithms(logs, total, b)
         for j in range(b):
-            true[j] = w[j] * (np.log(total[j]) + (top[j] - true[j]))
+            true[j] = w[j] * (logs[j] + (top[j] - true[j]))
         _add(by_class[k], known, w, b)
         _add(by_class[k + 1], known, true, b)
         for j in range(b):
@@ -160,27 +178,28 @@ def _add_chunk(logits, classes, weight, ignore, found):
 
 
 @compiled
-def _gradient_chunk(logits, classes, weight, ignore, table, by_nll, out):
+def _gradient_chunk(logits, first, classes, weight, ignore, table, by_nll, out, first_out):
     """Write the gradient of a chunk of logits.
 
     Args:
-        logits, classes, weight, ignore: as ``_add_chunk``.
+        logits, first, classes, weight, ignore: as ``_add_chunk``.
         table: (K, K) float32, [i, t] the derivative by the probability of class i on pixels of class t.
         by_nll: (K,) float32, the derivative by the nll of each true class.
-        out: (K, n) float32, written.
+        out: (K, P) float32 without gaps, written from pixel ``first_out`` on.
 
     Source:
         METHOD 3: by the probability of class i, the derivative depends on a pixel through its true class
         alone; then the softmax rule.
     """
-    k, n = logits.shape
+    k, n = len(logits), len(classes)
     rows, known, w = np.empty((k, BLOCK), np.float32), np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.float32)
     slopes = np.empty((k, BLOCK), np.float32)
-    top, total, along, extra = np.empty((4, BLOCK), np.float32)
+    along, extra = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    top, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     for start in range(0, n, BLOCK):
         b = min(BLOCK, n - start)
         _read_classes(known, w, classes[start:], weight[start:], ignore, k, b)
-        _read_logits(rows, logits[:, start:], w, b)
+        _read_logits(rows, logits, first + start, w, b)
         _exponentials(rows, top, total, b)
         _look_up(extra, by_nll, known, b)
         for j in range(b):
@@ -197,13 +216,11 @@ def _gradient_chunk(logits, classes, weight, ignore, table, by_nll, out):
             along[j] -= extra[j]
             extra[j] *= w[j]
         for i in range(k):
-            row, slope, line = rows[i], slopes[i], out[i, start:]
+            row, slope, line = rows[i], slopes[i], out[i, first_out + start : first_out + start + b]
             for j in range(b):
                 row[j] *= slope[j] - along[j]
             for j in range(b):
-                line[j] = row[j] * w[j]
-        for j in range(b):
-            out[known[j], start + j] -= extra[j]
+                line[j] = row[j] * w[j] - (extra[j] if known[j] == i else ZERO)
 
 
 @compiled
@@ -224,10 +241,10 @@ def _read_classes(known, w, classes, weight, ignore, k, b):
 
 
 @compiled
-def _read_logits(rows, logits, w, b):
+def _read_logits(rows, logits, at, w, b):
     """A block's logits; those of an ignored pixel, which may be anything, count as 0."""
     for i in range(len(rows)):
-        row, line = rows[i], logits[i]
+        row, line = rows[i], logits[i, at : at + b]
         for j in range(b):
             logit = line[j]
             row[j] = logit if w[j] != ZERO else ZERO
@@ -265,14 +282,62 @@ def _exponentials(rows, top, total, b):
 
 
 @compiled
+def _logarithms(logs, values, b):
+    """logs[j] = log(values[j]) of normal numbers above 0, as arithmetic.
+
+    log(x) = n log(2) + log(m) with m from .71 to 1.41, and log(m) = 2 artanh((m - 1) / (m + 1)).
+    """
+    bits, rest = values.view(np.int32), np.empty(b, np.int32)
+    mantissa = rest.view(np.float32)
+    for j in range(b):
+        n = (bits[j] - HALF_ROOT_BITS) >> EXPONENT_BIT
+        rest[j] = bits[j] - (n << EXPONENT_BIT)
+        logs[j] = np.float32(n) * LN_2 if values[j] == values[j] else values[j]  # NaN stays NaN
+    for j in range(b):
+        s = (mantissa[j] - ONE) / (mantissa[j] + ONE)
+        q = s * s
+        logs[j] += s * (ONE + ONE + q * (A3 + q * (A5 + q * (A7 + q * A9))))
+
+
+@compiled
+def _pick(true, rows, known, b):
+    """true[j] = rows[known[j], j]."""
+    if len(rows) > FEW:
+        for j in range(b):
+            true[j] = rows[known[j], j]
+        return
+    for i in range(len(rows)):
+        row = rows[i]
+        for j in range(b):
+            # both are read whatever the class: a read that depends on it is no vector instruction
+            own, other = row[j], true[j]
+            true[j] = own if known[j] == i else other
+
+
+@compiled
 def _add(sums, known, values, b):
     """sums[known[j]] += values[j]."""
-    for j in range(b):
-        sums[known[j]] += values[j]
+    if len(sums) > FEW:
+        for j in range(b):
+            sums[known[j]] += values[j]
+        return
+    for t in range(len(sums)):
+        total = ZERO
+        for j in range(b):
+            total += values[j] if known[j] == t else ZERO
+        sums[t] += total
 
 
 @compiled
 def _look_up(values, table, known, b):
     """values[j] = table[known[j]]."""
+    if len(table) > FEW:
+        for j in range(b):
+            values[j] = table[known[j]]
+        return
     for j in range(b):
-        values[j] = table[known[j]]
+        values[j] = table[0]
+    for t in range(1, len(table)):
+        entry = table[t]
+        for j in range(b):
+            values[j] = entry if known[j] == t else values[j]

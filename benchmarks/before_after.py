@@ -4,7 +4,9 @@
     python benchmarks/before_after.py --before ../old --after . --tasks volume --runs 5
 
 ``nuclei``: the 114 test images of nuclei-dsb by cells2d. ``volume``: the test stack of gland-3d by blocks,
-by cells3d. ``training``: 100 steps on the train images of tcells, width 16, seed 0. Each run is a process of
+by cells3d. ``training``: 100 steps on the train images of tcells, width 16, seed 0. ``labels``, for which
+one run does: all test images of all sets by the three shipped models, in one piece and by exact blocks, a
+quarter of an hour for each checkout. Each run is a process of
 its own with one thread, after a first short call that loads compiled code; processor seconds, images read
 beforehand. Printed are the medians, after by before, and the spread. Only names that both checkouts have are
 called. The images are looked for in ../shared/data, or where CLEFT_DATA says.
@@ -30,13 +32,14 @@ from bench import DATA, ROOT, announce, parser
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 BLOCK = (32, 64, 64)
 STEPS = 100
+PLAIN_STACKS = ("embryo-nuclei-3d", "gland-3d")  # whose files don't say their axes
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--before", type=Path, help="checkout of the old code")
     options.add_argument("--after", type=Path, default=ROOT, help="checkout of the new code")
-    options.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
+    options.add_argument("--tasks", nargs="*", choices=list(TASKS), default=["nuclei", "volume", "training"])
     options.add_argument("--runs", type=int, default=3, help="of each task with each checkout")
     options.add_argument("--run", choices=list(TASKS), help=SUPPRESS)
     asked = options.parse_args()
@@ -121,7 +124,39 @@ def training() -> dict[str, Any]:
     return {"seconds": seconds, "labels": None}
 
 
-TASKS: dict[str, Callable[[], dict[str, Any]]] = {"nuclei": nuclei, "volume": volume, "training": training}
+def labels() -> dict[str, Any]:
+    """All test images of all sets by the shipped models, in one piece and by blocks of about half of them."""
+    import cleft
+
+    models = [cleft.load_model(name, "cpu") for name in ("cells2d-small", "cells2d", "cells3d")]
+    found: list[np.ndarray] = []
+
+    def both(path: Path, axes: str | None) -> None:
+        image = cleft.read_image(path, axes)
+        for model in models:
+            if image.standard().spatial_axes != model.card.axes:
+                continue
+            found.append(model.segment(image))
+            block = tuple(max(32, n // 2 + 7) for n in image.standard().spatial_shape)
+            with TemporaryDirectory() as folder:
+                output = Path(folder) / "labels.tif"
+                options = cleft.VolumeOptions(axes=axes, block=block, exact=True)
+                cleft.segment_volume(model, path, output, options)
+                found.append(cleft.read_labels(output).data)
+
+    def every() -> None:
+        for folder in sorted(DATA.glob("*/test/images")):
+            axes = "ZYX" if folder.parts[-3] in PLAIN_STACKS else None
+            for path in sorted(folder.iterdir()):
+                both(path, axes)
+
+    seconds, _ = timed(every)
+    return {"seconds": seconds, "labels": digest(found)}
+
+
+TASKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "nuclei": nuclei, "volume": volume, "training": training, "labels": labels,
+}  # fmt: skip
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -11,9 +11,6 @@ not done again. Images are looked for in ../shared/data, or where CLEFT_DATA say
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -21,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from documents import DOCS, insert
+from bench import DATA, DOCS, RESULTS, announce, insert, once, parser, read_json
 
 from cleft.api import train
 from cleft.core.image import Image
@@ -29,40 +26,40 @@ from cleft.io import find_pairs, read_image, read_labels
 from cleft.labels.scores import score
 from cleft.prediction.model import Model, load_model
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-REPORT = ROOT / "docs" / "results" / "averaging.json"
+REPORT = RESULTS / "averaging.json"
 SETS, SEEDS = ("tcells", "nuclei-dsb"), (0, 1)
-BASE: dict[str, Any] = {"width": 16, "steps": 1500, "checks": 1, "held_out": 0.0}
+BASE: dict[str, Any] = {"width": 16, "steps": 1500, "validations": 1, "val_fraction": 0.0}
 CONFIGS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "average .99": {"average": 0.99},
-    "average .998": {"average": 0.998},
-    "constant rate, average .998": {"average": 0.998, "schedule": "constant", "learning_rate": 1e-3},
+    "average .99": {"ema_decay": 0.99},
+    "average .998": {"ema_decay": 0.998},
+    "constant rate, average .998": {"ema_decay": 0.998, "lr_schedule": "constant", "learning_rate": 1e-3},
 }
 WAYS = ("as it is", "tta", "both seeds")
 Pairs = list[tuple[Image, Image]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "averaging")
-    parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
-    parser.add_argument("--table", action="store_true")
-    asked = parser.parse_args()
+    options = parser(__doc__, "averaging")
+    options.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
+    options.add_argument("--table", action="store_true")
+    asked = options.parse_args()
+    announce("seeds 0 and 1")
     torch.set_num_threads(1)
     for name in () if asked.table else asked.sets:
         learn, check = halves(name)
-        for arm, options in CONFIGS.items():
-            paths = [asked.work / f"{name}-{arm.replace(' ', '-')}-seed{seed}.safetensors" for seed in SEEDS]
+        for config, settings in CONFIGS.items():
+            paths = [
+                asked.work / f"{name}-{config.replace(' ', '-')}-seed{seed}.safetensors" for seed in SEEDS
+            ]
             for seed, path in zip(SEEDS, paths, strict=True):
                 if not path.exists():
-                    train(learn, path, **BASE, **options, seed=seed)
-                note(f"{name}: {arm}, seed {seed}", [path], check, tta=False)
-                note(f"{name}: {arm}, seed {seed}, tta", [path], check, tta=True)
-            note(f"{name}: {arm}, both seeds", paths, check, tta=False)
-    print(table(read()))
-    insert(DOCS / "models.md", "averaging", table(read()))
+                    train(learn, path, **BASE, **settings, seed=seed)
+                note(f"{name}: {config}, seed {seed}", [path], check, tta=False)
+                note(f"{name}: {config}, seed {seed}, tta", [path], check, tta=True)
+            note(f"{name}: {config}, both seeds", paths, check, tta=False)
+    print(table(read_json(REPORT)))
+    insert(DOCS / "models.md", "averaging", table(read_json(REPORT)))
 
 
 def halves(name: str) -> tuple[Pairs, Pairs]:
@@ -78,45 +75,38 @@ def halves(name: str) -> tuple[Pairs, Pairs]:
 
 def note(key: str, paths: list[Path], check: Pairs, tta: bool) -> None:
     """Measure models on images, unless that was done before."""
-    if key not in read():
-        pq, seconds = measure(load_model(paths, "cpu", tta), check)
-        found = {"pq": round(pq, 4), "seconds": round(seconds, 3)}
-        print(key, found, flush=True)
-        REPORT.write_text(json.dumps({**read(), key: found}, indent=1) + "\n")
+    once(REPORT, key, lambda: measure(load_model(paths, "cpu", tta), check))
 
 
-def measure(model: Model, check: Pairs) -> tuple[float, float]:
+def measure(model: Model, check: Pairs) -> dict[str, float]:
     """The mean PQ, and processor seconds."""
     started = time.process_time()
     labels = [model.segment(image) for image, _ in check]
     seconds = time.process_time() - started
-    return float(np.mean([score(t.data, found).pq for (_, t), found in zip(check, labels)])), seconds
-
-
-def read() -> dict[str, Any]:
-    return json.loads(REPORT.read_text()) if REPORT.exists() else {}
+    pq = float(np.mean([score(truth.data, found).pq for (_, truth), found in zip(check, labels)]))
+    return {"pq": round(pq, 4), "seconds": round(seconds, 3)}
 
 
 def table(found: dict[str, Any]) -> str:
-    """A row for each arm and way, mean PQ over the seeds for each set, and the time it takes."""
+    """A row for each config and way, mean PQ over the seeds for each set, and the time it takes."""
     lines = [f"| training | segmenting | {' | '.join(SETS)} | times the work |", "|---|---|---|---|---|"]
-    for arm in CONFIGS:
+    for config in CONFIGS:
         for way in WAYS:
             scores, ratios = [], []
             for name in SETS:
-                here = [found[key] for key in keys_of(name, arm, way) if key in found]
+                here = [found[key] for key in keys_of(name, config, way) if key in found]
                 scores.append(f"{statistics.mean(one['pq'] for one in here):.3f}" if here else "")
-                ratios += [one["seconds"] / found[f"{name}: {arm}, seed 0"]["seconds"] for one in here]
+                ratios += [one["seconds"] / found[f"{name}: {config}, seed 0"]["seconds"] for one in here]
             ratio = f"{statistics.mean(ratios):.1f}" if ratios else ""
-            lines.append(f"| {arm} | {way} | {' | '.join(scores)} | {ratio} |")
+            lines.append(f"| {config} | {way} | {' | '.join(scores)} | {ratio} |")
     return "\n".join(lines)
 
 
-def keys_of(name: str, arm: str, way: str) -> list[str]:
+def keys_of(name: str, config: str, way: str) -> list[str]:
     """What the report calls the results of a row."""
     if way == "both seeds":
-        return [f"{name}: {arm}, both seeds"]
-    return [f"{name}: {arm}, seed {seed}{', tta' * (way == 'tta')}" for seed in SEEDS]
+        return [f"{name}: {config}, both seeds"]
+    return [f"{name}: {config}, seed {seed}{', tta' * (way == 'tta')}" for seed in SEEDS]
 
 
 if __name__ == "__main__":

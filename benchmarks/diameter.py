@@ -9,13 +9,12 @@ with the estimate, and the seconds of a core that an estimate took. The images a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
+from bench import DATA, announce, parser
 from rich.console import Console
 from skimage.transform import resize
 
@@ -26,8 +25,6 @@ from cleft.labels.scores import score
 from cleft.prediction.diameter import estimate_diameter
 from cleft.prediction.model import Model, load_model
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
 # images of each set
 SETS = {
     "cells2d": {
@@ -41,6 +38,8 @@ CROP = 512
 
 
 def main() -> None:
+    parser(__doc__).parse_args()
+    announce("nothing random")
     torch.set_num_threads(1)
     console = Console(soft_wrap=True)
     for model, sets in SETS.items():
@@ -69,7 +68,7 @@ def measured(model: Model, name: str, count: int) -> Iterator[tuple[float | None
             labels = resize(truth, shape, order=0, anti_aliasing=False, preserve_range=True)
             one = Image(shown, axes).standard()
             started = time.process_time()
-            found = estimate_diameter(model, LazyImage.of(one))
+            found = estimate_diameter(model.predictor(), LazyImage.of(one))
             seconds = time.process_time() - started
             plain, auto = (score(labels, model.segment(one, diameter=d)).pq for d in (None, "auto"))
             yield zoom, cell_diameter([labels]), found, plain, auto, seconds

@@ -11,58 +11,60 @@ Writes docs/results/j-options.json; a run that stands there is not made again. T
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import DATA, RESULTS, announce, once, parser, read_json
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
-from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
+from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-REPORT = ROOT / "docs" / "results" / "j-options.json"
+REPORT = RESULTS / "j-options.json"
 
-BASE = {"width": 16, "steps": 600, "checks": 1, "patch": (192, 192), "batch": 2, "k": 3}
+BASE = {
+    "width": 16,
+    "steps": 600,
+    "validations": 1,
+    "patch_size": (192, 192),
+    "batch_size": 2,
+    "touching_radius": 3,
+}
 SETS = ("tcells", "nuclei-dsb")
 SEEDS = (0, 1, 2)
 CONFIGS = {
-    "cross entropy alone": {"lam": 0},
-    "0.05": {"lam": 0.05},
-    "0.5": {"lam": 0.5},
-    "0.2": {"lam": 0.2},
-    "0.05, per image": {"lam": 0.05, "reduction": "image"},
-    "0.2, per image": {"lam": 0.2, "reduction": "image"},
-    "0.2, rising": {"lam": 0.2, "lam_schedule": "rising"},
-    "0.2, falling": {"lam": 0.2, "lam_schedule": "falling"},
-    "0.01": {"lam": 0.01},
+    "cross entropy alone": {"j_weight": 0},
+    "0.05": {"j_weight": 0.05},
+    "0.5": {"j_weight": 0.5},
+    "0.2": {"j_weight": 0.2},
+    "0.05, per image": {"j_weight": 0.05, "j_reduction": "image"},
+    "0.2, per image": {"j_weight": 0.2, "j_reduction": "image"},
+    "0.2, rising": {"j_weight": 0.2, "j_weight_schedule": "rising"},
+    "0.2, falling": {"j_weight": 0.2, "j_weight_schedule": "falling"},
+    "0.01": {"j_weight": 0.01},
     "0.2, pairs with touching or gap": {
-        "lam": 0.2,
-        "pairs": [(i, k) for i in range(4) for k in range(4) if i != k and max(i, k) > 1],
+        "j_weight": 0.2,
+        "j_pairs": [(i, k) for i in range(4) for k in range(4) if i != k and max(i, k) > 1],
     },
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
-    parser.add_argument("--report", type=Path, default=REPORT)
-    parser.add_argument("--table", action="store_true")
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
+    options.add_argument("--report", type=Path, default=REPORT)
+    options.add_argument("--table", action="store_true")
+    asked = options.parse_args()
+    announce("seeds 0, 1, 2")
     for seed in () if asked.table else SEEDS:
-        for arm, options in CONFIGS.items():
+        for config, chosen in CONFIGS.items():
+            settings = TrainSettings(**BASE, **chosen, seed=seed)
             for name in asked.sets:
-                key = f"{name}: {arm}, seed {seed}"
-                if key not in _read(asked.report):
-                    found = run(name, TrainSettings(**BASE, **options, seed=seed))
-                    asked.report.write_text(json.dumps({**_read(asked.report), key: found}, indent=1) + "\n")
-    print(table(_read(asked.report)))
+                once(asked.report, f"{name}: {config}, seed {seed}", partial(run, name, settings))
+    print(table(read_json(asked.report)))
 
 
 def run(name: str, settings: TrainSettings) -> dict:
@@ -83,21 +85,17 @@ def _split(name: str, examples: list[Example]) -> tuple[list[Example], list[Exam
 
 
 def table(report: dict) -> str:
-    """A row for each arm: mean and every seed's PQ on each set."""
+    """A row for each config: mean and every seed's PQ on each set."""
     lines = ["| lambda | " + " | ".join(SETS) + " |", "|---|" + "---|" * len(SETS)]
-    for arm in CONFIGS:
+    for config in CONFIGS:
         cells = []
         for name in SETS:
-            keys = [f"{name}: {arm}, seed {seed}" for seed in SEEDS]
+            keys = [f"{name}: {config}, seed {seed}" for seed in SEEDS]
             found = [report[key]["val_pq"] for key in keys if key in report]
             seeds = ", ".join(f"{pq:.3f}" for pq in found)
             cells.append(f"**{statistics.mean(found):.3f}** ({seeds})" if found else "")
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+        lines.append(f"| {config} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _read(report: Path) -> dict:
-    return json.loads(report.read_text()) if report.exists() else {}
 
 
 if __name__ == "__main__":

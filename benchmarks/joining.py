@@ -5,42 +5,35 @@
     python benchmarks/joining.py --parts 486 --pairs 51     cells of 24 voxels; 28 GB at a million blocks
 
 Makes parts of cells whose number is known, feeds them to ``UnionFind`` and ``number`` block by block as
-``cleft.volume.steps.join`` does, and compares the root of every part and the number of cells with the truth.
-No pixels: a block is its parts and the pairs that meet over its far faces. Cells lie within a block, over one
-face, over an edge of four blocks, over a corner of eight, and in chains along each axis. By default there
-are as many as of cells 40 voxels wide that fill four tenths of the volume.
+``cleft.labels.blockwise.GrowTouching`` does, and compares the root of every part and the number of cells with
+the truth. No pixels: a block is its parts and the pairs that meet over its far faces. Cells lie within a
+block, over one face, over an edge of four blocks, over a corner of eight, and in chains along each axis. By
+default there are as many as of cells 40 voxels wide that fill four tenths of the volume.
 
-Then the same steps with their records on disk, for fewer blocks: ``count``, ``join`` and ``settle`` as they
-are run, since what they do to a block may take less time than opening its file. Last, how time and memory go
+Then the same with their records on disk, for fewer blocks: what the steps prepare before their first block,
+since what they do to a block may take less time than opening its file. Last, how time and memory go
 with blocks and parts. Memory: the highest resident set during the call less the one before it. Writes
 docs/results/joining.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import ctypes
-import gc
 import itertools
-import json
 import os
-import platform
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench import RESULTS, command, machine, parser, peak_bytes, reset_peak, seconds_of, write_json
 
+from cleft.labels.blockwise import GrowTouching, LabelBlocks, MatchFaces, Relabel
 from cleft.labels.stitch import UnionFind, number
-from cleft.volume import steps
-from cleft.volume.store import RunStore, VolumePlan
+from cleft.volume.store import RunPlan, RunStore
 
-ROOT = Path(__file__).resolve().parents[1]
-REPORT = ROOT / "docs" / "results" / "joining.json"
+REPORT = RESULTS / "joining.json"
 
 BLOCK = (100, 220, 220)  # voxels: a hundred along each axis are 10 000 x 22 000 x 22 000
 CHAIN = 7  # blocks that a long cell runs through
@@ -50,17 +43,17 @@ AXES = (0, 1, 2)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=100, help="along each axis")
-    parser.add_argument("--parts", type=int, default=100, help="of cells in a block")
-    parser.add_argument("--pairs", type=int, default=14, help="of parts that meet over a face")
-    parser.add_argument("--records", type=int, default=22, help="blocks along each axis on disk; 0: none")
-    parser.add_argument("--report", type=Path, default=REPORT)
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--blocks", type=int, default=100, help="along each axis")
+    options.add_argument("--parts", type=int, default=100, help="of cells in a block")
+    options.add_argument("--pairs", type=int, default=14, help="of parts that meet over a face")
+    options.add_argument("--records", type=int, default=22, help="blocks along each axis on disk; 0: none")
+    options.add_argument("--report", type=Path, default=REPORT)
+    asked = options.parse_args()
     need = FIXED_PARTS + 6 * (asked.pairs - FIXED_PAIRS)
     if asked.pairs < FIXED_PAIRS or asked.parts < need:
-        parser.error(f"expected at least {FIXED_PAIRS} pairs, and for {asked.pairs} at least {need} parts")
-    report: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), "machine": _machine()}
+        options.error(f"expected at least {FIXED_PAIRS} pairs, and for {asked.pairs} at least {need} parts")
+    report: dict[str, Any] = {"command": command(), "machine": machine("numpy", "numba")}
     in_memory(Made(3, asked.parts, asked.pairs))  # compiles, or loads what is compiled
     if asked.records:
         report["records"] = on_disk(Made(asked.records, asked.parts, asked.pairs))
@@ -70,7 +63,7 @@ def main() -> None:
     for blocks, parts, pairs in cases(asked.blocks, asked.parts, asked.pairs):
         report["cases"].append(in_memory(Made(blocks, parts, pairs)))
         print(row(report["cases"][-1]), flush=True)
-    asked.report.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(asked.report, report)
 
 
 def cases(blocks: int, parts: int, pairs: int) -> Iterator[tuple[int, int, int]]:
@@ -180,7 +173,7 @@ def in_memory(made: Made) -> dict:
     """Join and number without files; seconds of each part of it, and the memory it takes."""
     n = len(made) * made.parts
     seconds = dict.fromkeys(("join", "copy", "roots", "number"), 0.0)
-    before = _from_here()
+    before = reset_peak()
     seams = UnionFind(n)
     sizes, first = (np.empty(n, np.int64) for _ in range(2))
     total = n_pairs = 0
@@ -197,12 +190,12 @@ def in_memory(made: Made) -> dict:
             sizes[here], first[here] = of_layer[0][i], of_layer[1][i]
             seconds["join"] += middle - start
             seconds["copy"] += time.perf_counter() - middle
-    roots, seconds["roots"] = timed(seams.roots)
+    roots, seconds["roots"] = seconds_of(seams.roots)
     for z in range(made.n):
         here = slice(z * made.n**2 * made.parts, (z + 1) * made.n**2 * made.parts)
         assert (roots[here] == made.roots(z).reshape(-1)).all(), f"wrong cells in layer {z}"
-    (labels, size), seconds["number"] = timed(lambda: number(roots, sizes, first))
-    peak = _status("VmHWM")
+    (labels, size), seconds["number"] = seconds_of(lambda: number(roots, sizes, first))
+    peak = peak_bytes()
     cells = len(size) - 1
     assert cells == made.cells(), f"{cells} cells, expected {made.cells()}"
     assert int(size.sum()) == total, "pixels were lost"
@@ -223,21 +216,23 @@ def on_disk(made: Made) -> dict:
 
         def keep_all() -> None:
             for block, (sizes, first) in enumerate(found):
-                work.keep("found", block, sizes=sizes, first=first, blank=np.array(False))
-                work.keep("met", block, pairs=made.pairs_of(block))
+                work.save(LabelBlocks.name, block, sizes=sizes, first=first, blank=np.array(False))
+                work.save(MatchFaces.name, block, edges=made.pairs_of(block))
 
-        seconds = {"write two records": timed(keep_all)[1]}
-        seconds["read a record, not cached"] = _reading(work, "found", True)
-        seconds["read a record, cached"] = _reading(work, "found", False)
-        seconds["count"] = timed(lambda: steps.count(work))[1]
-        seconds["join"] = timed(lambda: steps.join(work))[1]
+        seconds = {"write two records": seconds_of(keep_all)[1]}
+        seconds["read a record, not cached"] = _reading(work, LabelBlocks.name, True)
+        seconds["read a record, cached"] = _reading(work, LabelBlocks.name, False)
+        seconds["count"] = seconds_of(lambda: MatchFaces().prepare(work))[1]
+        seconds["join"] = seconds_of(lambda: GrowTouching().prepare(work))[1]
         cells = len(work.table("sizes")) - 1
         assert cells == made.cells(), f"{cells} cells, expected {made.cells()}"
         _keep_grown(work, made, [sizes for sizes, _ in found])
-        seconds["settle"] = timed(lambda: steps.settle(work))[1]
+        seconds["settle"] = seconds_of(lambda: Relabel().prepare(work))[1]
         assert int(work.table("numbers").max()) == cells
-        seconds["ask which blocks are left"] = timed(lambda: work.left("grown"))[1]
-        bytes_of = {s: work.record(s, len(made) // 2).stat().st_size for s in ("found", "met", "grown")}
+        left = seconds_of(lambda: work.pending(GrowTouching.name, len(made)))
+        seconds["ask which blocks are left"] = left[1]
+        names = (LabelBlocks.name, MatchFaces.name, GrowTouching.name)
+        bytes_of = {name: work.record(name, len(made) // 2).stat().st_size for name in names}
     return {
         "blocks": len(made), "parts a block": made.parts, "pairs a face": made.pairs,
         "microseconds a block": {name: round(1e6 * s / len(made), 1) for name, s in seconds.items()},
@@ -245,10 +240,11 @@ def on_disk(made: Made) -> dict:
     }  # fmt: skip
 
 
-def _plan(made: Made) -> VolumePlan:
-    return VolumePlan(
-        source="made", shape=tuple(made.n * b for b in BLOCK), model="none", weights="none",
-        precision="float32", limits=((0, 1),), block=BLOCK, halo=(0, 0, 0), smallest=(0, 0), cleft="none",
+def _plan(made: Made) -> RunPlan:
+    return RunPlan(
+        source="made", fingerprint="", shape=tuple(made.n * b for b in BLOCK), models=("none",),
+        weights=("none",), factors=(1, 1, 1), precision="float32", runtime="torch", limits=((0, 1),),
+        block=BLOCK, halo=(0, 0, 0), max_pixels=1, min_sizes=(0, 0), cleft="none",
     )  # fmt: skip
 
 
@@ -260,7 +256,7 @@ def _keep_grown(work: RunStore, made: Made, sizes: list[np.ndarray]) -> None:
         counts = np.bincount(where, own).astype(np.int64)
         names = np.concatenate([np.zeros(1, names.dtype), names])
         counts = np.concatenate([[int(np.prod(BLOCK)) // 2], counts])
-        work.keep("grown", block, names=names, counts=counts, edge=names[:0])
+        work.save(GrowTouching.name, block, names=names, counts=counts, edge=names[:0])
 
 
 def _reading(work: RunStore, step: str, from_disk: bool) -> float:
@@ -270,25 +266,7 @@ def _reading(work: RunStore, step: str, from_disk: bool) -> float:
         for block in range(len(work.grid)):
             with open(work.record(step, block), "rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return timed(lambda: [len(work.kept(step, block)) for block in range(len(work.grid))])[1]
-
-
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
-    return call(), time.perf_counter() - start
-
-
-def _from_here() -> int:
-    """Let the highest resident set start anew; bytes resident now."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
-
-
-def _status(field: str) -> int:
-    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith(field))
-    return 1024 * int(line.split()[1])
+    return seconds_of(lambda: [len(work.load(step, block)) for block in range(len(work.grid))])[1]
 
 
 HEAD = """
@@ -309,12 +287,6 @@ def records_table(found: dict) -> str:
     """Markdown: what the files of a block cost."""
     lines = [f"| {name} | {spent:.0f} |" for name, spent in found["microseconds a block"].items()]
     return "\n".join([f"| {found['blocks']} blocks with files | µs a block |", "|---|---|", *lines])
-
-
-def _machine() -> str:
-    names = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if s.startswith("model name")]
-    name = names[0].split(": ")[1] if names else platform.processor()
-    return f"{os.cpu_count()} cores, {name}, numpy {np.__version__}, numba {version('numba')}, local disk"
 
 
 if __name__ == "__main__":

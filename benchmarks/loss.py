@@ -13,27 +13,25 @@ each pixel. Writes docs/results/loss.json.
 
 from __future__ import annotations
 
-import argparse
-import ctypes
 import gc
 import importlib.util
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
 import venv
+from argparse import SUPPRESS
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from bench import RESULTS, RUNS, command, machine, parser, peak_bytes, reset_peak, write_json
 from torch import Tensor
 from torch.nn import functional
 
-ROOT = Path(__file__).resolve().parents[1]
-REPORT = ROOT / "docs" / "results" / "loss.json"
-RIVALS = ROOT / "runs" / "rivals"
+REPORT = RESULTS / "loss.json"
+RIVALS = RUNS / "rivals"
 PACKAGES = ("jcell==0.0.4", "segmentation-models-pytorch==0.6.0")
 
 CLASSES = (3, 4, 8, 16, 64)
@@ -44,25 +42,25 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--classes", type=int, nargs="*", default=CLASSES)
-    parser.add_argument("--shapes", nargs="*", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--reps", type=int, default=15)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--report", type=Path, default=REPORT)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--classes", type=int, nargs="*", default=CLASSES)
+    options.add_argument("--shapes", nargs="*", choices=SHAPES, default=list(SHAPES))
+    options.add_argument("--reps", type=int, default=15)
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--report", type=Path, default=REPORT)
+    options.add_argument("--serve", action="store_true", help=SUPPRESS)
+    asked = options.parse_args()
     if asked.serve:
         serve(asked.device)
         return
     rivals = Rivals(asked.device)
-    report = {"command": " ".join(["python", *sys.argv]), "machine": _machine(asked.device), "cases": []}
+    report = {"command": command(), "machine": on(asked.device), "cases": []}
     for shape in asked.shapes:
         for k in (2, *asked.classes):
             case = measure(SHAPES[shape], k, asked.reps, asked.device, rivals)
             report["cases"].append({"shape": shape, "classes": k, **case})
             print(row(report["cases"][-1]), flush=True)
-    asked.report.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(asked.report, report)
 
 
 def measure(shape: tuple[int, ...], k: int, reps: int, device: str, rivals: Rivals) -> dict:
@@ -151,25 +149,19 @@ def peak(loss: Loss, logits: Tensor, classes: Tensor) -> int:
         before = torch.cuda.memory_allocated()
         loss(logits, classes).backward()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the highest resident set starts anew
-    before = _status("VmRSS")
+    before = reset_peak()
     loss(logits, classes).backward()
-    return _status("VmHWM") - before
+    return peak_bytes() - before
 
 
 def _clear(logits: Tensor) -> None:
     """The same start for all: nothing kept from the call before, nothing still running."""
     logits.grad = None
-    gc.collect()
     if logits.device.type == "cuda":
+        gc.collect()
         torch.cuda.synchronize()
     else:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # free memory goes back, as large pieces do at once
-
-
-def _status(field: str) -> int:
-    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith(field))
-    return 1024 * int(line.split()[1])
+        reset_peak()
 
 
 def _wait(logits: Tensor) -> None:
@@ -200,7 +192,7 @@ class Rivals:
     """A process of the rivals' environment, asked line by line."""
 
     def __init__(self, device: str) -> None:
-        python = _environment()
+        python = environment()
         self.process = subprocess.Popen(
             [str(python), __file__, "--serve", "--device", device],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -262,7 +254,7 @@ def _mcc() -> Loss:
     return lambda z, h: loss(torch.sigmoid(z), h)
 
 
-def _environment() -> Path:
+def environment() -> Path:
     """The rivals' own environment, which sees this one's torch."""
     python = RIVALS / "bin" / "python"
     if not python.exists():
@@ -283,12 +275,11 @@ def row(case: dict) -> str:
     return f"| {case['shape']} | {case['classes']} | " + " | ".join(cells) + " |"
 
 
-def _machine(device: str) -> str:
+def on(device: str) -> str:
+    """The card, or the processor and its threads."""
     if device != "cpu":
         return torch.cuda.get_device_name()
-    names = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if s.startswith("model name")]
-    name = names[0].split(": ")[1] if names else platform.processor()
-    return f"{torch.get_num_threads()} threads, {name}, torch {torch.__version__}"
+    return f"{torch.get_num_threads()} threads, {machine('torch')}"
 
 
 if __name__ == "__main__":

@@ -12,26 +12,24 @@ done again, and a stopped training goes on. Images are looked for in ../shared/d
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from documents import DOCS, insert
-from shipped import DATA, ROOT, TEST, line, measure
+from bench import DATA, DOCS, RESULTS, ROOT, announce, insert, parser, read_json, write_json
+from shipped import TEST, line, measure
 
-from cleft.api import train_to
+from cleft.api import train
 from cleft.cli.score import make_files
 from cleft.core.settings import read_settings
-from cleft.reproduce.drawing import blank
-from cleft.synthetic.cells import STYLES, make_cells, random_settings
-from cleft.training.fit import last_checkpoint
+from cleft.reproduce.report import new_figure
+from cleft.synthetic import STYLES, make_cells, random_settings
+from cleft.training.run_folder import last_checkpoint
 
-REPORT = ROOT / "docs" / "results" / "made.json"
+REPORT = RESULTS / "made.json"
 KEPT_ASIDE = "ec_5I"  # the bacteria that are tested on
 REAL = {2: ("nuclei-dsb", "bacteria-phase"), 3: ("ovule-nuclei-3d", "ovule-cells-3d")}
 MADE: dict[int, tuple[int, tuple[int, ...]]] = {2: (1000, (256, 256)), 3: (150, (48, 128, 128))}
@@ -41,53 +39,53 @@ ACROSS = 6  # pictures in a row of the gallery
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "made", help="for images and models")
-    parser.add_argument("--gallery", action="store_true", help="draw made cells, train nothing")
-    parser.add_argument("--dims", type=int, nargs="*", choices=[2, 3], default=[2, 3])
-    parser.add_argument("--steps", type=int, help="instead of 2500 in planes and 750 in volumes")
-    asked = parser.parse_args()
+    options = parser(__doc__, "made")
+    options.add_argument("--gallery", action="store_true", help="draw made cells, train nothing")
+    options.add_argument("--dims", type=int, nargs="*", choices=[2, 3], default=[2, 3])
+    options.add_argument("--steps", type=int, help="instead of 2500 in planes and 750 in volumes")
+    asked = options.parse_args()
+    announce("seed 0")
     torch.set_num_threads(1)
     if asked.gallery:
-        gallery(ROOT / "docs" / "images" / "made.png")
+        gallery(DOCS / "images" / "made.png")
         return
     for ndim in asked.dims:
         real, made = real_folders(asked.work, ndim), [made_folder(asked.work, ndim)]
-        for arm, folders in {"real": real, "made": made, "both": [*real, *made]}.items():
-            model = learn(asked.work / f"{arm}{ndim}d.safetensors", folders, ndim, asked.steps or STEPS[ndim])
+        for learnt, folders in {"real": real, "made": made, "both": [*real, *made]}.items():
+            path = asked.work / f"{learnt}{ndim}d.safetensors"
+            model = learn(path, folders, ndim, asked.steps or STEPS[ndim])
             for place, which in TEST[f"cells{ndim}d"].items():
-                tell({"learnt from": arm, "dims": ndim}, str(model), place, which)
+                tell({"learnt from": learnt, "dims": ndim}, str(model), place, which)
     if not asked.steps:
-        insert(DOCS / "models.md", "made", table(json.loads(REPORT.read_text())))
+        insert(DOCS / "models.md", "made", table(read_json(REPORT)))
 
 
 def learn(path: Path, folders: list[Path], ndim: int, steps: int) -> Path:
     """A model of these folders; one that is there already is left as it is."""
     if not path.exists():
         settings = read_settings(ROOT / "models" / RECIPES[ndim], steps=steps)
-        settings = settings.model_copy(update={"shares": None, "batch": BATCH})
+        settings = settings.replace(sampling_weights=None, batch_size=BATCH)
         axes, resume = "ZYX"[-ndim:], last_checkpoint(path).exists()
-        train_to(path, folders, settings, axes=axes, resume=resume)
+        train(folders, path, axes=axes, resume=resume, **settings.flat())
     return path
 
 
 def tell(about: dict[str, Any], model: str, place: str, which: str) -> None:
     """Score a model on a set, unless that was done before."""
-    rows = json.loads(REPORT.read_text()) if REPORT.exists() else []
+    rows = read_json(REPORT, [])
     if any(row["set"] == place and about.items() <= row.items() for row in rows):
         return
     row = {**about, **measure(model, place, which, "", picture=False)}
-    REPORT.write_text(json.dumps([*rows, row], indent=1) + "\n")
+    write_json(REPORT, [*rows, row])
     print(line({"model": about["learnt from"], **row}), flush=True)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """PQ on each set by what was learnt from, as Markdown."""
-    arms = ("real", "made", "both")
     found = {(row["set"], row["learnt from"]): row["mean"]["pq"] for row in rows}
     lines = ["| test images | real images alone | made cells alone | both |", "|---|---|---|---|"]
     for place in dict.fromkeys(row["set"] for row in rows):
-        scores = (found.get((place, arm)) for arm in arms)
+        scores = (found.get((place, learnt)) for learnt in ("real", "made", "both"))
         lines.append(f"| {place} | {' | '.join('' if pq is None else f'{pq:.3f}' for pq in scores)} |")
     return "\n".join(lines)
 
@@ -127,7 +125,7 @@ def gallery(path: Path) -> None:
             row.append(image.data if ndim == 2 else image.data[shape[0] // 2])
         if all(len(row) == ACROSS for row in rows.values()):
             break
-    figure = blank(1.6 * ACROSS, 1.7 * len(rows))
+    figure = new_figure(1.6 * ACROSS, 1.7 * len(rows))
     axes = figure.subplots(len(rows), ACROSS, squeeze=False)
     for line_of_axes, (style, planes) in zip(axes, rows.items(), strict=True):
         line_of_axes[0].set_ylabel(style)

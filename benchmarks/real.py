@@ -10,7 +10,6 @@ docs/images/SET.png. The images are looked for in ../shared/data, or where CLEFT
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -21,14 +20,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from bench import DATA, DOCS, RESULTS, RUNS, parser, write_json
 
 from cleft.core.image import Image
 from cleft.io import read_image, read_labels
 from cleft.io.overlay import write_overlay
-from cleft.models.file import read_card
-
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
+from cleft.models.card import read_card
 
 # what each set needs beside the defaults; steps so that a run takes 10 to 40 minutes on one core
 SETS = {
@@ -43,10 +40,10 @@ CELLS = 5  # cells along it at least
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("sets", nargs="*", choices=[*SETS, []], default=[])
-    parser.add_argument("--models", type=Path, default=ROOT / "runs")
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("sets", nargs="*", choices=[*SETS, []], default=[])
+    options.add_argument("--models", type=Path, default=RUNS)
+    asked = options.parse_args()
     for name in asked.sets or SETS:
         measure(name, shlex.split(SETS[name]), asked.models)
 
@@ -76,9 +73,7 @@ def measure(name: str, extra: list[str], models: Path) -> None:
             ["score", str(test / "markers"), str(found), "--markers"], models / f"{name}-markers.json"
         )
         report["markers"] = marked["pooled"]
-    out = ROOT / "docs" / "results" / f"{name}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(RESULTS / f"{name}.json", report)
     crop = max(CROP, round(CELLS * read_card(model).cell_diameter))
     draw(name, test, found, axes[1] if axes else None, crop)
 
@@ -96,7 +91,7 @@ def draw(name: str, test: Path, found: Path, axes: str | None, crop: int) -> Non
     truth, labels = read_labels(test / "masks" / path.name, axes), read_labels(found / f"{base}.tif", axes)
     middle = tuple(slice(max(0, (n - crop) // 2), (n + crop) // 2) for n in image.spatial_shape)
     cut = Image(np.ascontiguousarray(image.data[middle]), image.axes, image.spacing, image.source)
-    write_overlay(ROOT / "docs" / "images" / f"{name}.png", cut, labels.data[middle], truth.data[middle])
+    write_overlay(DOCS / "images" / f"{name}.png", cut, labels.data[middle], truth.data[middle])
 
 
 def cleft(arguments: list[str]) -> None:

@@ -13,10 +13,7 @@ model file is not done again. The images are looked for in ../shared/data, or wh
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +21,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from documents import DOCS, insert
+from bench import DATA, DOCS, RESULTS, announce, insert, parser, read_json, write_json
 
 from cleft.io import find_pairs, read_image, read_labels
 from cleft.io.overlay import write_overlay
 from cleft.labels.scores import RATIOS, average, pool, score
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model
 from cleft.prediction.model import Model, load_model
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-PICTURES = ROOT / "docs" / "images" / "shipped"
+PICTURES = DOCS / "images" / "shipped"
 _PLANES = {
     "nuclei-dsb/test": "", "hela-fluo/test": "", "tcells/test": "", "bacteria-phase/train": "ec_5I",
     "dic-hela-weak/test": "",
@@ -61,18 +56,19 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--part", choices=["test", "train"], default="test")
-    parser.add_argument("--model", action="append", default=[], help="NAME=FILE instead of the shipped one")
-    parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--sets", nargs="*", help="some of the sets alone")
-    parser.add_argument("--pictures", action="store_true")
-    parser.add_argument("--report", type=Path)
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--part", choices=["test", "train"], default="test")
+    options.add_argument("--model", action="append", default=[], help="NAME=FILE instead of the shipped one")
+    options.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS))
+    options.add_argument("--sets", nargs="*", help="some of the sets alone")
+    options.add_argument("--pictures", action="store_true")
+    options.add_argument("--report", type=Path)
+    asked = options.parse_args()
+    announce("nothing random")
     torch.set_num_threads(1)
     given = dict(item.split("=", 1) for item in asked.model)
     names = given or {name: name for name in TEST}
-    report = asked.report or ROOT / "docs" / "results" / f"shipped-{asked.part}.json"
+    report = asked.report or RESULTS / f"shipped-{asked.part}.json"
     for name, file in names.items():
         about = {"model": name, "sha256": hashlib.sha256(find_model(file).read_bytes()).hexdigest()}
         for place, which in (TEST if asked.part == "test" else TRAIN)[name].items():
@@ -80,18 +76,18 @@ def main() -> None:
                 for way in asked.ways:
                     tell(report, about, file, (place, which, way), asked.pictures and way == asked.ways[0])
     if asked.part == "test" and not (asked.report or asked.model):
-        insert(DOCS / "models.md", "shipped", table(json.loads(report.read_text())))
+        insert(DOCS / "models.md", "shipped", table(read_json(report)))
 
 
 def tell(report: Path, about: dict[str, str], file: str, what: tuple[str, str, str], picture: bool) -> None:
     """Measure one way on one set, unless the report has it; rows of the model's former files go."""
     place, which, way = what
-    rows = json.loads(report.read_text()) if report.exists() else []
+    rows = read_json(report, [])
     rows = [row for row in rows if row["model"] != about["model"] or row["sha256"] == about["sha256"]]
     if not any({**about, "set": place, "way": way}.items() <= row.items() for row in rows):
         rows.append({**about, **measure(file, place, which, way, picture)})
         print(line(rows[-1]), flush=True)
-    report.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(report, rows)
 
 
 def measure(file: str, place: str, which: str, way: str, picture: bool) -> dict[str, Any]:

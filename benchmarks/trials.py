@@ -10,23 +10,19 @@ run again. Test images are not touched.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import DATA, RESULTS, announce, once, parser
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
-from cleft.training.dataset import Example
-from cleft.training.examples import load_examples
+from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("CLEFT_DATA", ROOT.parent / "shared" / "data"))
-REPORT = ROOT / "docs" / "results" / "trials.json"
+REPORT = RESULTS / "trials.json"
 HELD_OUT = "Position9"
 Split = Callable[[TrainSettings], tuple[list[Example], list[Example]]]
 COLUMNS = 65  # of the ovule that are learnt from
@@ -35,10 +31,10 @@ CELLS = {"width": 16, "steps": 1000}
 OVULE = {"width": 16, "steps": 350}
 TRIALS = {
     **{f"learning_rate={r}": {**CELLS, "learning_rate": r} for r in (0.001, 0.003, 0.01)},
-    "batch=4": {**CELLS, "batch": 4, "steps": 500},
-    **{f"gap_decided={w}": {**CELLS, "gap_decided": w} for w in (0, 0.25, 1)},
-    **{f"k={k}": {**CELLS, "k": k} for k in (1, 2, 3, 4)},
-    **{f"lam={lam}": {**CELLS, "lam": lam} for lam in (0, 0.2, 0.5)},
+    "batch=4": {**CELLS, "batch_size": 4, "steps": 500},
+    **{f"gap_decided={w}": {**CELLS, "merged_gap_weight": w} for w in (0, 0.25, 1)},
+    **{f"k={k}": {**CELLS, "touching_radius": k} for k in (1, 2, 3, 4)},
+    **{f"lam={lam}": {**CELLS, "j_weight": lam} for lam in (0, 0.2, 0.5)},
     **{f"gap_radius={r}": {**CELLS, "gap_radius": r} for r in (2, 4, 8)},
     **{f"steps=3000 {loss}": {**CELLS, "steps": 3000, "loss": loss} for loss in ("jc", "dsc")},
     **{f"ovule shrink={s}": {**OVULE, "shrink": s} for s in ((1, 1, 1), (1, 2, 2))},
@@ -46,19 +42,18 @@ TRIALS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("trials", nargs="*", default=[])
-    asked = parser.parse_args().trials or list(TRIALS)
+    options = parser(__doc__)
+    options.add_argument("trials", nargs="*", default=[])
+    asked = options.parse_args().trials or list(TRIALS)
+    announce("seed 0")
     for name in asked:
-        if name not in _report():
-            found = trial(TRIALS[name], _ovule if name.startswith("ovule") else _cells)
-            REPORT.parent.mkdir(parents=True, exist_ok=True)
-            REPORT.write_text(json.dumps({**_report(), name: found}, indent=1) + "\n")
+        split = _ovule if name.startswith("ovule") else _cells
+        once(REPORT, name, partial(trial, TRIALS[name], split))
 
 
 def trial(given: dict, split: Split) -> dict:
     """Train on the part, and give the PQ on the rest."""
-    settings = TrainSettings(**given, checks=4)
+    settings = TrainSettings(**given, validations=4)
     learn, check = split(settings)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "trial.safetensors"
@@ -67,13 +62,9 @@ def trial(given: dict, split: Split) -> dict:
         **given,
         "val_pq": round(card.scores["val_pq"], 4),
         "minutes": card.training["minutes"],
-        "ceiling_pq": round(card.ceiling_pq, 4),
-        "seed": settings.seed,
+        "ceiling_pq": round(card.roundtrip_pq, 4),
+        "seed": settings.run.seed,
     }
-
-
-def _report() -> dict:
-    return json.loads(REPORT.read_text()) if REPORT.exists() else {}
 
 
 def _cells(settings: TrainSettings) -> tuple[list[Example], list[Example]]:

@@ -14,15 +14,15 @@ docs/results/volume.json.
 
 from __future__ import annotations
 
-import argparse
 import json
+import math
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import time
 import types
+from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,33 +30,33 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-import loss  # its environment of rivals and its words for the machine
+import loss  # its environment of rivals
+from bench import RESULTS, RUNS, command, median_seconds, parser, peak_bytes, write_json
 
-ROOT = Path(__file__).resolve().parents[1]
-REPORT = ROOT / "docs" / "results" / "volume.json"
-FOLDER = ROOT / "runs" / "volume"
+REPORT = RESULTS / "volume.json"
+FOLDER = RUNS / "volume"
 PIECE, COPIES = (254, 512, 512), 2
 PAPER_SECONDS = 540  # "under 9 minutes using 2 Nvidia K80 GPU cards"
 WINDOW, RADIUS = 2, 7
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[64, 8, 1], help="1/64, 1/8, 1 of the stack")
-    parser.add_argument("--memory", default="4GB")
-    parser.add_argument("--exact", action="store_true")
-    parser.add_argument("--data", type=Path, help="folder that holds tcells/test")
-    parser.add_argument("--report", type=Path, default=REPORT)
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--sizes", type=int, nargs="*", default=[64, 8, 1], help="1/64, 1/8, 1 of the stack")
+    options.add_argument("--memory", default="4GB")
+    options.add_argument("--exact", action="store_true")
+    options.add_argument("--data", type=Path, help="folder that holds tcells/test")
+    options.add_argument("--report", type=Path, default=REPORT)
+    options.add_argument("--child", nargs=3, help=SUPPRESS)
+    asked = options.parse_args()
     if asked.child:
         print(json.dumps(segment(Path(asked.child[0]), Path(asked.child[1]), asked.child[2], asked.exact)))
         return
-    report: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), "machine": loss._machine("cpu")}
+    report: dict[str, Any] = {"command": command(), "machine": loss.on("cpu")}
     make_stacks()
     report["volumes"] = [run(size, asked.memory, asked.exact) for size in asked.sizes]
     report["steps"] = steps_beside_others(asked.data)
-    asked.report.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(asked.report, report)
 
 
 # --- whole volumes
@@ -66,7 +66,7 @@ def make_stacks() -> None:
     """The stack of the paper's size, and an eighth and a 64th of it."""
     import zarr
 
-    from cleft.synthetic.cells import CellSettings, make_cells
+    from cleft.synthetic import CellSettings, make_cells
 
     if (FOLDER / "1.ome.zarr" / "done").exists():
         return
@@ -90,9 +90,9 @@ def make_stacks() -> None:
 def run(size: int, memory: str, exact: bool) -> dict[str, Any]:
     """Segment a stack in a process of its own."""
     output = FOLDER / f"{size}.labels.ome.zarr"
-    command = [sys.executable, __file__, "--child", str(FOLDER / f"{size}.ome.zarr"), str(output), memory]
+    this = [sys.executable, __file__, "--child", str(FOLDER / f"{size}.ome.zarr"), str(output), memory]
     ran = subprocess.run(
-        [*command, *(["--exact"] if exact else [])], stdout=subprocess.PIPE, text=True, check=True
+        [*this, *(["--exact"] if exact else [])], stdout=subprocess.PIPE, text=True, check=True
     )
     found = {"size": f"1/{size}" if size > 1 else "1", **json.loads(ran.stdout.splitlines()[-1])}
     print(json.dumps(found), flush=True)
@@ -104,35 +104,28 @@ def segment(image: Path, output: Path, memory: str, exact: bool) -> dict[str, An
     from cleft.core.units import parse_bytes
     from cleft.prediction.model import load_model
     from cleft.volume.plan import VolumeOptions
-    from cleft.volume.segment import Watch, segment_volume
+    from cleft.volume.segment import segment_volume
 
-    class Clock(Watch):
-        """Seconds from one step to the next."""
+    at = [("plan", time.perf_counter())]
 
-        def __init__(self) -> None:
-            self.at = [("plan", time.perf_counter())]
+    def progress(step: str, done: int, of: int) -> None:
+        if step != at[-1][0]:
+            at.append((step, time.perf_counter()))
+            print(f"{step}: {of} blocks", file=sys.stderr)
 
-        def say(self, line: str) -> None:
-            print(line, file=sys.stderr)
-
-        def step(self, name: str, of: int, before: int) -> None:
-            self.at.append((re.sub(r"level\d", "levels", name), time.perf_counter()))
-
-    model, clock = load_model("cells3d", "cpu"), Clock()
+    model = load_model("cells3d", "cpu")
     options = VolumeOptions(memory=parse_bytes(memory), exact=exact, overwrite=True)
     start = time.perf_counter()
-    cells = segment_volume(model, image, output, options, watch=clock)
-    ends = [*(at for _, at in clock.at[1:]), time.perf_counter()]
+    cells = segment_volume(model, image, output, options, progress=progress)
+    ends = [*(begun for _, begun in at[1:]), time.perf_counter()]
     seconds: dict[str, float] = {}
-    for (name, at), end in zip(clock.at, ends):
-        seconds[name] = round(seconds.get(name, 0) + end - at, 1)
-    whole = ends[-1] - start
-    held = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert held
+    for (name, begun), end in zip(at, ends):
+        seconds[name] = round(seconds.get(name, 0) + end - begun, 1)
+    whole, peak = ends[-1] - start, peak_bytes()
     network, pixels, speed = network_alone(model, output)
     return {
         "pixels": pixels, "cells": cells, "seconds": round(whole, 1), "by step": seconds,
-        "voxels a second": round(pixels / whole), "peak GB": round(1024 * int(held[1]) / 1e9, 2),
+        "voxels a second": round(pixels / whole), "peak GB": round(peak / 1e9, 2),
         "network alone, s": round(network, 1), "whole over network": round(whole / network, 2),
         "network pixels a second": round(speed), "runtime": _runtime(output),
         "of the paper's 9 minutes": round(whole / PAPER_SECONDS, 2),
@@ -152,21 +145,19 @@ def network_alone(model: Any, output: Path) -> tuple[float, int, float]:
     import zarr
 
     from cleft.core.tiles import Grid
-    from cleft.models.unet import memory_format
-    from cleft.prediction.runtime import network_for
 
     plan: Any = zarr.open_group(output, mode="r").attrs["cleft"]
-    grid, shrink = Grid(tuple(plan["shape"]), tuple(plan["block"])), model.card.shrink
-    net = network_for(model, plan["precision"], plan["runtime"])
+    grid, factors = Grid(tuple(plan["shape"]), tuple(plan["block"])), plan["factors"]
+    predictor = model.predictor(plan["precision"], plan["runtime"])
+    halo = [math.ceil(h * f) for h, f in zip(plan["halo"], factors)]
     reads = [
-        tuple(-(-(s.stop - s.start) // f) for s, f in zip(grid.tile(i, plan["halo"]).read, shrink))
+        tuple(math.ceil((s.stop - s.start) / f) for s, f in zip(grid.tile(i, halo).read, factors))
         for i in range(len(grid))
     ]
     largest = tuple(-(-n // 8) * 8 for n in max(reads, key=lambda shape: float(np.prod(shape))))
-    given = torch.rand((1, 1, *largest)).to(next(net.parameters()))
-    given = given.to(memory_format=memory_format(len(largest)))
+    given = torch.rand((1, 1, *largest))
     with torch.inference_mode():
-        seconds = median(lambda: net(given), 5)
+        seconds = median_seconds(lambda: predictor.logits(given), 5)
     speed = float(np.prod(largest)) / seconds
     return sum(float(np.prod(shape)) for shape in reads) / speed, int(np.prod(plan["shape"])), speed
 
@@ -177,7 +168,7 @@ def network_alone(model: Any, output: Path) -> tuple[float, int, float]:
 def steps_beside_others(data: Path | None) -> list[dict[str, Any]]:
     """Labels from classes and classes from labels: ours, JCell's, scikit-image's watershed."""
     from cleft.io import read_labels
-    from cleft.synthetic.cells import CellSettings, make_cells
+    from cleft.synthetic import CellSettings, make_cells
 
     cases = {"made, 3D": make_cells((64, 160, 160), seed=1, settings=CellSettings(diameter=24))[1]}
     cases["made, 2D"] = make_cells((1024, 1024), seed=1, settings=CellSettings(diameter=24))[1]
@@ -215,8 +206,9 @@ def beside(labels: np.ndarray) -> dict[str, Any]:
         "labels, scikit-image watershed": by_watershed,
         "classes": lambda: classes_by_rule(labels, rule),
     }
-    speed = {name: labels.size / median(way, 7) / 1e6 for name, way in ways.items()}
-    speed["classes, JCell inst2sem"] = labels.size / median(lambda: inst2sem(whole, 1, RADIUS), 1) / 1e6
+    speed = {name: labels.size / median_seconds(way, 7) / 1e6 for name, way in ways.items()}
+    seconds = median_seconds(lambda: inst2sem(whole, 1, RADIUS), 1)
+    speed["classes, JCell inst2sem"] = labels.size / seconds / 1e6
     ratio = {
         "labels over sem2inst": speed["labels"] / speed["labels, JCell sem2inst"],
         "labels over watershed": speed["labels"] / speed["labels, scikit-image watershed"],
@@ -227,7 +219,7 @@ def beside(labels: np.ndarray) -> dict[str, Any]:
 
 def jcell(ndim: int) -> Sequence[Callable[..., Any]]:
     """JCell's sem2inst and inst2sem, loaded alone: its package asks for a numpy of years ago."""
-    packages = next((loss._environment().parents[1] / "lib").glob("python3*")) / "site-packages" / "jcell"
+    packages = next((loss.environment().parents[1] / "lib").glob("python3*")) / "site-packages" / "jcell"
     np.lib.pad = np.pad  # type: ignore[attr-defined]  # gone since numpy 2
     saved = types.ModuleType("imageutl")
     saved.saveimage = None  # type: ignore[attr-defined]
@@ -242,16 +234,6 @@ def jcell(ndim: int) -> Sequence[Callable[..., Any]]:
     path = packages / f"dataset_utils/proc{ndim}d/inst2sem.py"
     exec(compile(path.read_text(), str(path), "exec"), classes)
     return post["sem2inst"], classes["inst2sem"]
-
-
-def median(work: Callable[[], Any], times: int) -> float:
-    """Seconds of the middle one of several calls; of more than one call the first doesn't count."""
-    seconds = []
-    for _ in range(times + (times > 1)):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[times > 1 :])
 
 
 def _rounded(numbers: dict[str, float]) -> dict[str, float]:

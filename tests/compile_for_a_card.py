@@ -23,19 +23,19 @@ def main() -> None:
 
 def signatures(k: int, logits: str, classes: str, weighted: bool) -> list[dict[str, Any]]:
     """What both kernels are given, for contiguous planes."""
-    from cleft.losses import on_cuda
+    from cleft.losses import cuda
 
     weight = "*fp32" if weighted else classes
     whole = dict.fromkeys(("n_pixels", "ignore"), "i32")
     strides = dict.fromkeys(STRIDES, "i32")
     given = {"logits": logits, "classes": classes, "weight": weight}
-    add = {**given, **dict.fromkeys(("sums", "counts", "missed"), "*fp32"), **strides, **whole}
+    add = {**given, **dict.fromkeys(("sums", "counts", "nll"), "*fp32"), **strides, **whole}
     out = dict.fromkeys(("out_n", "out_k", "out_p", "of_group"), "i32")
-    slope = {**given, "table": "*fp32", "by_missed": "*fp32", "out": logits, **strides, **out, **whole}
-    fixed = {**on_cuda._shape(k), "WEIGHTED": weighted, "stride_p": 1}
+    slope = {**given, "by_sums": "*fp32", "by_nll": "*fp32", "out": logits, **strides, **out, **whole}
+    fixed = {**cuda._shape(k), "WEIGHTED": weighted, "stride_p": 1}
     return [
-        signature(on_cuda._add, add, {**fixed, "COMPARE": k <= on_cuda.FEW}),
-        signature(on_cuda._slope, slope, fixed),
+        signature(cuda._add, add, {**fixed, "COMPARE": k <= cuda.FEW}),
+        signature(cuda._slope, slope, fixed),
     ]
 
 

@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 if not torch.cuda.is_available():
-    # before anything imports Triton, as torch and MONAI do when they please: its kernels run as numpy
+    # before anything imports Triton, as torch does when it pleases: its kernels run as numpy
     os.environ["TRITON_INTERPRET"] = "1"
 
 from cleft.core.settings import ModelCard, NetSettings
@@ -89,20 +89,20 @@ def hand_file(
 
 
 def _net_by_hand(settings: NetSettings) -> Any:
-    from cleft.models.unet import make_unet
+    from cleft.models.unet import UNet
 
-    net = make_unet(settings)
+    net = UNet(settings)
     weights = {name: p.data for name, p in net.named_parameters()}
     for name, values in weights.items():
         values.fill_(1.0 if name.endswith("weight") and ".norm" in name else 0.0)
-    top = f"upsamples.{len(settings.strides) - 1}.conv_block"
     centre = (1,) * len(settings.strides[0])
     for c in range(settings.channels):
         # through the first level alone; what comes from below fills the first ``width`` features
-        through = ("input_block.conv1", c), ("input_block.conv2", c)
+        through = ("encoder.0.conv1", c), ("encoder.0.conv2", c)
+        top = "decoder.0.block"
         for layer, source in (*through, (f"{top}.conv1", settings.width + c), (f"{top}.conv2", c)):
-            weights[f"{layer}.conv.weight"][(c, source, *centre)] = 1
-    logits, bias = weights["output_block.conv.conv.weight"], weights["output_block.conv.conv.bias"]
+            weights[f"{layer}.weight"][(c, source, *centre)] = 1
+    logits, bias = weights["head.weight"], weights["head.bias"]
     bias[:3] = bias.new_tensor([20.0, 0.0, -100.0])
     bias[3:] = -100.0
     logits[1, 0] = 40.0
@@ -118,11 +118,11 @@ def _card(settings: NetSettings, **changed: Any) -> ModelCard:
         net=settings,
         axes="ZYX"[-ndim:],
         shrink=(1,) * ndim,
-        k=1,
+        touching_radius=1,
         gap_radius=2,
         percentiles=(0, 100),
         cell_diameter=8,
-        ceiling_pq=1,
+        roundtrip_pq=1,
     )
     return card.model_copy(update=changed)
 

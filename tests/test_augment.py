@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cleft.labels.classes import BACKGROUND, CELL, TOUCHING, ClassRule, classes_by_rule
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from cleft.training.augment import OUTSIDE, modulate_touching, random_affine_elastic, vary_intensity
 
 

@@ -79,7 +79,7 @@ IMAGE, LABELS = picture()
 
 def test_the_good_pair_these_tests_spoil_is_good(cleft_says: Says, tmp_path: Path) -> None:
     data = pair(tmp_path / "data", IMAGE, LABELS)
-    (tmp_path / "c.yml").write_text("{width: 4, levels: 3, patch: [16, 16], batch: 2}")
+    (tmp_path / "c.yml").write_text("{width: 4, levels: 3, patch_size: [16, 16], batch_size: 2}")
     model = tmp_path / "out" / "m.safetensors"
     said = cleft_says("train", data, "-o", model, "--steps", 2, "--config", tmp_path / "c.yml")
     assert said.code == 0, said.err
@@ -224,7 +224,7 @@ def test_an_image_smaller_than_a_tile_is_no_bad_input(
 
 def test_training_on_images_smaller_than_a_patch(cleft_says: Says, tmp_path: Path) -> None:
     data = pair(tmp_path / "data", IMAGE, LABELS)
-    (tmp_path / "c.yml").write_text("{width: 4, levels: 3, patch: [64, 64], batch: 2}")
+    (tmp_path / "c.yml").write_text("{width: 4, levels: 3, patch_size: [64, 64], batch_size: 2}")
     said = cleft_says(
         "train", data, "-o", tmp_path / "m.safetensors", "--steps", 2, "--config", tmp_path / "c.yml"
     )
@@ -397,7 +397,9 @@ def test_a_full_disk(cleft_says: Says, hand_file: Files, tmp_path: Path, no_room
 
 def test_a_full_disk_while_training(cleft_says: Says, tmp_path: Path) -> None:
     data = pair(tmp_path / "data", IMAGE, LABELS)
-    (tmp_path / "c.yml").write_text("{width: 4, levels: 3, patch: [16, 16], batch: 1, checks: 1}")
+    (tmp_path / "c.yml").write_text(
+        "{width: 4, levels: 3, patch_size: [16, 16], batch_size: 1, validations: 1}"
+    )
     with files_no_larger_than(20_000):
         said = cleft_says(
             "train", data, "-o", tmp_path / "out" / "m.safetensors", "--steps", 1, "--config",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from cleft.core.errors import DataError, ModelError
-from cleft.training.checkpoint import SafeCheckpoints
+from cleft.training.run_folder import SafeCheckpoints
 
 
 def there_and_back(tree: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -250,11 +250,11 @@ def test_a_header_that_does_not_hold_together(tmp_path: Path, change: Callable) 
 
 def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path) -> None:
     """Opening a pipe waits until somebody writes to it: this test would not end."""
-    with pytest.raises(ModelError, match="is a folder, expected a checkpoint"):
+    with pytest.raises(ModelError, match="found a folder, expected a checkpoint"):
         SafeCheckpoints().load_checkpoint(tmp_path)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "a.ckpt")
-        with pytest.raises(ModelError, match="is a pipe, expected a checkpoint"):
+        with pytest.raises(ModelError, match="found a named pipe, expected a checkpoint"):
             SafeCheckpoints().load_checkpoint(str(tmp_path / "a.ckpt"))
 
 

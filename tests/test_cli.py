@@ -17,15 +17,14 @@ import yaml
 
 import cleft
 from cleft.core.image import Image
-from cleft.core.settings import LOSSES
+from cleft.core.settings import LOSSES, read_settings
 from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
 from cleft.io.outputs import software_tag
-from cleft.labels.markers import score_markers
-from cleft.labels.scores import average, pool
+from cleft.labels.scores import average, pool, score_markers
 
 Says = Callable[..., Any]
 Files = Callable[[int], Path]
-QUICK = {"levels": 3, "width": 4, "batch": 2, "checks": 2, "learning_rate": 0.005}
+QUICK = {"levels": 3, "width": 4, "batch_size": 2, "validations": 2, "learning_rate": 0.005}
 SHAPE = {2: (48, 56), 3: (12, 40, 44)}
 SPACING = {2: (0.25, 0.5), 3: (2.0, 0.25, 0.5)}
 COMMAND = Path(sys.executable).with_name("cleft")
@@ -78,12 +77,24 @@ def test_help_and_import_are_quick() -> None:
     ],
 )
 def test_help_and_import_load_nothing_heavy(code: str) -> None:
-    heavy = ["torch", "lightning", "monai", "zarr", "skimage", "numba", "scipy"]
+    heavy = ["torch", "lightning", "zarr", "skimage", "numba", "scipy"]
     code += f"\nprint('loaded', [name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", "import sys\n" + code], check=True, capture_output=True, text=True
     )
     assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.long
+def test_what_starting_costs_is_measured(tmp_path: Path) -> None:
+    """As docs/results.md tells it; with twice the room, as the machine may be busy."""
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "start.py"
+    run = [sys.executable, script, "--rounds", "1", "--first", "1", "--report", tmp_path / "start.json"]
+    subprocess.run(run, check=True, capture_output=True)
+    report = json.loads((tmp_path / "start.json").read_text())
+    (spent,) = report["processor seconds"].values()
+    limits = {**report["limits"], "model": report["limits"]["model"] * spent["torch"][0]}
+    assert all(spent[what][0] < 2 * limit for what, limit in limits.items())
 
 
 def test_scoring_and_reading_need_no_torch(tmp_path: Path) -> None:
@@ -93,7 +104,7 @@ def test_scoring_and_reading_need_no_torch(tmp_path: Path) -> None:
         f"image = cleft.read_image({str(tmp_path / 'a.tif')!r}).data\n"
         "labels = (image > 99).astype(int)\n"
         "cleft.score(labels, labels); cleft.to_classes(labels); cleft.make_cells((32, 32))\n"
-        "print([name for name in ('torch', 'lightning', 'monai') if name in sys.modules])"
+        "print([name for name in ('torch', 'lightning') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
@@ -155,17 +166,29 @@ def settings_file(folder: Path, **more: object) -> Path:
 def test_train_segment_score(cleft_says: Says, made: Files, tmp_path: Path, ndim: int) -> None:
     data, model = made(ndim), tmp_path / "mine.safetensors"
     axes = ["--axes", "ZYX"] if ndim == 3 else []
-    config = settings_file(tmp_path, patch=[32] * 2 if ndim == 2 else [12, 24, 24])
+    config = settings_file(tmp_path, patch_size=[32] * 2 if ndim == 2 else [12, 24, 24])
     said = cleft_says(
-        "train", data, "-o", model, "--steps", 4, "--seed", 3, "--config", config, *axes, "--k", "2"
+        "train",
+        data,
+        "-o",
+        model,
+        "--steps",
+        4,
+        "--seed",
+        3,
+        "--config",
+        config,
+        *axes,
+        "--touching-radius",
+        "2",
     )
     assert said.code == 0, said.err
     assert "training on 2 images" in said.err
-    assert "ceiling (labels -> classes -> labels) PQ" in said.err
+    assert "round trip (labels -> classes -> labels) PQ" in said.err
     assert "step 4/4  loss" in said.err
     assert f"next: cleft segment IMAGES -m {model} -o labels/" in said.out
     card = cleft.load_model(model, device="cpu").card
-    assert (card.axes, card.net.width, card.k) == ("ZYX"[-ndim:], 4, 2)
+    assert (card.axes, card.net.width, card.touching_radius) == ("ZYX"[-ndim:], 4, 2)
     assert (card.training["steps"], card.training["seed"], card.training["learning_rate"]) == (4, 3, 0.005)
     assert (tmp_path / "mine.run" / "last.ckpt").is_file()
     assert (tmp_path / "mine.run" / "log" / "metrics.csv").is_file()
@@ -186,7 +209,7 @@ def test_train_segment_score(cleft_says: Says, made: Files, tmp_path: Path, ndim
 
 
 def test_train_again_resumes_or_says_why_not(cleft_says: Says, made: Files, tmp_path: Path) -> None:
-    config = settings_file(tmp_path, patch=[32, 32])
+    config = settings_file(tmp_path, patch_size=[32, 32])
     train = ["train", made(2), "-o", tmp_path / "m.safetensors", "--config", config, "--steps"]
     said = cleft_says(*train, 2, "--resume")
     assert said.code == 1
@@ -205,7 +228,7 @@ def test_train_again_resumes_or_says_why_not(cleft_says: Says, made: Files, tmp_
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("stepps: 3", "stepps is 3"),
+        ("stepps: 3", "stepps is no setting, did you mean steps?"),
         ("width: wide", "width is 'wide'"),
         ("width: 1", "width is 1: input should be greater than or equal to 4"),
         ("[1, 2]", "found list, expected lines of the form 'steps: 2000'"),
@@ -223,6 +246,32 @@ def test_settings_that_make_no_sense(
     assert names(tmp_path) == ["c.yml"]
 
 
+def test_the_config_printed_is_the_one_used(cleft_says: Says, tmp_path: Path) -> None:
+    """All settings, those of the model to begin with too; printed again it stays as it is."""
+    given = "--pretrained", "cells2d-small", "--j-weight", 0.2, "--touching-radius", "0.4um"
+    said = cleft_says("train", *given, "--print-config")
+    assert said.code == 0, said.err
+    (tmp_path / "c.yml").write_text(said.out)
+    settings = read_settings(tmp_path / "c.yml")
+    assert settings.given() == set(settings.flat())
+    assert (settings.network.width, settings.optimiser.steps, settings.loss.j_weight) == (16, 1500, 0.2)
+    assert settings.classes.touching_radius == "0.4um"
+    again = cleft_says("train", "--config", tmp_path / "c.yml", "--print-config")
+    assert again.out == said.out
+
+
+def test_the_schema_of_a_config(cleft_says: Says) -> None:
+    schema = json.loads(cleft_says("train", "--print-schema").out)
+    assert schema["$defs"]["LossSettings"]["properties"]["j_weight"]["default"] == 0.05
+
+
+def test_training_wants_data_and_a_place(cleft_says: Says, made: Files, tmp_path: Path) -> None:
+    for given, told in (((), "DATA"), ((made(2),), "--output")):
+        said = cleft_says("train", *given)
+        assert said.code == 2
+        assert told in said.err
+
+
 def test_a_settings_file_that_is_not_there(cleft_says: Says, made: Files, tmp_path: Path) -> None:
     said = cleft_says("train", made(2), "-o", tmp_path / "m.safetensors", "--config", tmp_path / "no.yml")
     assert said.code == 1
@@ -233,9 +282,9 @@ def test_a_settings_file_that_is_not_there(cleft_says: Says, made: Files, tmp_pa
     ("option", "value", "told"),
     [
         ("--steps", "0", "steps is 0: input should be greater than or equal to 1"),
-        ("--classes", "5", "classes is 5"),
+        ("--n-classes", "5", "n_classes is 5"),
         ("--loss", "mse", "loss is 'mse'"),
-        ("--k", "wide", "k is 'wide'"),
+        ("--touching-radius", "wide", "touching_radius is 'wide'"),
         ("--gap-radius", "3 feet", "gap_radius is '3 feet'"),
         ("--spacing", "1;2", 'found "1;2", expected numbers with commas between'),
     ],
@@ -376,10 +425,18 @@ def test_labels_never_overwrite_their_image(cleft_says: Says, hand_file: Files, 
     assert (tmp_path / "a.tif").read_bytes() == before
 
 
+def test_a_method_that_is_none(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", squares(2)[0])
+    asked = ["segment", tmp_path / "a.npy", "-m", hand_file(2), "-o", tmp_path / "o", "--method", "otsu"]
+    said = cleft_says(*asked)
+    assert said.code == 2
+    for method in ("otsu", "map", "biased", "threshold", "watershed"):
+        assert method in said.err
+
+
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--method", "otsu", 'method is "otsu", expected one of map, biased, threshold, watershed'),
         ("--tile", "8", "tile is (8,), expected 2 positive numbers of pixels"),
         ("--tile", "0,8", 'found "0,8", expected whole numbers of pixels, such as 512,512'),
         ("--tile", "8,x", 'found "8,x", expected numbers with commas between'),

@@ -13,7 +13,7 @@ from skimage.segmentation import expand_labels
 from cleft.core.errors import DataError
 from cleft.labels.corruption import CORRUPTIONS, corrupt_labels
 from cleft.labels.rule import cell_diameter
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from references import corruption as reference
 
 RESHAPING = ("erode", "dilate", "jitter", "shift")

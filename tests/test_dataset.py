@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from cleft.core.settings import TrainSettings
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.labels.weights import WEIGHT_MAPS, balance_weights
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.training.dataset import Example, Patches, PatchSampler
 
 RULE = ClassRule(4, 2, 3)
@@ -104,7 +104,7 @@ def test_groups_share_evenly_and_images_by_the_root_of_their_size() -> None:
     """A folder of one image counts as much as one of three; four times the pixels count twice."""
     several = [example((32, 32), i, group=0) for i in range(3)] + [example((32, 32), 3, group=7)]
     np.testing.assert_allclose(Patches(several, RULE, (16, 16), PLAIN).chances, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
-    asked = TrainSettings(shares=(1, 9, 9, 9, 9, 9, 9, 0.5))
+    asked = TrainSettings(sampling_weights=(1, 9, 9, 9, 9, 9, 9, 0.5))
     chances = Patches(several, RULE, (16, 16), asked).chances
     np.testing.assert_allclose(chances, [2 / 9, 2 / 9, 2 / 9, 1 / 3])
     sizes = [example((32, 32), 0), example((64, 64), 1)]
@@ -285,7 +285,7 @@ def test_dark_for_bright(ndim: int) -> None:
     """All patches, none, or some, and everything else about them is as it was."""
     made = [example((48,) * ndim)]
     plain, dark, some = (
-        Patches(made, RULE, (16,) * ndim, TrainSettings(inverted=share)) for share in (0.0, 1.0, 0.5)
+        Patches(made, RULE, (16,) * ndim, TrainSettings(p_invert=share)) for share in (0.0, 1.0, 0.5)
     )
     turned = 0
     for i in range(12):
@@ -304,7 +304,7 @@ def test_cells_of_patches_are_as_much_larger_or_smaller_as_asked(ndim: int) -> N
     field = Example("ball", labels[None].astype(np.float32), labels)
     widths = {}
     for scale in (1.15, 2.0):
-        asked = TrainSettings(scale=scale, rare=1.0)
+        asked = TrainSettings(max_scale=scale, foreground_oversampling=1.0)
         made = Patches([field], RULE, (edge // 2,) * ndim, asked)
         shares = [float((made[i][1] == CELL).float().sum() / labels.sum()) for i in range(40)]
         widths[scale] = np.array([min(shares), max(shares)]) ** (1 / ndim)

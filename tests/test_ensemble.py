@@ -20,11 +20,11 @@ from cleft.io import read_labels, write_image
 from cleft.labels.instances import classes_to_labels, drop_small
 from cleft.models.ensemble import Ensemble, turns_for
 from cleft.models.file import write_model
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.prediction.model import Model, load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.volume.plan import VolumeOptions
-from cleft.volume.segment import Watch, segment_volume, work_folder
+from cleft.volume.segment import run_folder_of, segment_volume
 
 SHAPES = {2: (70, 90), 3: (18, 34, 42)}
 
@@ -36,8 +36,8 @@ def net_of(ndim: int, **changes: Any) -> NetSettings:
 def card_of(net: NetSettings, **changes: Any) -> ModelCard:
     ndim = len(net.strides[0])
     fields: dict[str, Any] = {
-        "cleft": "0", "net": net, "axes": "ZYX"[-ndim:], "shrink": (1,) * ndim, "k": 2, "gap_radius": 3,
-        "percentiles": (1.0, 99.8), "cell_diameter": 9, "ceiling_pq": 1,
+        "cleft": "0", "net": net, "axes": "ZYX"[-ndim:], "shrink": (1,) * ndim, "touching_radius": 2,
+        "gap_radius": 3, "percentiles": (1.0, 99.8), "cell_diameter": 9, "roundtrip_pq": 1,
     }  # fmt: skip
     return ModelCard(**{**fields, **changes})
 
@@ -50,7 +50,7 @@ def random_model(tmp_path: Path) -> Callable[..., Path]:
         torch.manual_seed(seed)
         settings = net_of(ndim, **net)
         path = tmp_path / f"random{ndim}-{seed}.safetensors"
-        write_model(path, make_unet(settings), card_of(settings, **(card or {})))
+        write_model(path, UNet(settings), card_of(settings, **(card or {})))
         return path
 
     return make
@@ -107,6 +107,7 @@ def test_it_commutes_with_turns(ndim: int, random_model: Callable[..., Path]) ->
         assert (apart < 1e-5) == tta
 
 
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.long)], ids=["2D", "3D"])
 def test_tiles_give_what_the_whole_gives(ndim: int, random_model: Callable[..., Path]) -> None:
     image = image_of(ndim, 1)
     model = load_model([random_model(ndim, s) for s in range(2)], "cpu", tta=True)
@@ -115,6 +116,7 @@ def test_tiles_give_what_the_whole_gives(ndim: int, random_model: Callable[..., 
         np.testing.assert_allclose(model.probabilities(image, tile=tile), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.long)], ids=["2D", "3D"])
 def test_blocks_give_what_one_piece_gives(
     ndim: int, random_model: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -135,7 +137,6 @@ def test_blocks_give_what_one_piece_gives(
 @pytest.mark.long
 def test_dask_s_workers_load_all_of_it(random_model: Callable[..., Path], tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    from cleft.volume.executors import DaskExecutor
 
     image = image_of(2, 2)
     write_image(tmp_path / "a.tif", image)
@@ -147,7 +148,9 @@ def test_dask_s_workers_load_all_of_it(random_model: Callable[..., Path], tmp_pa
         distributed.LocalCluster(1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        segment_volume(model, tmp_path / "a.tif", tmp_path / "there.zarr", options, DaskExecutor(client))
+        segment_volume(
+            model, tmp_path / "a.tif", tmp_path / "there.zarr", options, client.get_executor(pure=False)
+        )
     here, there = (read_labels(tmp_path / f"{name}.zarr").data for name in ("here", "there"))
     np.testing.assert_array_equal(here, there)
 
@@ -161,16 +164,16 @@ def test_an_unfinished_run_goes_on_only_as_it_began(
     class Stopped(Exception):
         pass
 
-    class Stop(Watch):
-        def done(self) -> None:
+    def stop(step: str, done: int, of: int) -> None:
+        if done:
             raise Stopped
 
     options = VolumeOptions(block=(32, 32), exact=True)
     with pytest.raises(Stopped):
         segment_volume(
-            load_model(path, "cpu"), tmp_path / "a.tif", tmp_path / "l.zarr", options, watch=Stop()
+            load_model(path, "cpu"), tmp_path / "a.tif", tmp_path / "l.zarr", options, progress=stop
         )
-    plan = json.loads((work_folder(tmp_path / "l.zarr") / "plan.json").read_text())
+    plan = json.loads((run_folder_of(tmp_path / "l.zarr") / "plan.json").read_text())
     assert plan["tta"] is False
     with pytest.raises(DataError, match=r"an unfinished run of tta False \(now True\)"):
         segment_volume(load_model(path, "cpu", True), tmp_path / "a.tif", tmp_path / "l.zarr", options)

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from cleft.core.image import Image
+from cleft.core.settings import differences
 from cleft.io import write_labels
 from cleft.io.write import write_image
-from cleft.reproduce.tables import Effort
-from cleft.synthetic.cells import make_cells
+from cleft.reproduce.runs import RunOptions
+from cleft.synthetic import make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -33,10 +34,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     return load
 
 
-def result(name: str, arm: str, pq: float) -> dict[str, Any]:
+def result(name: str, config: str, pq: float) -> dict[str, Any]:
     scores = {"p05": pq, "rq": pq, "sq": pq, "pq": pq, "seg": pq}
     return {
-        "name": f"{name}-{arm}-seed0", "set": name, "arm": arm, "seed": 0, "target": None, "images": 4,
+        "name": f"{name}-{config}-seed0", "set": name, "arm": config, "seed": 0, "target": None, "images": 4,
         "weak": {"damage": None, "share": 0.0, "unknown": False, "images": 0}, "cells": 10,
         "settings": {}, "test": {"MAP": scores},
     }  # fmt: skip
@@ -53,7 +54,18 @@ def test_every_run_of_the_queue_is_there_once(script: Callable[[str], ModuleType
     assert seeds == sorted(seeds)
     assert {"tcells-W3-seed2", "nuclei-dsb-CE-16images-seed0", "gland-3d-J4-seed0"} <= set(names)
     assert "tcells-J4-seed1-on-hela-fluo" in names
-    assert {run.axes for run in queue if run.data.name.endswith("3d")} == {"ZYX"}
+    assert {run.options.axes for run in queue if run.data.name.endswith("3d")} == {"ZYX"}
+
+
+def test_results_that_the_docs_hold_are_not_made_again(script: Callable[[str], ModuleType]) -> None:
+    evidence = script("evidence")
+    if not evidence.DATA.is_dir():
+        pytest.skip(f"real images not found at {evidence.DATA}; set CLEFT_DATA to run this test")
+    stored = {result["name"]: result["settings"] for result in json.loads(evidence.RUNS.read_text())}
+    runs = [run for run in evidence.queue() if run.name in stored]
+    assert len(runs) > 100
+    for run in runs:
+        assert differences(run.settings, stored[run.name]) == [], run.name
 
 
 def test_the_report_fills_the_document_and_its_results_come_back(
@@ -88,20 +100,20 @@ def test_the_report_fills_the_document_and_its_results_come_back(
 
 
 @pytest.mark.long
-def test_the_trials_of_doubt_in_small(
+def test_the_trials_of_uncertain_background_in_small(
     script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    doubt = script("doubt")
+    uncertain = script("uncertain")
     for i in range(3):
         image, labels = make_cells((48, 60), seed=i)
         folder = tmp_path / "tcells" / ("test" if i == 2 else "train")
         write_image(folder / "images" / f"{i}.tif", image)
         write_labels(folder / "masks" / f"{i}.tif", labels, "YX", None)
-    monkeypatch.setattr(doubt, "DATA", tmp_path)
-    found = doubt.measure(tmp_path / "work", replace(Effort(), steps=3, width=4))
-    assert len(found) == len(doubt.TRIALS) + 2
+    monkeypatch.setattr(uncertain, "DATA", tmp_path)
+    found = uncertain.measure(tmp_path / "work", replace(RunOptions(), steps=3, width=4))
+    assert len(found) == len(uncertain.TRIALS) + 2
     assert all(0 <= pq <= 1 for trial in found.values() for pq in trial.values())
-    assert doubt.table(found).count("\n") == len(found) + 1
+    assert uncertain.table(found).count("\n") == len(found) + 1
     assert len(list((tmp_path / "work" / "models").glob("*-adopted*.safetensors"))) == 2
 
 
@@ -113,8 +125,8 @@ def test_touching_is_counted_as_by_hand(
     truth = np.zeros((32, 32), int)
     truth[8:24, 4:16], truth[8:24, 16:28] = 1, 2
     cells, seam = (truth > 0).astype(float), np.zeros((32, 32))
-    seam[8:16, 13:19] = 1  # of the window of k = 3 the upper half
-    model = hand_model(channels=2, k=3)
+    seam[8:16, 13:19] = 1  # of the window of radius 3 the upper half
+    model = hand_model(channels=2, touching_radius=3)
     for channels, expected in (((cells, 0 * seam), (0, 0, 0.5)), ((cells, seam), (0.5, 1, 0.5))):
         pair = (Image(np.stack(channels), "CYX"), Image(truth, "YX"))
         found = touching.measure(model, [pair])

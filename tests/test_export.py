@@ -24,7 +24,7 @@ from cleft.core.settings import ModelCard, NetSettings
 from cleft.export.export import export
 from cleft.export.portable import Portable
 from cleft.models.file import write_model
-from cleft.models.unet import make_unet
+from cleft.models.unet import UNet
 from cleft.prediction.model import Model, load_model
 
 # TorchScript is what deepImageJ and QuPath read, whatever torch says of its future
@@ -42,12 +42,12 @@ def model(ndim: int, tmp_path: Path) -> Path:
     strides = ((2,) * ndim,) * 2
     card = ModelCard(
         cleft="0", net=NetSettings(channels=2, width=4, strides=strides), axes="ZYX"[-ndim:],
-        shrink=(1, 3, 2)[-ndim:], spacing_um=(1.0, 0.3, 0.4)[-ndim:], k=3, gap_radius=2,
-        percentiles=(2, 98), cell_diameter=9, ceiling_pq=1,
+        shrink=(1, 3, 2)[-ndim:], spacing_um=(1.0, 0.3, 0.4)[-ndim:], touching_radius=3, gap_radius=2,
+        percentiles=(2, 98), cell_diameter=9, roundtrip_pq=1,
     )  # fmt: skip
-    net = make_unet(card.net).eval()
+    net = UNet(card.net).eval()
     with torch.no_grad():
-        net.output_block.conv.conv.weight.mul_(30)  # probabilities that differ
+        net.head.weight.mul_(30)  # probabilities that differ
     write_model(tmp_path / "small.safetensors", net, card)
     return tmp_path / "small.safetensors"
 
@@ -64,7 +64,15 @@ def as_torchscript(path: Path) -> tuple[Run, str]:
     return lambda image: network(torch.from_numpy(image)).numpy(), files["cleft.json"]
 
 
-@pytest.mark.parametrize(("to", "load"), [("onnx", as_onnx), ("torchscript", as_torchscript)])
+@pytest.mark.parametrize(
+    ("ndim", "to", "load"),
+    [
+        (2, "onnx", as_onnx),
+        pytest.param(3, "onnx", as_onnx, marks=pytest.mark.long),
+        (2, "torchscript", as_torchscript),
+        (3, "torchscript", as_torchscript),
+    ],
+)
 def test_parity_for_images_of_any_size(
     model: Path, tmp_path: Path, to: Any, load: Callable[[Path], tuple[Run, str]], rng: np.random.Generator
 ) -> None:

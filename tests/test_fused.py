@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from cleft.core.errors import DataError
-from cleft.losses import cpu_kernels, fused, on_cpu, vector_math
-from cleft.losses.fused import class_statistics
-from cleft.losses.statistics import plain_statistics
+from cleft.losses import cpu
+from cleft.losses import statistics as fused
+from cleft.losses.statistics import class_statistics, plain_statistics
 from cleft.losses.youden import JCLoss, JLoss
 from references import losses as reference
 
@@ -33,11 +33,11 @@ ATOL = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 def kernels(request: pytest.FixtureRequest) -> ModuleType:
     """Each module of kernels; Triton's interpreted where there is no card, or on the card."""
     if request.param == "numba":
-        return on_cpu
+        return cpu
     pytest.importorskip("triton", reason="Triton comes for Linux only")
-    from cleft.losses import on_cuda
+    from cleft.losses import cuda
 
-    return _on_card(on_cuda) if torch.cuda.is_available() else on_cuda
+    return _on_card(cuda) if torch.cuda.is_available() else cuda
 
 
 def _on_card(module: ModuleType) -> ModuleType:
@@ -56,7 +56,7 @@ def _on_card(module: ModuleType) -> ModuleType:
 @pytest.fixture
 def only(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Losses take these kernels whatever the device."""
-    monkeypatch.setattr(fused, "_kernels", lambda logits: kernels)
+    monkeypatch.setattr(fused, "compiled_kernels", lambda logits: kernels)
     return kernels
 
 
@@ -105,7 +105,7 @@ def test_value_and_gradient_are_those_of_the_definition(
     loss = JCLoss(0.5, ignore_index=-1, reduction=reduction)  # type: ignore[arg-type]
     found = value_and_gradient(loss, logits, classes, weight)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "_kernels", lambda logits: None)
+        patch.setattr(fused, "compiled_kernels", lambda logits: None)
         expected = value_and_gradient(loss, logits.double(), classes, weight)
     for ours, plain in zip(found, expected, strict=True):
         assert_close(ours, plain)
@@ -155,9 +155,6 @@ def test_triton_compiles_the_kernels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 def test_half_precision_is_read_and_written(only: ModuleType, kind: torch.dtype) -> None:
-    if only is on_cpu and kind == torch.float16:
-        assert fused.FUSED["cpu"] == (torch.float32, torch.bfloat16)
-        return  # not a kernel of numba's: the plain form takes it, see test_losses
     logits, classes = batch(4, (30, 40))
     found = value_and_gradient(JCLoss(0.5, -1), logits.to(kind), classes)
     expected = value_and_gradient(JCLoss(0.5, -1), logits.to(kind).float(), classes)
@@ -189,13 +186,13 @@ def test_the_number_jcell_gives(only: ModuleType, k: int, shape: tuple[int, ...]
 def test_ignored_pixels_may_hold_anything(kernels: ModuleType, per_image: bool) -> None:
     logits, classes = batch(3, (50,))
     hidden = (classes == -1)[:, None].expand_as(logits)
-    by = (torch.ones(1 + per_image, 3, 3), torch.ones(1 + per_image))
+    by = (torch.ones(1 + per_image, 3, 3), torch.ones(1 + per_image, 3))
     clean = kernels.statistics(logits, classes, None, -1, per_image)
     for anything in (torch.nan, torch.inf, -torch.inf, 1e30):
         odd = logits.masked_fill(hidden, anything)
         for ours, expected in zip(kernels.statistics(odd, classes, None, -1, per_image), clean, strict=True):
             assert torch.equal(ours, expected)
-        slope = kernels.gradient(odd, classes, None, -1, by)
+        slope = kernels.gradient(odd, classes, None, -1, *by)
         assert not slope[hidden].any()
         assert torch.isfinite(slope).all()
 
@@ -222,23 +219,17 @@ def test_a_class_that_can_not_be(kernels: ModuleType, wrong: int) -> None:
     """Named on a processor; NaN on a card, which is not waited for."""
     logits, classes = batch(3, (50,))
     classes[1, 20] = wrong
-    if kernels is on_cpu:
+    for part in kernels.statistics(logits, classes, None, -1, False):
+        assert part.isnan().any()
+    for form in (class_statistics, plain_statistics):
         with pytest.raises(DataError, match=f"found {wrong}, expected 0 to 2"):
-            kernels.statistics(logits, classes, None, -1, False)
-    else:
-        sums, _, missed = kernels.statistics(logits, classes, None, -1, False)
-        assert sums.isnan().any()
-        assert missed.isnan().all()
-    other = plain_statistics
-    with pytest.raises(DataError, match=f"found {wrong}, expected 0 to 2"):
-        other(logits, classes, -1)
+            form(logits, classes, -1)
 
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit: chunks are added in order, however many threads have made them."""
     logits, classes = batch(4, (300, 300))
-    assert logits.numel() > on_cpu.SMALL
-    assert classes[0].numel() > cpu_kernels.CHUNK
+    assert classes[0].numel() > cpu.CHUNK
     found = []
     for threads in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
@@ -266,7 +257,7 @@ def test_called_from_several_threads_at_once() -> None:
 
 
 def _in_a_child(queue: multiprocessing.Queue, logits: Tensor, classes: Tensor) -> None:
-    queue.put(on_cpu.statistics(logits, classes, None, -1, False)[2].item())
+    queue.put(cpu.statistics(logits, classes, None, -1, False)[2].tolist())
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -274,8 +265,7 @@ def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch
     """As a loader's worker is: the parent's threads are not there, and must not be waited for."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     logits, classes = (part.flatten(2 - i) for i, part in enumerate(batch(4, (200, 200))))
-    expected = on_cpu.statistics(logits, classes, None, -1, False)[2].item()
-    assert on_cpu._pool.cache_info().currsize
+    expected = cpu.statistics(logits, classes, None, -1, False)[2].tolist()
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=_in_a_child, args=(queue, logits, classes))
@@ -311,7 +301,7 @@ def test_second_derivatives_are_those_of_the_definition(only: ModuleType) -> Non
 
     found = curvature(logits)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "_kernels", lambda logits: None)
+        patch.setattr(fused, "compiled_kernels", lambda logits: None)
         expected = curvature(logits.double())
     assert found.abs().max() > 1e-4
     assert_close(found, expected, 1e-4)
@@ -328,32 +318,37 @@ def test_compiled_without_a_break() -> None:
 
 def test_which_form_takes_what() -> None:
     one = torch.zeros(1, 2, 3)
-    assert fused._kernels(one) is on_cpu
-    assert fused._kernels(one.bfloat16()) is on_cpu
-    for other in (one.double(), one.half(), one[:0], one.to("meta")):
-        assert fused._kernels(other) is None
+    assert fused.compiled_kernels(one) is cpu
+    assert fused.compiled_kernels(one.bfloat16()) is cpu
+    assert fused.compiled_kernels(one.half()) is cpu
+    for other in (one.double(), one[:0], one.to("meta")):
+        assert fused.compiled_kernels(other) is None
 
 
 def test_exp_and_log_to_the_last_digits() -> None:
-    x = -np.concatenate([np.linspace(0, 87, 20001), np.geomspace(1e-30, 1, 2001)]).astype(np.float32)
-    exact = np.exp(x.astype(np.float64))
-    assert np.abs(np.array([vector_math.exp(v) for v in x]) / exact - 1).max() < 3e-7
-    assert vector_math.exp(np.float32(0)) == 1
-    assert vector_math.exp(np.float32(-1e30)) < 1e-37
-    assert np.isnan(vector_math.exp(np.float32(np.nan)))
-    y = np.geomspace(1, 1e4, 20001).astype(np.float32)
-    logs = np.array([vector_math.log(v) for v in y])
-    assert np.abs(logs - np.log(y.astype(np.float64))).max() < 1e-6
-    assert vector_math.log(np.float32(1)) == 0
+    """Of pixels with logits 0 and -x: the probability of the second, and the nll of the first."""
+    x = np.concatenate([np.linspace(0, 80, 20001), np.geomspace(1e-30, 1, 2001)]).astype(np.float32)
+    logits = torch.from_numpy(np.stack([np.zeros_like(x), -x], 1))[..., None]
+    sums, _, nll = cpu.statistics(logits, torch.zeros(len(x), 1, dtype=torch.uint8), None, 255, True)
+    exact = 1 / (1 + np.exp(x.astype(np.float64)))
+    assert np.abs(sums[:, 0, 1].numpy() / exact - 1).max() < 5e-6
+    assert np.abs(nll[:, 0].numpy() - np.log1p(np.exp(-x.astype(np.float64)))).max() < 1e-6
 
 
-def test_bfloat16_is_rounded_as_torch_does() -> None:
-    bits = np.random.default_rng(0).integers(0, 1 << 32, 20000, dtype=np.uint32)
-    ties = (np.arange(1000, dtype=np.uint32) << 16) + np.uint32(0x8000)
-    rows = np.concatenate([bits, ties]).view(np.float32)[None]
-    line = np.zeros(rows.size, np.uint16)
-    cpu_kernels._write(rows, line, 0, (rows.size, 1), 1, rows.size)
-    found = torch.from_numpy(line).view(torch.bfloat16)
-    expected = torch.from_numpy(rows[0]).bfloat16()
-    assert torch.equal(found.isnan(), expected.isnan())
-    assert torch.equal(found[~found.isnan()], expected[~found.isnan()])
+@pytest.mark.parametrize("logit", [float("nan"), float("inf"), 1e30, -1e30])
+def test_what_is_no_number_stays_none(logit: float) -> None:
+    logits = torch.tensor([[[0.0], [logit]]])
+    found = cpu.statistics(logits, torch.zeros(1, 1, dtype=torch.uint8), None, 255, False)
+    expected = plain_statistics(logits, torch.zeros(1, 1, dtype=torch.uint8))
+    for ours, plain in zip((found[0][0, 0], found[2][0, :1]), (expected.sums[0, 0], expected.nll[0, :1])):
+        assert torch.equal(ours.isfinite(), plain.isfinite())
+        torch.testing.assert_close(ours[ours.isfinite()], plain[plain.isfinite()])
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_rounded_as_torch_does(half: torch.dtype) -> None:
+    logits, classes = batch(4, (300,))
+    logits = logits.to(half)
+    given = classes.to(torch.uint8), None, 255, torch.rand(1, 4, 4), torch.rand(1, 4)
+    found = cpu.gradient(logits, *given)
+    assert torch.equal(found, cpu.gradient(logits.float(), *given).to(half))

@@ -27,16 +27,17 @@ COUNTS = {"tiff": 150, "png": 200, "npy": 200, "zarr": 100, "hdf5": 100, "model"
 MOST_MEMORY = 1 << 30
 
 
-@pytest.mark.long
+@pytest.mark.parametrize("share", [0.4, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("target", SEEDS)
-def test_damage_is_refused_quickly_and_in_little_memory(target: str) -> None:
+def test_damage_is_refused_quickly_and_in_little_memory(target: str, share: float) -> None:
     if target == "hdf5":
         pytest.importorskip("h5py")
-    report = campaign(target, COUNTS[target], seed=0)
+    count = int(share * COUNTS[target])
+    report = campaign(target, count, seed=0)
     assert not report.bad, f"{report}\n{report.bad}\n{report.said}"
-    assert report.outcomes.total() == COUNTS[target]
+    assert report.outcomes.total() == count
     assert report.peak < MOST_MEMORY
-    assert 0 < report.outcomes["result"] < COUNTS[target]
+    assert 0 < report.outcomes["result"] < count
 
 
 @pytest.mark.filterwarnings("ignore")  # what numpy and tifffile say of damage

@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cleft.core.errors import DataError
-from cleft.labels import kernels
 from cleft.labels.classes import CELL, TOUCHING, ClassRule, classes_by_rule
+from cleft.labels.grow import grow, label_sizes
 from cleft.labels.instances import (
     METHODS,
     classes_to_labels,
     components,
     decide,
     drop_small,
-    grow,
-    label_sizes,
     to_labels,
 )  # fmt: skip
 from references import instances as reference
@@ -92,38 +90,35 @@ def test_equals_the_obvious_form(ndim: int, seed: int, isotropic: bool) -> None:
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 @given(seed=SEEDS, isotropic=st.booleans(), rounds=st.integers(0, 9))
-def test_threads_and_slabs_change_nothing(ndim: int, seed: int, isotropic: bool, rounds: int) -> None:
-    classes, spacing = random_classes(seed, ndim, 12), None if isotropic else (2.0, 0.5, 1.5)[:ndim]
-    expected = components(classes == CELL)
-    done = grow(expected, classes == TOUCHING, spacing, rounds=rounds)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "SMALL", 0)
-        patch.setattr(kernels, "FEW", seed % 50)
-        patch.setattr(kernels, "SLABS", 1 + seed % 13)
-        found = components(classes == CELL)
-        assert grow(found, classes == TOUCHING, spacing, rounds=rounds) == done
-    np.testing.assert_array_equal(found, expected)
+def test_growth_stops_after_so_many_rounds(ndim: int, seed: int, isotropic: bool, rounds: int) -> None:
+    classes = random_classes(seed, ndim, {1: 60, 2: 12, 3: 6}[ndim])
+    spacing = None if isotropic else (2.0, 0.5, 1.5)[:ndim]
+    whole, labels = classes_to_labels(classes, spacing), components(classes == CELL)
+    cells = {p for p in np.ndindex(classes.shape) if classes[p] == CELL}
+    steps = reference.steps_from(cells, {p for p in np.ndindex(classes.shape) if classes[p] == TOUCHING})
+    late = [p for p, n in steps.items() if n > rounds]
+    for p in late:
+        whole[p] = 0
+    assert grow(labels, classes == TOUCHING, spacing, rounds=rounds) == (not late)
+    np.testing.assert_array_equal(labels, whole)
 
 
-def test_growing_from_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_from_several_threads_at_once() -> None:
     classes = [random_classes(seed, 3, 20) for seed in range(12)]
     expected = [classes_to_labels(c) for c in classes]
-    monkeypatch.setattr(kernels, "SMALL", 0)
-    monkeypatch.setattr(kernels, "FEW", 0)
     with ThreadPoolExecutor(4) as pool:
         for found, labels in zip(pool.map(classes_to_labels, classes), expected):
             np.testing.assert_array_equal(found, labels)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
-def test_a_fork_has_threads_of_its_own() -> None:
-    done: list[int] = []
-    kernels.share_out(done.append, 4, 2)
-    child = multiprocessing.get_context("fork").Process(target=kernels.share_out, args=(str, 4, 2))
+def test_a_fork_grows_too() -> None:
+    classes = random_classes(0, 3, 20)
+    classes_to_labels(classes)
+    child = multiprocessing.get_context("fork").Process(target=classes_to_labels, args=(classes,))
     child.start()
     child.join(30)
     assert child.exitcode == 0
-    assert sorted(done) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int64])

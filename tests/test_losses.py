@@ -15,7 +15,7 @@ from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss, strength_at
 from references import losses as reference
 
 SHAPES = [(7,), (3, 4), (2, 3, 2)]
-EVERY = [JLoss(0.7), JCLoss(0.7)]  # what every loss must keep is in test_company
+EVERY = [JLoss(0.7), JCLoss(0.7)]  # what every loss must keep is in test_all_losses
 NAMES = ["j", "jc"]
 
 
@@ -102,7 +102,7 @@ def test_lambda_is_a_number_a_vector_or_a_matrix(loss: type[JLoss] | type[JCLoss
 @pytest.mark.parametrize("loss", [JLoss, JCLoss])
 def test_lambda_of_another_size_is_refused(loss: type[nn.Module], lam: list) -> None:
     logits, classes = batch(3, (4,))
-    with pytest.raises(DataError, match=r"lam is \(.*\), expected a number, \(3,\) or \(3, 3\)"):
+    with pytest.raises(DataError, match=r"j_weight is \(.*\), expected a number, \(3,\) or \(3, 3\)"):
         loss(lam)(logits, classes)
 
 
@@ -137,7 +137,7 @@ def test_j_does_not_move_with_the_imbalance() -> None:
 def test_binary_form_by_hand() -> None:
     """Eq. 1: TPR = (.9 + .5) / 2 = .7, TNR = .6, so -lam log .65."""
     odds = torch.logit(torch.tensor([[0.9, 0.5, 0.4, 0.99]]))
-    loss = BinaryJLoss(lam=2.0)(odds, torch.tensor([[1, 1, 0, 255]]))
+    loss = BinaryJLoss(j_weight=2.0)(odds, torch.tensor([[1, 1, 0, 255]]))
     assert loss.item() == pytest.approx(-2 * math.log(0.65), abs=1e-6)
     assert BinaryJLoss()(odds, torch.tensor([[1, 1, 1, 1]])).item() == 0
 
@@ -239,7 +239,9 @@ def test_schedules() -> None:
     assert [strength_at("constant", s) for s in (0, 0.3, 1)] == [1, 1, 1]
     assert [strength_at("rising", s) for s in (0, 0.3, 1)] == [0, 0.3, 1]
     assert [strength_at("falling", s) for s in (0, 0.25, 1)] == [1, 0.75, 0]
-    with pytest.raises(DataError, match='lam_schedule is "up", expected one of constant, rising, falling'):
+    with pytest.raises(
+        DataError, match='j_weight_schedule is "up", expected one of constant, rising, falling'
+    ):
         strength_at("up", 0.5)
 
 
@@ -261,7 +263,7 @@ def test_in_anyones_training_loop() -> None:
     points = torch.randn(1, 2, 400)
     classes = (points[:, 0] > 1.2).long()  # one in nine
     net = nn.Conv1d(2, 2, 1)
-    loss, optimiser = cleft.JCLoss(lam=0.5), torch.optim.Adam(net.parameters(), 0.1)
+    loss, optimiser = cleft.JCLoss(j_weight=0.5), torch.optim.Adam(net.parameters(), 0.1)
     values = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")

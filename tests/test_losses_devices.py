@@ -6,10 +6,16 @@ import pytest
 import torch
 from torch import Tensor, multiprocessing, nn
 
-from cleft.losses.boundary import BoundaryLoss
-from cleft.losses.lovasz import LovaszLoss
 from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, SensitivitySpecificityLoss
-from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss, TverskyLoss
+from cleft.losses.region import (
+    BoundaryLoss,
+    DiceLoss,
+    DSCLoss,
+    GeneralisedDiceLoss,
+    LovaszLoss,
+    MCCLoss,
+    TverskyLoss,
+)
 from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
 
 PROCESSES = 2

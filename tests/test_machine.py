@@ -126,7 +126,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 # libraries of others as they are here: what is looked at is this project's own code
-import asyncio, filelock, imagecodecs, lightning, monai.networks.nets, multiprocessing, numba, openvino
+import asyncio, filelock, imagecodecs, lightning, multiprocessing, numba, openvino
 import openvino.frontend.pytorch.ts_decoder, psutil, skimage.transform, subprocess, tempfile, tifffile, torch
 import rich.progress, typer, typer.main, yaml, zarr, zarr.storage
 
@@ -164,7 +164,9 @@ def test_segment_and_train_need_nothing_that_linux_alone_has(
     for name, data in (("images", labels * 100), ("masks", labels)):
         (tmp_path / "data" / name).mkdir(parents=True)
         tifffile.imwrite(tmp_path / "data" / name / "a.tif", data)
-    (tmp_path / "c.yml").write_text("{width: 4, levels: 3, patch: [16, 16], batch: 1, checks: 1, steps: 1}")
+    (tmp_path / "c.yml").write_text(
+        "{width: 4, levels: 3, patch_size: [16, 16], batch_size: 1, validations: 1, steps: 1}"
+    )
     model, images = hand_file(2), tmp_path / "data" / "images"
     commands = [
         ["segment", images, "-m", model, "-o", tmp_path / "whole", "--overlays"],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft.core.errors import DataError
-from cleft.labels.markers import MarkerScores, score_markers
+from cleft.labels.scores import MarkerScores, score_markers
 from references import scores as reference
 
 

@@ -14,9 +14,10 @@ from skimage.measure import label
 from cleft.core.errors import CleftError, DataError, ModelError
 from cleft.core.image import Image
 from cleft.core.settings import differences, read_settings
-from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, label_sizes, to_labels
-from cleft.models.file import read_card, write_model
-from cleft.models.zoo import find_model, shipped_models
+from cleft.labels.grow import label_sizes
+from cleft.labels.instances import METHODS, at_border, classes_to_labels, drop_small, to_labels
+from cleft.models.card import find_model, read_card, shipped_models
+from cleft.models.file import write_model
 from cleft.prediction.model import Model, load_model
 
 Maker = Callable[..., Model]
@@ -90,13 +91,13 @@ def test_finds_smaller_than_any_cell_learnt_from_are_dropped(hand_model: Maker, 
     cells = truth(ndim).astype(np.uint32)
     sizes = label_sizes(cells)[~at_border(cells)][1:]
     too_large = int(sizes.max()) + 1
-    model = hand_model(ndim, smallest_cell=too_large)
+    model = hand_model(ndim, min_size=too_large)
     expected = drop_small(cells, too_large)
     assert expected.max() < cells.max()
     np.testing.assert_array_equal(model.segment(image), expected)
-    np.testing.assert_array_equal(model.segment(image, smallest=0), cells)
-    np.testing.assert_array_equal(hand_model(ndim).segment(image, smallest=too_large), expected)
-    nothing = hand_model(ndim, smallest_cell=too_large, smallest_cut=image.data.size).segment(image)
+    np.testing.assert_array_equal(model.segment(image, min_size=0), cells)
+    np.testing.assert_array_equal(hand_model(ndim).segment(image, min_size=too_large), expected)
+    nothing = hand_model(ndim, min_size=too_large, min_size_at_border=image.data.size).segment(image)
     assert nothing.max() == 0
 
 
@@ -349,13 +350,13 @@ def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own(
 ) -> None:
     root, path = Path(__file__).resolve().parents[1], find_model(name)
     assert hashlib.sha256(path.read_bytes()).hexdigest() in (root / "docs" / "models.md").read_text()
-    recipe = read_settings(root / "models" / f"{name}.yaml", start=start)
+    recipe = read_settings(root / "models" / f"{name}.yaml", pretrained=start)
     assert differences(recipe, read_card(path).training) == []
 
 
 @pytest.mark.parametrize("name", ["cells2d", "cells3d"])
 def test_a_shipped_model_gives_the_same_labels_by_tiles(name: str) -> None:
-    from cleft.synthetic.cells import make_cells
+    from cleft.synthetic import make_cells
 
     model = load_model(name, device="cpu")
     image, _ = make_cells({"YX": (160, 200), "ZYX": (20, 64, 72)}[model.card.axes], seed=5)
@@ -367,7 +368,7 @@ def test_a_shipped_model_gives_the_same_labels_by_tiles(name: str) -> None:
 
 
 def test_a_shipped_model_does_not_mind_the_scale_of_intensities() -> None:
-    from cleft.synthetic.cells import make_cells
+    from cleft.synthetic import make_cells
 
     image, _ = make_cells((128, 128), seed=2)
     model = load_model("cells2d", device="cpu")

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -22,9 +23,9 @@ from torch import nn
 from cleft.cli.models import described, models_in
 from cleft.core.errors import DataError, ModelError
 from cleft.core.settings import ModelCard, NetSettings
-from cleft.models.file import read_card, read_model, write_model
-from cleft.models.unet import make_unet
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model, read_card
+from cleft.models.file import dynunet_name, read_model, write_model
+from cleft.models.unet import UNet
 
 
 def card_of(net: NetSettings) -> ModelCard:
@@ -35,11 +36,11 @@ def card_of(net: NetSettings) -> ModelCard:
         axes="ZYX"[-ndim:],
         spacing_um=(0.1,) * ndim,
         shrink=(1,) * ndim,
-        k=3.0,
+        touching_radius=3.0,
         gap_radius=2.5,
         percentiles=(1.0, 99.8),
         cell_diameter=20.5,
-        ceiling_pq=0.97,
+        roundtrip_pq=0.97,
         trained_on={"images": 3, "names": ["a", "é"]},
         scores={"val_pq": 0.5},
     )
@@ -48,7 +49,7 @@ def card_of(net: NetSettings) -> ModelCard:
 def network(settings: NetSettings, seed: int = 0) -> nn.Module:
     """A network whose batch normalisation has seen something, so that nothing is at its start."""
     torch.manual_seed(seed)
-    net = make_unet(settings).train()
+    net = UNet(settings).train()
     stride = 8
     net(torch.randn(2, settings.channels, *(stride,) * len(settings.strides[0])))
     return net.eval()
@@ -124,10 +125,28 @@ def test_the_same_model_gives_the_same_file(settings: NetSettings, tmp_path: Pat
 
 
 def test_weights_are_stored_once(small: Path) -> None:
-    """MONAI's U-Net knows most of its layers under two names."""
     net, _ = read_model(small)
     size = sum(t.numel() * t.element_size() for t in [*net.parameters(), *net.buffers()])
     assert size < small.stat().st_size < 1.2 * size + 20_000
+
+
+def test_names_of_before_are_read(settings: NetSettings, tmp_path: Path) -> None:
+    """Files whose tensors have the names of MONAI's DynUNet; what is mixed of both is refused."""
+    net, card, path = network(settings), card_of(settings), tmp_path / "m.safetensors"
+    state, levels = net.state_dict(), len(settings.strides) + 1
+    before = {dynunet_name(name, levels): tensor for name, tensor in state.items()}
+    assert len(before) == len(state)
+    assert not before.keys() & state.keys()
+    save_file(before, path, {"cleft": card.model_dump_json()})
+    for name, tensor in read_model(path)[0].state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    first, *_ = state
+    for mixed in (
+        {**before, first: state[first].clone()},
+        {**state, dynunet_name(first, levels): state[first].clone()},
+    ):
+        save_file(mixed, path, {"cleft": card.model_dump_json()})
+        assert "its weights don't fit its card" in refused(path)
 
 
 def test_reading_does_not_depend_on_the_seed(small: Path) -> None:
@@ -157,7 +176,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    assert refused(tmp_path) == f"{tmp_path}: is a folder, expected a model file"
+    assert refused(tmp_path) == f"{tmp_path}: found a folder, expected a model file"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.999])
@@ -215,7 +234,7 @@ def test_a_card_that_is_no_json(path: Path) -> None:
     ("change", "reason"),
     [
         (lambda card: [1, 2], "not understood"),
-        (lambda card: card.pop("k"), "k is"),
+        (lambda card: card.pop("touching_radius"), "touching_radius is"),
         (lambda card: card.update(extra=1), "extra is 1"),
         (lambda card: card["net"].update(n_classes=5), "net is 5"),
         (lambda card: card["net"].update(strides=[]), "net is"),
@@ -389,9 +408,9 @@ def test_a_large_network_takes_no_memory_before_it_is_compared(path: Path) -> No
         ("spacing_um", [0.1, float("inf")], "spacing_um is inf: input should be "),
         ("spacing_um", [1e-5, 1], "spacing_um is [1e-05, 1]: value error, expected no pixel more than"),
         ("spacing_um", [], "spacing_um is []: value error, expected one for each"),
-        ("k", float("nan"), "k is nan: input should be a finite number"),
-        ("k", 0, "k is 0: input should be greater than or equal to 1"),
-        ("k", 1e300, "k is 1e+300: input should be less than or equal to 10000"),
+        ("touching_radius", float("nan"), "touching_radius is nan: input should be a finite number"),
+        ("touching_radius", 0, "touching_radius is 0: input should be greater than or equal to 1"),
+        ("touching_radius", 1e300, "touching_radius is 1e+300: input should be less than or equal to 10000"),
         ("gap_radius", -1, "gap_radius is -1: input should be greater than or equal to 1"),
         ("percentiles", [float("nan"), 99], "percentiles is nan: input should be a finite number"),
         ("percentiles", [1, 200], "percentiles is [1, 200]: value error, expected two rising numbers from 0"),
@@ -400,9 +419,9 @@ def test_a_large_network_takes_no_memory_before_it_is_compared(path: Path) -> No
         ("cell_diameter", 0, "cell_diameter is 0: input should be greater than 0"),
         ("diameters", [9, 3], "diameters is [9, 3]: value error, expected two positive numbers"),
         ("diameters", [0, 3], "diameters is [0, 3]: value error, expected two positive numbers"),
-        ("smallest_cell", -1, "smallest_cell is -1: input should be greater than or equal to 0"),
-        ("smallest_cut", 1e200, "smallest_cut is 1e+200: input should be less than or equal to"),
-        ("ceiling_pq", 1.5, "ceiling_pq is 1.5: input should be less than or equal to 1"),
+        ("min_size", -1, "min_size is -1: input should be greater than or equal to 0"),
+        ("min_size_at_border", 1e200, "min_size_at_border is 1e+200: input should be less than or equal to"),
+        ("roundtrip_pq", 1.5, "roundtrip_pq is 1.5: input should be less than or equal to 1"),
         ("scores", {"val_pq": float("nan")}, "scores is nan: input should be a finite number"),
         ("trained_on", {"cells": float("nan")}, "value error, found nan, expected finite numbers"),
         ("trained_on", {"cells": 10**30}, "value error, found a whole number of more than 64 bits"),
@@ -447,7 +466,7 @@ def test_cards_that_json_stumbles_over(path: Path, text: str, told: str) -> None
 
 
 def test_a_number_of_many_digits_is_not_repeated(path: Path) -> None:
-    recarded(path, lambda card: card.update(k=10**300, shrink=[10**300, 1]))
+    recarded(path, lambda card: card.update(touching_radius=10**300, shrink=[10**300, 1]))
     assert "shrink is a whole number of about 301 digits: input should be" in refused(path)
 
 
@@ -505,14 +524,14 @@ def test_weights_of_other_types(path: Path, dtype: str) -> None:
 
     def change(weights: dict[str, torch.Tensor]) -> None:
         kinds = {"F16": torch.float16, "BF16": torch.bfloat16, "I16": torch.int16}
-        name = next(name for name in weights if name.endswith("conv.weight"))
+        name = next(name for name in weights if name.endswith("conv1.weight"))
         weights[name] = weights[name].to(kinds[dtype])
 
     rewrite(path, change_weights=change)
     if dtype == "F16":
         read_model(path)
     else:
-        assert f"conv.weight is {dtype}, expected F32 or F16" in refused(path)
+        assert f"conv1.weight is {dtype}, expected F32 or F16" in refused(path)
 
 
 def test_a_variance_below_zero(path: Path) -> None:
@@ -538,10 +557,11 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path) -
     assert "no such model file" in refused(nowhere / "below")
     if hasattr(os, "mkfifo"):
         os.mkfifo(pipe)
-        assert refused(pipe) == f"{pipe}: is a pipe, expected a model file"
-        assert refused(Path("/dev/zero")) == "/dev/zero: is a device, expected a model file"
-    assert "can't be opened (" in refused(tmp_path / ("x" * 5000))
-    assert "can't be opened (" in refused(tmp_path / "a\0b")
+        assert refused(pipe) == f"{pipe}: found a named pipe, expected a model file"
+        assert refused(Path("/dev/zero")) == "/dev/zero: found a device, expected a model file"
+    for name, told in {"x" * 5000: "can't be opened (", "a\0b": "is no name of a file ("}.items():
+        with pytest.raises(ModelError, match=re.escape(told)):
+            read_model(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x/" * 3000, "a\0b", "a\ud800b", ""])
@@ -551,7 +571,7 @@ def test_names_that_no_file_can_have(name: str) -> None:
 
 
 def test_find_model_says_what_it_found(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is a folder, expected a model"):
+    with pytest.raises(ModelError, match="found a folder, expected a model"):
         find_model(tmp_path)
     with pytest.raises(ModelError, match="no such model; expected a file or one of cells2d, cells2d-small"):
         find_model(tmp_path / "none")
@@ -567,7 +587,7 @@ def test_a_folder_of_all_kinds_is_listed_a_line_each(path: Path, tmp_path: Path)
     lines = list(models_in([tmp_path]))
     said = {line.split("  ")[0].strip(): line for line in lines}
     assert set(said) >= {str(p) for p in tmp_path.iterdir() if p.suffix == ".safetensors"}
-    told = {"bad": "damaged", "half": "damaged", "folder": "is a folder", "nowhere": "a link to what"}
+    told = {"bad": "damaged", "half": "damaged", "folder": "found a folder", "nowhere": "a link to what"}
     for name, reason in told.items():
         assert reason in said[str(tmp_path / f"{name}.safetensors")]
     assert "cells of about" in said[str(path)]
@@ -611,9 +631,20 @@ def test_a_long_line_of_ancestors_fits(path: Path) -> None:
 def test_cards_are_read_without_torch() -> None:
     """So that listing models takes a moment."""
     code = (
-        "import sys, cleft.cli.models as m; from cleft.models.zoo import find_model\n"
+        "import sys, cleft.cli.models as m; from cleft.models.card import find_model\n"
         "list(m.models_in([])), m.described(find_model('cells3d'))\n"
-        "print([name for name in ('torch', 'monai', 'lightning') if name in sys.modules])"
+        "print([name for name in ('torch', 'lightning') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_model_is_loaded_with_torch_and_little_else() -> None:
+    """Each of these takes a tenth of importing torch, or more."""
+    code = (
+        "import sys; from cleft import load_model; load_model('cells2d')\n"
+        "heavy = 'numba', 'scipy.ndimage', 'skimage.measure', 'lightning', 'zarr', 'sympy', 'torch._dynamo'\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

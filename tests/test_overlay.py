@@ -9,7 +9,7 @@ import pytest
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.io.overlay import overlay, write_overlay
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 
 
 def ramp(*shape: int) -> np.ndarray:

@@ -29,13 +29,15 @@ from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.volume import plan as planning
 from cleft.volume.plan import VolumeOptions
-from cleft.volume.segment import segment_volume, work_folder
+from cleft.volume.segment import run_folder_of, segment_volume
 from volumes import blobs, expected, model_for, save_classes
 
 Says = Callable[..., Any]
 Files = Callable[..., Path]
 MINE = b"mine, and no result of cleft's"
-QUICK = "{width: 4, levels: 3, patch: [16, 16], batch: 1, checks: 1, steps: 1, held_out: 0}"
+QUICK = (
+    "{width: 4, levels: 3, patch_size: [16, 16], batch_size: 1, validations: 1, steps: 1, val_fraction: 0}"
+)
 
 
 def squares() -> tuple[np.ndarray, np.ndarray]:
@@ -111,11 +113,13 @@ class Train(Verb):
             (self.folder / "data" / name).mkdir(parents=True)
             shutil.copy(self.folder / "in" / source, self.folder / "data" / name / "a.tif")
         shutil.copy(self.model, self.folder / "in" / "start.safetensors")
-        (self.folder / "in" / "c.yml").write_text("{patch: [16, 16], batch: 1, checks: 1, steps: 1}")
+        (self.folder / "in" / "c.yml").write_text(
+            "{patch_size: [16, 16], batch_size: 1, validations: 1, steps: 1}"
+        )
 
     def command(self, target: Path) -> list[object]:
         settings = [
-            "--from",
+            "--pretrained",
             self.folder / "in" / "start.safetensors",
             "--config",
             self.folder / "in" / "c.yml",
@@ -276,7 +280,7 @@ def test_the_raw_image_among_the_results(
 ) -> None:
     save_classes(tmp_path / "d" / "x.ome.zarr", blobs((32, 32), 3))
     if not blocks:
-        monkeypatch.setattr(planning, "WHOLE", 1000)
+        monkeypatch.setattr(planning, "MAX_WHOLE_PIXELS", 1000)
     before = state(tmp_path)
     for more in ([], ["--overwrite"]):
         said = cleft_says(
@@ -392,12 +396,13 @@ def test_the_library_asks_as_well(hand_file: Files, tmp_path: Path) -> None:
         export(hand_file(2), "torchscript", hand_file(2), overwrite=True)
     segment_volume(model, image, tmp_path / "l.tif", VolumeOptions(block=(16, 16)))
     np.testing.assert_array_equal(read_labels(tmp_path / "l.tif").data, expected(classes))
-    assert not work_folder(tmp_path / "l.tif").exists()
+    assert not run_folder_of(tmp_path / "l.tif").exists()
 
 
 # --- the mark ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # bioimageio.spec's files
 def test_every_kind_of_result_carries_the_mark(tmp_path: Path) -> None:
     image, labels = squares()
@@ -455,7 +460,7 @@ def test_the_second_of_two_processes_is_told_who_is_at_work(
     tifffile.imwrite(tmp_path / "a.tif", image)
     output = tmp_path / "l.ome.zarr"
     command = ["segment", tmp_path / "a.tif", "-m", hand_file(2), "-o", output, *more]
-    lock = work_folder(output) / "lock"
+    lock = run_folder_of(output) / "lock"
     with subprocess.Popen([sys.executable, "-c", HOLDS, lock], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
@@ -467,7 +472,7 @@ def test_the_second_of_two_processes_is_told_who_is_at_work(
     # the lock of a process that was killed is nobody's
     said = cleft_says(*command)
     assert said.code == 0, said.err
-    assert not work_folder(output).exists()
+    assert not run_folder_of(output).exists()
     assert written_by_cleft(output)
 
 

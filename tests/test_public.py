@@ -62,7 +62,7 @@ def test_the_names_fit_together(hand_model: Callable, tmp_path: Path) -> None:
     assert (h.shape, h.dtype, set(np.unique(h))) == ((64, 80), np.uint8, {0, 1, 2, 3})
 
     logits = torch.zeros(2, 4, 8, 8, requires_grad=True)
-    loss = cleft.JCLoss(lam=0.05, ignore_index=255)(logits, torch.randint(0, 4, (2, 8, 8)))
+    loss = cleft.JCLoss(j_weight=0.05, ignore_index=255)(logits, torch.randint(0, 4, (2, 8, 8)))
     assert loss.shape == ()
     loss.backward()
     assert logits.grad is not None
@@ -93,7 +93,7 @@ def test_the_names_fit_together(hand_model: Callable, tmp_path: Path) -> None:
 def test_train_gives_a_model(ndim: int) -> None:
     shape, patch = {2: ((64, 64), (32, 32)), 3: ((12, 40, 40), (12, 24, 24))}[ndim]
     data = [cleft.make_cells(shape, seed=0)]
-    model = cleft.train(data, steps=2, seed=0, width=4, levels=3, patch=patch, batch=1)
+    model = cleft.train(data, steps=2, seed=0, width=4, levels=3, patch_size=patch, batch_size=1)
     assert repr(model) == f"Model('model.safetensors', axes='{'ZYX'[-ndim:]}', classes=4)"
     assert model.segment(data[0][0]).shape == shape
 

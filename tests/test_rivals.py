@@ -15,7 +15,7 @@ import pytest
 import tifffile
 import torch
 
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks" / "rivals"))
 import common
@@ -64,7 +64,7 @@ def test_a_clock_runs_out() -> None:
 
 
 def test_a_watch_adds_the_seconds_of_each_part() -> None:
-    watch = common.Watch()
+    watch = common.Stopwatch()
     for _ in range(2):
         with watch("post"):
             pass
@@ -121,7 +121,7 @@ def test_the_peak_is_at_least_what_is_held() -> None:
 def test_segmenting_writes_labels_and_times(tmp_path: Path) -> None:
     write_set(tmp_path, (40, 40), 1)
 
-    def segment(image: np.ndarray, watch: common.Watch) -> np.ndarray:
+    def segment(image: np.ndarray, watch: common.Stopwatch) -> np.ndarray:
         with watch("network"):
             return (image > image.mean()).astype(np.int64)
 
@@ -156,7 +156,7 @@ def test_the_unet_trains_until_the_clock_and_segments(
     assert notes["steps"] > 0
     assert clock.over
     labels = unet.load(tmp_path, axes)(
-        tifffile.imread(tmp_path / "images" / "0.tif"), watch := common.Watch()
+        tifffile.imread(tmp_path / "images" / "0.tif"), watch := common.Stopwatch()
     )
     assert labels.shape == shape
     assert set(watch.seconds) == {"network", "post"}

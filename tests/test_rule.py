@@ -10,7 +10,6 @@ from cleft.core.errors import DataError
 from cleft.labels.classes import IGNORE, ClassRule, classes_by_rule
 from cleft.labels.rule import (
     ENOUGH_ROUNDTRIP_PQ,
-    _smallest,
     cell_diameter,
     cell_diameters,
     choose_rule,
@@ -20,7 +19,7 @@ from cleft.labels.rule import (
     to_classes,
 )  # fmt: skip
 from cleft.labels.scores import score
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 
 def squares(side: int, apart: int, ndim: int, count: int = 3) -> np.ndarray:
@@ -127,7 +126,7 @@ def test_auto_touching_is_the_widest_whose_round_trip_is_good_enough(ndim: int, 
 
 
 def crowded(diameter: float) -> CellSettings:
-    return CellSettings(diameter=diameter, density=0.9)
+    return CellSettings(diameter=diameter, filling_fraction=0.9)
 
 
 def test_auto_touching_radius_of_large_cells_is_3(ndim: int) -> None:
@@ -286,7 +285,8 @@ def test_a_smaller_cell_comes_once_in_a_hundred(n: int, seed: int) -> None:
     """Of as many cells as were learnt from, drawn as they were, hardly more than that are dropped."""
     random = np.random.default_rng(seed)
     sizes = random.integers(1, 500, (2, 4000))
-    least = _smallest(sizes[0, :n])
+    learnt = np.pad(np.repeat(np.arange(n), sizes[0, :n]) + 1, 1)
+    least, _ = estimate_min_size([learnt])
     assert (sizes[1] < least).mean() < 0.06
     assert least <= np.median(sizes[0, :n]) / 2
 

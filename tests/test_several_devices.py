@@ -14,8 +14,8 @@ import torch
 
 from cleft.core.settings import TrainSettings
 from cleft.io import write_image, write_labels
-from cleft.synthetic.cells import make_cells
-from cleft.training.trainer import _machines
+from cleft.synthetic import make_cells
+from cleft.training.trainer import devices_of
 
 # Normalisation by the averages of the beginning from the first step on: a patch's own statistics would be
 # another thing for one patch than for two, on processors, where they can't be shared.
@@ -23,16 +23,14 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
-import cleft.training.module
-
-cleft.training.module.SETTLED = 0.0
 if __name__ == "__main__":
     from cleft.api import train
 
     folder, devices, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     train(
-        f"{folder}/data", f"{folder}/{devices}.safetensors", devices=devices, batch=batch, steps=4, checks=4,
-        width=4, patch=(32, 32), held_out=0, k=1, gap_radius=2, learning_rate=1e-2, shrink=(1, 1),
+        f"{folder}/data", f"{folder}/{devices}.safetensors", devices=devices, batch_size=batch, steps=4,
+        validations=4, width=4, patch_size=(32, 32), val_fraction=0, touching_radius=1, gap_radius=2,
+        learning_rate=1e-2, shrink=(1, 1), freeze_batch_norm_from=0,
     )
 """
 
@@ -80,4 +78,4 @@ def test_cards_share_what_normalisation_sees_unless_it_is_batch_renormalisation(
     monkeypatch: pytest.MonkeyPatch, cards: int, renorm: bool, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
-    assert _machines(TrainSettings(renorm=renorm))["sync_batchnorm"] is expected
+    assert devices_of(TrainSettings(batch_renorm=renorm))["sync_batchnorm"] is expected

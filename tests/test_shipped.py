@@ -15,7 +15,7 @@ import torch
 
 from cleft.io import write_labels
 from cleft.io.write import write_image
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 TABLES = ("shipped", "made", "finetune", "averaging")
@@ -55,7 +55,7 @@ def test_scores_of_the_shipped_models(
 ) -> None:
     images(tmp_path / "some" / "test", "a", "b")
     shipped = script(
-        "shipped", "--ways", "", "inverted", DATA=tmp_path, ROOT=tmp_path,
+        "shipped", "--ways", "", "inverted", DATA=tmp_path, RESULTS=tmp_path / "docs" / "results",
         TEST={"cells2d": {"some/test": "a"}},
     )  # fmt: skip
     (tmp_path / "docs" / "results").mkdir(parents=True)
@@ -95,12 +95,12 @@ def test_what_made_cells_buy(script: Callable[..., ModuleType], tmp_path: Path) 
 def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path) -> None:
     images(tmp_path / "train", "Position8_CD3", "Position9", shape=(80, 96))
     images(tmp_path / "test", "t")
-    small = {"steps": 2, "checks": 1}
+    small = {"steps": 2, "validations": 1}
     arms = {
         "scratch": {**small, "width": 4, "levels": 3},
-        "frozen": {**small, "start": "cells2d", "frozen": 2, "settled": 0.0},
+        "frozen": {**small, "pretrained": "cells2d", "frozen": 2, "freeze_batch_norm_from": 0.0},
     }
-    finetune = script("finetune", DATA=tmp_path, CONFIGS=arms, FINAL=("shipped", "scratch"))
+    finetune = script("finetune", CELLS=tmp_path, CONFIGS=arms, FINAL=("shipped", "scratch"))
     for corner in (2, 4):
         image, labels = finetune.annotated(corner)
         assert (labels.data[80 // corner :] == -1).all()
@@ -114,7 +114,7 @@ def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path
     assert list(found) == ["scratch, seed 0", "frozen, seed 0", "shipped, seed 0"]
     assert {name for name, row in found.items() if "test_pq" in row} == {"scratch, seed 0", "shipped, seed 0"}
     frozen, start = finetune.learn(arms["frozen"], 0), finetune.load_model("cells2d", "cpu")
-    for before, after in zip(start.net.downsamples[0].parameters(), frozen.net.downsamples[0].parameters()):
+    for before, after in zip(start.net.encoder[1].parameters(), frozen.net.encoder[1].parameters()):
         assert np.array_equal(before.detach(), after.detach())
 
 
@@ -123,8 +123,8 @@ def test_what_averaging_buys(script: Callable[..., ModuleType], tmp_path: Path) 
     images(tmp_path / "tcells" / "train", "Position8", "Position9")
     averaging = script(
         "averaging", "--work", tmp_path / "work", "--sets", "tcells", DATA=tmp_path,
-        BASE={"width": 4, "levels": 3, "checks": 1, "steps": 2},
-        CONFIGS={"as it is": {}, "average .9": {"average": 0.9}},
+        BASE={"width": 4, "levels": 3, "validations": 1, "steps": 2},
+        CONFIGS={"as it is": {}, "average .9": {"ema_decay": 0.9}},
     )  # fmt: skip
     averaging.main()
     found = json.loads((tmp_path / "report.json").read_text())

@@ -17,7 +17,7 @@ SHAPES = st.one_of(
 
 
 def by_blocks(classes: np.ndarray, block: tuple[int, ...], halo: int = 1) -> np.ndarray:
-    """The way of ``cleft.volume.steps``, with everything in memory: parts, seams, numbers, growth."""
+    """The way of ``cleft.labels.blockwise``, with everything in memory: parts, seams, numbers, growth."""
     shape, grid = classes.shape, Grid(classes.shape, block)
     found = [
         label_block(classes[grid.slices(i)], [s.start for s in grid.slices(i)], shape)
@@ -142,7 +142,7 @@ def test_places_beyond_32_bits_are_told_apart() -> None:
 
 @pytest.mark.parametrize("rounds", [0, 1, 2])
 def test_growth_that_is_cut_short_says_so(rounds: int) -> None:
-    from cleft.labels.instances import grow
+    from cleft.labels.grow import grow
 
     labels = np.array([[4, 0, 0, 0, 0, 9]], np.uint32)
     free = labels == 0

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,23 @@ from cleft.core.image import Image
 from cleft.io import write_labels
 from cleft.io.write import write_image
 from cleft.labels.scores import score
-from cleft.reproduce import runs, table1, table2, weak
-from cleft.reproduce.evaluate import best_thresholds, examine, examine_markers, examine_watershed
-from cleft.reproduce.runs import CONFIGS, Run, finished, work_through
-from cleft.reproduce.splits import Weakness, read_pairs, split, weakened
-from cleft.reproduce.tables import Effort, spread
-from cleft.synthetic.cells import make_cells
+from cleft.reproduce import table1, table2, weak
+from cleft.reproduce.evaluation import (
+    Weakness,
+    best_thresholds,
+    evaluate,
+    evaluate_markers,
+    evaluate_watershed,
+    read_pairs,
+    split,
+    weaken,
+)
+from cleft.reproduce.report import mean_and_spread
+from cleft.reproduce.runs import CONFIGS, Run, RunOptions, read_results, run_all
+from cleft.synthetic import make_cells
 
 QUIET = Console(quiet=True)
-TINY = Effort(seeds=1, steps=4, width=4)
+TINY = RunOptions(seeds=1, steps=4, width=4)
 
 
 def make_set(folder: Path, train: int = 3, test: int = 1, ndim: int = 2, seed: int = 0) -> Path:
@@ -43,8 +51,8 @@ def make_set(folder: Path, train: int = 3, test: int = 1, ndim: int = 2, seed: i
 
 
 def done(table: list[Run], folder: Path) -> list[dict[str, Any]]:
-    work_through(table, folder, QUIET)
-    return finished(folder)
+    run_all(table, folder, QUIET)
+    return read_results(folder)
 
 
 def pair(width: int = 10, labels: np.ndarray | None = None) -> tuple[Image, Image]:
@@ -72,34 +80,34 @@ def test_of_many_images_a_tenth_is_held_out() -> None:
 
 def test_fewer_images_are_among_more_of_the_same_seed() -> None:
     pairs = [pair(i + 1) for i in range(8)]
-    few, more, other = (weakened(pairs, Weakness(images=n), s) for n, s in ((2, 0), (4, 0), (2, 1)))
+    few, more, other = (weaken(pairs, Weakness(images=n), s) for n, s in ((2, 0), (4, 0), (2, 1)))
     widths = [[p[1].data.shape[1] for p in some] for some in (few, more, other)]
     assert widths[1][:2] == widths[0] != widths[2]
     assert len(set(widths[1])) == 4
     with pytest.raises(DataError, match="found 8 images to learn from, expected the 9 asked for"):
-        weakened(pairs, Weakness(images=9), 0)
+        weaken(pairs, Weakness(images=9), 0)
 
 
 def test_each_image_is_made_weak_in_its_own_way_and_the_pixels_stay() -> None:
     pairs = [pair(40), pair(40)]
-    found = weakened(pairs, Weakness("remove", 0.5), 0)
+    found = weaken(pairs, Weakness("remove", 0.5), 0)
     for (image, labels), (before, truth) in zip(found, pairs):
         assert image is before
         assert np.unique(labels.data[labels.data > 0]).size == 20
         assert set(np.unique(labels.data)) <= {0, *np.unique(truth.data)}
     assert (found[0][1].data != found[1][1].data).any()
-    unknown = weakened(pairs, Weakness("remove", 0.5, unknown=True), 0)
+    unknown = weaken(pairs, Weakness("remove", 0.5, unknown=True), 0)
     np.testing.assert_array_equal(unknown[0][1].data == -1, found[0][1].data == 0)
 
 
-# exams -----------------------------------------------------------------------------------------------------
+# evaluation -------------------------------------------------------------------------------------------------
 
 
 class Says:
     """A model that says what it is told to."""
 
     class Card:
-        def smallest(self) -> tuple[float, float]:
+        def min_sizes(self) -> tuple[float, float]:
             return 0.0, 0.0
 
     card = Card()
@@ -119,12 +127,12 @@ def test_the_watershed_s_thresholds_are_those_of_the_best_pq() -> None:
     model: Any = Says(np.stack([background, cell, 1 - cell - background]))
     pairs = [(Image(cell[None], "CYX"), Image(truth, "YX"))]
     assert best_thresholds(model, pairs) == (0.7, 0.3)
-    assert examine_watershed(model, pairs, (0.7, 0.3))["pq"] == 1
-    assert examine_watershed(model, pairs, (0.5, 0.3))["pq"] < 1  # the bridge makes one of them
-    assert examine_watershed(model, pairs, (0.7, 0.7))["pq"] < 1  # the second spills over
+    assert evaluate_watershed(model, pairs, (0.7, 0.3))["pq"] == 1
+    assert evaluate_watershed(model, pairs, (0.5, 0.3))["pq"] < 1  # the bridge makes one of them
+    assert evaluate_watershed(model, pairs, (0.7, 0.7))["pq"] < 1  # the second spills over
 
 
-def test_an_exam_gives_the_mean_and_the_pooled_scores(hand_model: Callable[..., Any]) -> None:
+def test_an_evaluation_gives_the_mean_and_the_pooled_scores(hand_model: Callable[..., Any]) -> None:
     model = hand_model()
     pixels = np.zeros((1, 32, 32))
     pixels[:, 4:12, 4:12] = 1
@@ -132,7 +140,7 @@ def test_an_exam_gives_the_mean_and_the_pooled_scores(hand_model: Callable[..., 
     truths[0][4:12, 4:12] = 5
     truths[1][4:12, 4:8], truths[1][20:24, 20:24] = 1, 2
     pairs = [(Image(pixels, "CYX"), Image(truth, "YX")) for truth in truths]
-    found = examine(model, pairs)
+    found = evaluate(model, pairs)
     each = [score(truth, model.segment(pairs[0][0])) for truth in truths]
     assert each[0].pq == 1
     assert found["pq"] == pytest.approx((1 + each[1].pq) / 2)
@@ -148,7 +156,7 @@ def test_markers_are_counted_over_all_images(hand_model: Callable[..., Any], tmp
         write_image(tmp_path / "images" / f"{name}.tif", Image(pixels, "YX"))
         write_labels(tmp_path / "masks" / f"{name}.tif", markers, "YX", None)
         write_labels(tmp_path / "markers" / f"{name}.tif", markers, "YX", None)
-    found = examine_markers(hand_model(), tmp_path)
+    found = evaluate_markers(hand_model(), tmp_path)
     assert (found["n_markers"], found["n_labels"], found["tp"]) == (6, 4, 4)
     assert found["f1"] == pytest.approx(0.8)
 
@@ -158,13 +166,13 @@ def test_markers_are_counted_over_all_images(hand_model: Callable[..., Any], tmp
 
 def test_a_run_is_done_once_and_its_watershed_is_tuned_on_what_is_held_out(tmp_path: Path) -> None:
     data, out = make_set(tmp_path / "made"), tmp_path / "out"
-    table = [TINY.run(data, arm, 0) for arm in ("DSC", "J4")]
+    table = [Run(data, config, 0, TINY) for config in ("DSC", "J4")]
     found = done(table, out)
     assert [f["name"] for f in found] == ["made-DSC-seed0", "made-J4-seed0"]
     assert set(found[0]["test"]) == {"MAP", "WT"}
     assert set(found[1]["test"]) == {"MAP"}
     assert {"sure", "outside", "pq"} <= set(found[0]["test"]["WT"])
-    assert found[1]["settings"]["gap_decided"] == 1
+    assert found[1]["settings"]["merged_gap_weight"] == 1
     assert sorted(p.name for p in (out / "models").glob("*.run")) == []
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.*") if p.suffix != ".lock"}
     assert done(table, out) == found
@@ -173,7 +181,7 @@ def test_a_run_is_done_once_and_its_watershed_is_tuned_on_what_is_held_out(tmp_p
 
 def test_the_test_images_are_not_learnt_from(tmp_path: Path) -> None:
     data = make_set(tmp_path / "made")
-    (found,) = done([TINY.run(data, "J3", 0)], tmp_path / "out")
+    (found,) = done([Run(data, "J3", 0, TINY)], tmp_path / "out")
     pairs = read_pairs(data / "train")
     assert found["images"] == 3
     assert found["cells"] == sum(np.unique(p[1].data[:, :48]).size - 1 for p in pairs)
@@ -181,7 +189,7 @@ def test_the_test_images_are_not_learnt_from(tmp_path: Path) -> None:
 
 def test_what_another_process_does_is_left_to_it(tmp_path: Path) -> None:
     data, out = make_set(tmp_path / "made"), tmp_path / "out"
-    table = [TINY.run(data, arm, 0) for arm in ("CE", "J3")]
+    table = [Run(data, config, 0, TINY) for config in ("CE", "J3")]
     (out / "models").mkdir(parents=True)
     with FileLock(out / "models" / "made-CE-seed0.lock"):
         assert [f["arm"] for f in done(table, out)] == ["J3"]
@@ -190,15 +198,15 @@ def test_what_another_process_does_is_left_to_it(tmp_path: Path) -> None:
 
 def test_runs_of_other_settings_are_refused(tmp_path: Path) -> None:
     data, out = make_set(tmp_path / "made"), tmp_path / "out"
-    work_through([TINY.run(data, "CE", 0)], out, QUIET)
-    other = replace(TINY, steps=5).run(data, "CE", 0)
+    run_all([Run(data, "CE", 0, TINY)], out, QUIET)
+    other = Run(data, "CE", 0, replace(TINY, steps=5))
     with pytest.raises(DataError, match=r"made-CE-seed0.json: was made with steps 4 \(now 5\)"):
-        work_through([other], out, QUIET)
+        run_all([other], out, QUIET)
     (out / "runs" / "made-CE-seed0.json").unlink()
     with pytest.raises(DataError, match=r"made-CE-seed0.safetensors: was made with steps 4 \(now 5\)"):
-        work_through([other], out, QUIET)
+        run_all([other], out, QUIET)
     with pytest.raises(DataError, match='found "Dice", expected one of CE, BWM'):
-        TINY.run(data, "Dice", 0)
+        Run(data, "Dice", 0, TINY)
 
 
 @pytest.mark.long
@@ -219,7 +227,7 @@ def test_killed_it_goes_on_and_ends_where_it_would_have(tmp_path: Path) -> None:
     assert not (tmp_path / "killed" / "runs").exists()
     subprocess.run(command, check=True, capture_output=True)
     assert list((tmp_path / "killed" / "models").glob("*.run")) == []
-    (straight,) = done([Run(data, "J4", 0, 100, 4)], tmp_path / "straight")
+    (straight,) = done([Run(data, "J4", 0, RunOptions(steps=100, width=4))], tmp_path / "straight")
     resumed = json.loads((tmp_path / "killed" / "runs" / "made-J4-seed0.json").read_text())
     assert resumed["test"] == straight["test"]
     assert resumed["held out"] == straight["held out"]
@@ -251,7 +259,8 @@ def test_table1_in_small(cleft_says: Callable[..., Any], tmp_path: Path) -> None
 @pytest.mark.parametrize("ndim", [3])
 def test_table2_in_small_with_a_set_never_trained_on(ndim: int, tmp_path: Path) -> None:
     data, other = make_set(tmp_path / "stacks", ndim=ndim), make_set(tmp_path / "others", 0, ndim=ndim)
-    path = table2.run([data], tmp_path / "out", TINY, QUIET, [other])
+    run_all(table2.plan([data], TINY, [other]), tmp_path / "out", QUIET)
+    path = table2.write(tmp_path / "out")
     rows = json.loads(path.with_suffix(".json").read_text())["rows"]
     assert [(r["set"], r["trained on"], r["classes"]) for r in rows] == [
         ("stacks", "stacks", "J3"), ("stacks", "stacks", "J4"),
@@ -285,20 +294,20 @@ def test_the_weak_study_shares_its_good_runs_and_names_each_once(tmp_path: Path)
     assert {"made-J4-seed0", "made-DSC-remove50-seed0", "made-DSC-remove50unknown-seed0"} <= set(names)
     assert {"made-J4-merge25-seed0", "made-CE-1images-seed0"} <= set(names)
     shared = {run.name for run in table1.plan([data], TINY)} & set(names)
-    assert shared == {f"made-{arm}-seed0" for arm in ("CE", "DSC", "J3", "J4")}
+    assert shared == {f"made-{config}-seed0" for config in ("CE", "DSC", "J3", "J4")}
 
 
 def test_the_weak_picture_has_a_point_for_every_result(tmp_path: Path) -> None:
     table = weak.plan(make_set(tmp_path / "made"), TINY)
     results: list[dict[str, Any]] = [
-        {"arm": r.arm, "weak": runs.asdict(r.weak), "cells": 9, "images": 3} for r in table
+        {"arm": r.config, "weak": asdict(r.weakness), "cells": 9, "images": 3} for r in table
     ]
     for result in results:
-        assert [line for part in weak.PARTS for line in weak._places(part, result)], result
+        assert [line for part in weak.PARTS for line in weak.points_of(part, result)], result
 
 
 def test_every_loss_of_the_tables_is_known() -> None:
-    assert {*table1.LOSSES, *table2.CONFIGS, *weak.LOSSES} <= set(CONFIGS)
+    assert {*table1.LOSSES, *table2.COMPARED, *weak.LOSSES} <= set(CONFIGS)
     assert {loss for loss, _ in table1.PAPER} <= set(table1.LOSSES)
 
 
@@ -312,5 +321,5 @@ def test_the_document_s_tables_are_those_of_the_numbers_beside_it(name: str) -> 
     lines = [line for line in block.splitlines() if line.startswith("| ")][1:]
     for row in rows:
         names = [value for value in row.values() if isinstance(value, str)]
-        mean = spread(row["pq"])
+        mean = mean_and_spread(row["pq"])
         assert any(mean in line and all(of in line for of in names) for line in lines), row

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cleft.core.errors import DataError
-from cleft.synthetic.cells import STYLES, CellSettings, make_cells, random_settings
-from cleft.synthetic.looks import render
+from cleft.synthetic import STYLES, CellSettings, make_cells, random_settings
+from cleft.synthetic.geometry import make_labels
+from cleft.synthetic.imaging import render
 from cleft.synthetic.noise import smooth_noise
-from cleft.synthetic.shapes import make_labels
 
 SHAPES = {2: (160, 180), 3: (28, 56, 60)}
 DIAMETERS = {2: 20.0, 3: 14.0}
@@ -81,8 +81,8 @@ def test_truth_holds_for_random_settings(seed: int, ndim: int) -> None:
 
 
 def test_contacts_become_thin_gaps(ndim: int) -> None:
-    closed = cells(ndim, gap=0.0, density=0.8)[1]
-    opened = cells(ndim, gap=1.0, density=0.8)[1]
+    closed = cells(ndim, gap_fraction=0.0, filling_fraction=0.8)[1]
+    opened = cells(ndim, gap_fraction=1.0, filling_fraction=0.8)[1]
     assert len(contacts(opened)) < 0.5 * len(contacts(closed))
     # Across one to three pixels the neighbours are still there.
     assert len(contacts(opened, reach=4)) > 0.5 * len(contacts(closed))
@@ -90,7 +90,10 @@ def test_contacts_become_thin_gaps(ndim: int) -> None:
 
 
 def test_gap_width_is_in_pixels() -> None:
-    labels = {w: cells(2, gap=1.0, gap_width=w, density=0.9, diameter=40.0, wobble=0.0)[1] for w in (0, 2, 6)}
+    labels = {
+        w: cells(2, gap_fraction=1.0, gap_width=w, filling_fraction=0.9, diameter=40.0, irregularity=0.0)[1]
+        for w in (0, 2, 6)
+    }
     faces = sum(np.count_nonzero((a != b) & (a > 0) & (b > 0)) for a, b in [(labels[0][1:], labels[0][:-1])])
     faces += np.count_nonzero(
         (labels[0][:, 1:] != labels[0][:, :-1]) & (labels[0][:, 1:] * labels[0][:, :-1] > 0)
@@ -103,13 +106,17 @@ def test_gap_width_is_in_pixels() -> None:
 
 def test_cells_cover_the_density_asked_for(ndim: int) -> None:
     for density in (0.3, 0.6, 0.9):
-        covered = [(cells(ndim, seed, density=density, gap=0.0)[1] > 0).mean() for seed in range(3)]
+        covered = [
+            (cells(ndim, seed, filling_fraction=density, gap_fraction=0.0)[1] > 0).mean() for seed in range(3)
+        ]
         assert np.mean(covered) == pytest.approx(density, abs=0.08)
 
 
 def test_diameter_is_that_of_a_ball_of_the_mean_cell() -> None:
     for ndim, shape, volume in ((2, (300, 300), np.pi * 10**2), (3, (50, 70, 70), 4 / 3 * np.pi * 7**3)):
-        made = CellSettings(diameter=DIAMETERS[ndim], gap=0.0, density=0.6, protrusions=0.0)
+        made = CellSettings(
+            diameter=DIAMETERS[ndim], gap_fraction=0.0, filling_fraction=0.6, protrusion_fraction=0.0
+        )
         labels = make_cells(shape, 0, made)[1]
         inner = np.unique(labels[tuple(slice(8, -8) for _ in shape)])
         sizes = np.bincount(labels.reshape(-1))[inner[inner > 0]]
@@ -117,7 +124,7 @@ def test_diameter_is_that_of_a_ball_of_the_mean_cell() -> None:
 
 
 def test_coarse_first_axis_flattens_the_cells() -> None:
-    made = CellSettings(diameter=16, spacing=(1.0, 0.25, 0.25), elongation=1.0, protrusions=0.0)
+    made = CellSettings(diameter=16, spacing=(1.0, 0.25, 0.25), aspect_ratio=1.0, protrusion_fraction=0.0)
     labels = make_cells((20, 80, 80), 0, made)[1]
     boxes = ndimage.find_objects(labels)
     inner = [b for b in boxes if all(s.start > 0 and s.stop < n for s, n in zip(b, labels.shape))]
@@ -128,7 +135,17 @@ def test_coarse_first_axis_flattens_the_cells() -> None:
 def test_arms_are_slim_and_reach_out(ndim: int) -> None:
     thin = {}
     for share in (0.0, 1.0):
-        inside = cells(ndim, protrusions=share, density=0.25, clumping=0.0, wobble=0.0, diameter=18.0)[1] > 0
+        inside = (
+            cells(
+                ndim,
+                protrusion_fraction=share,
+                filling_fraction=0.25,
+                clumping=0.0,
+                irregularity=0.0,
+                diameter=18.0,
+            )[1]
+            > 0
+        )
         opened = ndimage.binary_opening(inside, np.ones((7,) * ndim))
         thin[share] = (inside & ~opened).sum() / inside.sum()
     assert thin[1.0] > thin[0.0] + 0.02
@@ -137,16 +154,16 @@ def test_arms_are_slim_and_reach_out(ndim: int) -> None:
 def test_dividing_cells_are_pinched_in_the_middle(ndim: int) -> None:
     """Of the length of a dividing cell the middle is the narrowest part but for the ends."""
     made = {
-        "density": 0.2,
+        "filling_fraction": 0.2,
         "clumping": 0.0,
-        "wobble": 0.0,
-        "gap": 0.0,
-        "protrusions": 0.0,
+        "irregularity": 0.0,
+        "gap_fraction": 0.0,
+        "protrusion_fraction": 0.0,
         "size_spread": 0.0,
     }
     waists = {}
     for share in (0.0, 1.0):
-        labels = cells(ndim, dividing=share, elongation=2.0, **made)[1]
+        labels = cells(ndim, dividing_fraction=share, aspect_ratio=2.0, **made)[1]
         waists[share] = np.median([_waist(labels == n) for n in range(1, int(labels.max()) + 1)])
     assert waists[0.0] > 0.9
     assert waists[1.0] < 0.75
@@ -163,24 +180,26 @@ def _waist(cell: np.ndarray) -> float:
 
 def test_cells_of_a_chain_lie_one_behind_the_other() -> None:
     """Few cells, most of them alone without rows; rows of four hang together."""
-    bare = {"clumping": 0.0, "gap": 0.0, "wobble": 0.0, "protrusions": 0.0}
+    bare = {"clumping": 0.0, "gap_fraction": 0.0, "irregularity": 0.0, "protrusion_fraction": 0.0}
     together = {}
     for chain in (1, 4):
-        labels = cells(2, 2, chain=chain, diameter=14.0, elongation=3.0, density=0.12, **bare)[1]
+        labels = cells(
+            2, 2, chain_length=chain, diameter=14.0, aspect_ratio=3.0, filling_fraction=0.12, **bare
+        )[1]
         together[chain] = labels.max() / ndimage.label(labels > 0, np.ones((3, 3)))[1]
     assert together[1] < 1.3
     assert together[4] > 1.8
 
 
 def test_no_density_no_cells(ndim: int) -> None:
-    image, labels = cells(ndim, density=0.0)
+    image, labels = cells(ndim, filling_fraction=0.0)
     assert not labels.any()
     assert image.shape == labels.shape
     assert image.std() > 0  # the camera's noise is there
 
 
 def test_full_density_leaves_next_to_no_background(ndim: int) -> None:
-    _, labels = cells(ndim, density=1.0, gap=0.0)
+    _, labels = cells(ndim, filling_fraction=1.0, gap_fraction=0.0)
     assert (labels > 0).mean() > 0.95
 
 
@@ -201,7 +220,13 @@ def mean_where(image: np.ndarray, where: np.ndarray) -> float:
 
 
 def test_styles_look_as_described(ndim: int) -> None:
-    even = {"light": 0.0, "debris": 0.0, "density": 0.5, "gap": 0.0, "brightness_spread": 0.0}
+    even = {
+        "uneven_illumination": 0.0,
+        "debris": 0.0,
+        "filling_fraction": 0.5,
+        "gap_fraction": 0.0,
+        "brightness_spread": 0.0,
+    }
     images = {style: cells(ndim, style=style, **even)[0] for style in STYLES}
     labels = cells(ndim, style="nuclei", **even)[1]
     away = ndimage.distance_transform_edt(labels == 0) > 3
@@ -224,7 +249,9 @@ def test_styles_look_as_described(ndim: int) -> None:
 
 def test_relief_is_lit_from_one_side() -> None:
     """Far more than by chance the slope is bright on one side of a cell and dark on the other."""
-    image, labels = cells(2, style="dic", light=0.0, density=0.3, clumping=0.0, photons=1000.0)
+    image, labels = cells(
+        2, style="dic", uneven_illumination=0.0, filling_fraction=0.3, clumping=0.0, photons=1000.0
+    )
     sides = []
     for n in range(1, int(labels.max()) + 1):
         at = np.argwhere(labels == n)
@@ -235,8 +262,14 @@ def test_relief_is_lit_from_one_side() -> None:
 
 
 def test_wider_walls() -> None:
-    made = {"style": "membrane", "light": 0.0, "density": 1.0, "gap": 0.0, "diameter": 40.0}
-    thin, wide = (cells(2, wall=wall, **made)[0].astype(float) for wall in (0.03, 0.15))
+    made = {
+        "style": "membrane",
+        "uneven_illumination": 0.0,
+        "filling_fraction": 1.0,
+        "gap_fraction": 0.0,
+        "diameter": 40.0,
+    }
+    thin, wide = (cells(2, membrane_width=wall, **made)[0].astype(float) for wall in (0.03, 0.15))
     bright = [np.mean(image > (np.median(image) + image.max()) / 3) for image in (thin, wide)]
     assert bright[1] > 1.5 * bright[0]
 
@@ -248,7 +281,7 @@ def test_style_does_not_change_the_truth(ndim: int) -> None:
 
 def test_noise_follows_photons_and_read_noise() -> None:
     empty = np.zeros((200, 200), np.int32)
-    flat = CellSettings(light=0.0, debris=0.0, background=1.0, blur=0.0, texture=0.0)
+    flat = CellSettings(uneven_illumination=0.0, debris=0.0, background=1.0, psf_sigma=0.0, texture=0.0)
     for photons, read in ((100.0, 0.0), (100.0, 20.0), (400.0, 0.0)):
         image = render(empty, replace(flat, photons=photons, read_noise=read), np.random.default_rng(0))
         counted = (image.astype(float) - 100) / 10  # ten counts per photon over a dark level of 100
@@ -261,7 +294,7 @@ def test_light_is_uneven_only_when_asked() -> None:
     flat = CellSettings(debris=0.0, background=1.0, photons=1e4, read_noise=0.0)
     ranges = {}
     for light in (0.0, 0.8):
-        image = render(empty, replace(flat, light=light), np.random.default_rng(1))
+        image = render(empty, replace(flat, uneven_illumination=light), np.random.default_rng(1))
         smooth = ndimage.uniform_filter(image.astype(float), 15)
         ranges[light] = np.ptp(smooth) / smooth.mean()
     assert ranges[0.0] < 0.02
@@ -269,7 +302,7 @@ def test_light_is_uneven_only_when_asked() -> None:
 
 
 def test_debris_is_bright_and_no_cell() -> None:
-    made = CellSettings(density=0.0, light=0.0, read_noise=0.0, photons=1000.0)
+    made = CellSettings(filling_fraction=0.0, uneven_illumination=0.0, read_noise=0.0, photons=1000.0)
     (clean, _), (dirty, labels) = (make_cells((200, 200), 0, replace(made, debris=d)) for d in (0.0, 1.0))
     assert not labels.any()
     assert clean.data.max() < 3 * np.median(clean.data)
@@ -279,8 +312,15 @@ def test_debris_is_bright_and_no_cell() -> None:
 
 def test_cells_begin_to_show_inside_their_outline(ndim: int) -> None:
     """The outermost pixels are as dark as background, the labels those of before."""
-    made = {"light": 0.0, "density": 0.4, "gap": 0.0, "blur": 0.3, "axial_blur": 0.3, "diameter": 20.0}
-    (bare, labels), (drawn, same) = (cells(ndim, margin=margin, **made) for margin in (0.0, 0.15))
+    made = {
+        "uneven_illumination": 0.0,
+        "filling_fraction": 0.4,
+        "gap_fraction": 0.0,
+        "psf_sigma": 0.3,
+        "psf_sigma_axial": 0.3,
+        "diameter": 20.0,
+    }
+    (bare, labels), (drawn, same) = (cells(ndim, label_margin=margin, **made) for margin in (0.0, 0.15))
     assert np.array_equal(labels, same)
     depth = ndimage.distance_transform_edt(labels > 0)
     rim, deep = (depth > 0) & (depth <= 2), depth > 6
@@ -289,8 +329,15 @@ def test_cells_begin_to_show_inside_their_outline(ndim: int) -> None:
 
 
 def test_outlines_lie_outside_of_the_light_but_not_between_neighbours(ndim: int) -> None:
-    made = {"light": 0.0, "density": 0.6, "gap": 0.0, "blur": 0.3, "axial_blur": 0.3, "diameter": 20.0}
-    (bare, labels), (drawn, same) = (cells(ndim, outset=outset, **made) for outset in (0.0, 0.15))
+    made = {
+        "uneven_illumination": 0.0,
+        "filling_fraction": 0.6,
+        "gap_fraction": 0.0,
+        "psf_sigma": 0.3,
+        "psf_sigma_axial": 0.3,
+        "diameter": 20.0,
+    }
+    (bare, labels), (drawn, same) = (cells(ndim, label_outset=outset, **made) for outset in (0.0, 0.15))
     assert np.array_equal(labels, same)
     depth = ndimage.distance_transform_edt(labels > 0)
     rim = (depth > 0) & (depth <= 2)
@@ -302,8 +349,15 @@ def test_outlines_lie_outside_of_the_light_but_not_between_neighbours(ndim: int)
 
 def test_slim_cells_show_for_the_most_part() -> None:
     """However far outside their outlines are drawn, about half of their light is left."""
-    made = {"light": 0.0, "density": 0.3, "gap": 0.0, "clumping": 0.0, "elongation": 5.0, "wobble": 0.0}
-    (bare, labels), (drawn, same) = (cells(2, seed=2, outset=outset, **made) for outset in (0.0, 0.5))
+    made = {
+        "uneven_illumination": 0.0,
+        "filling_fraction": 0.3,
+        "gap_fraction": 0.0,
+        "clumping": 0.0,
+        "aspect_ratio": 5.0,
+        "irregularity": 0.0,
+    }
+    (bare, labels), (drawn, same) = (cells(2, seed=2, label_outset=outset, **made) for outset in (0.0, 0.5))
     assert np.array_equal(labels, same)
     every = range(1, int(labels.max()) + 1)
     dark = np.median(bare[labels == 0])
@@ -314,7 +368,9 @@ def test_slim_cells_show_for_the_most_part() -> None:
 
 
 def test_light_is_lost_on_the_way_through_a_stack() -> None:
-    (clear, labels), (dim, same) = (cells(3, light=0.0, absorbed=absorbed) for absorbed in (0.0, 0.75))
+    (clear, labels), (dim, same) = (
+        cells(3, uneven_illumination=0.0, attenuation=absorbed) for absorbed in (0.0, 0.75)
+    )
     assert np.array_equal(labels, same)
     dark = 100.0  # counts without light
     left = [(dim[z] - dark).mean() / (clear[z] - dark).mean() for z in (0, len(dim) // 2, -1)]
@@ -322,15 +378,17 @@ def test_light_is_lost_on_the_way_through_a_stack() -> None:
 
 
 def test_stray_light_is_no_cell(ndim: int) -> None:
-    clean, dirty = (cells(ndim, seed=1, bleed=bleed, light=0.0) for bleed in (0.0, 1.0))
+    clean, dirty = (
+        cells(ndim, seed=1, autofluorescence=bleed, uneven_illumination=0.0) for bleed in (0.0, 1.0)
+    )
     assert np.array_equal(clean[1], dirty[1])
     outside = clean[1] == 0
     assert dirty[0][outside].mean() > 1.3 * clean[0][outside].mean()
 
 
 def test_cells_behind_are_blurred_and_not_annotated() -> None:
-    made = {"density": 0.2, "clumping": 1.0, "light": 0.0}
-    (bare, labels), (crowded, same) = (cells(2, seed=1, behind=behind, **made) for behind in (0.0, 0.5))
+    made = {"filling_fraction": 0.2, "clumping": 1.0, "uneven_illumination": 0.0}
+    (bare, labels), (crowded, same) = (cells(2, seed=1, out_of_focus=behind, **made) for behind in (0.0, 0.5))
     assert np.array_equal(labels, same)
     other = (np.flip(labels) > 0) & (labels == 0)  # where the cells behind are and none in focus
     apart = ~ndimage.binary_dilation((labels > 0) | (np.flip(labels) > 0), iterations=8)
@@ -340,15 +398,17 @@ def test_cells_behind_are_blurred_and_not_annotated() -> None:
 
 def test_cells_behind_are_the_sharper_the_nearer() -> None:
     made = {
-        "density": 0.2,
+        "filling_fraction": 0.2,
         "clumping": 1.0,
-        "light": 0.0,
+        "uneven_illumination": 0.0,
         "photons": 5000.0,
         "read_noise": 0.0,
         "debris": 0.0,
     }
     bare = cells(2, seed=1, **made)[0].astype(float)
-    behind = [cells(2, seed=1, behind=0.5, beyond=b, **made)[0] - bare for b in (0.02, 0.1, 0.4)]
+    behind = [
+        cells(2, seed=1, out_of_focus=0.5, out_of_focus_blur=b, **made)[0] - bare for b in (0.02, 0.1, 0.4)
+    ]
     edges = [np.abs(np.diff(image)).sum() for image in behind]
     assert edges[0] > 1.2 * edges[1] > 1.4 * edges[2]
     assert behind[0].mean() == pytest.approx(behind[1].mean(), rel=0.1)
@@ -356,7 +416,9 @@ def test_cells_behind_are_the_sharper_the_nearer() -> None:
 
 def test_noise_of_a_smoothed_picture_comes_in_blots(ndim: int) -> None:
     def likeness(smoothed: float) -> float:
-        noise = cells(ndim, density=0.0, light=0.0, debris=0.0, smoothed=smoothed)[0].astype(float)
+        noise = cells(ndim, filling_fraction=0.0, uneven_illumination=0.0, debris=0.0, image_blur=smoothed)[
+            0
+        ].astype(float)
         noise -= noise.mean()
         return float((noise[..., 1:] * noise[..., :-1]).mean() / noise.var())
 
@@ -365,7 +427,13 @@ def test_noise_of_a_smoothed_picture_comes_in_blots(ndim: int) -> None:
 
 
 def test_defocus_blurs_here_and_there(ndim: int) -> None:
-    made = {"style": "membrane", "light": 0.0, "photons": 2000.0, "read_noise": 0.0, "debris": 0.0}
+    made = {
+        "style": "membrane",
+        "uneven_illumination": 0.0,
+        "photons": 2000.0,
+        "read_noise": 0.0,
+        "debris": 0.0,
+    }
     sharp, soft = (cells(ndim, defocus=share, **made)[0].astype(float) for share in (0.0, 0.3))
     change = np.abs(sharp - soft)
     assert np.quantile(change, 0.1) < 0.1 * np.quantile(change, 0.9)  # in some places next to none
@@ -374,16 +442,16 @@ def test_defocus_blurs_here_and_there(ndim: int) -> None:
 
 
 def test_full_wells_and_few_bits() -> None:
-    image = cells(2, saturated=0.1, light=0.0)[0]
+    image = cells(2, saturated_fraction=0.1, uneven_illumination=0.0)[0]
     assert np.mean(image == image.max()) == pytest.approx(0.1, abs=0.02)
     for bits in (1, 4, 8):
-        assert len(np.unique(cells(2, bits=bits)[0])) <= 2**bits
-    assert len(np.unique(cells(2, bits=8)[0])) > 100
+        assert len(np.unique(cells(2, bit_depth=bits)[0])) <= 2**bits
+    assert len(np.unique(cells(2, bit_depth=8)[0])) > 100
 
 
 def test_what_is_cut_off_is_black() -> None:
-    made = {"light": 0.0, "background": 0.1, "photons": 500.0}
-    (whole, labels), (cut, same) = (cells(2, black=black, **made) for black in (0.0, 0.3))
+    made = {"uneven_illumination": 0.0, "background": 0.1, "photons": 500.0}
+    (whole, labels), (cut, same) = (cells(2, black_level=black, **made) for black in (0.0, 0.3))
     assert np.array_equal(labels, same)
     background = ndimage.binary_erosion(labels == 0, iterations=8)
     assert (cut[background] == cut.min()).mean() > 0.9
@@ -392,10 +460,19 @@ def test_what_is_cut_off_is_black() -> None:
 
 
 def test_cells_line_a_hollow_and_what_they_enclose_may_shine() -> None:
-    made = {"style": "membrane", "diameter": 12.0, "density": 0.4, "clumping": 1.0, "gap": 0.0, "light": 0.0}
+    made = {
+        "style": "membrane",
+        "diameter": 12.0,
+        "filling_fraction": 0.4,
+        "clumping": 1.0,
+        "gap_fraction": 0.0,
+        "uneven_illumination": 0.0,
+    }
     holes = {}
     for hollow, lumen in ((0.0, 0.0), (0.4, 0.0), (0.4, 3.0)):
-        image, labels = make_cells((400, 400), 3, CellSettings(**made, hollow=hollow, lumen=lumen))
+        image, labels = make_cells(
+            (400, 400), 3, CellSettings(**made, hollow_fraction=hollow, lumen_intensity=lumen)
+        )
         assert (labels > 0).mean() == pytest.approx(0.4, abs=0.01)
         closed = ndimage.binary_closing(labels > 0, iterations=4)
         enclosed = ndimage.binary_fill_holes(closed) & ~closed
@@ -406,15 +483,22 @@ def test_cells_line_a_hollow_and_what_they_enclose_may_shine() -> None:
 
 def test_cells_line_a_tube_in_one_layer(ndim: int) -> None:
     """All lie about equally deep, unlike those of a clump; what they leave free in the middle shines."""
-    made = {"style": "membrane", "diameter": 16.0, "elongation": 1.8, "gap": 0.0, "light": 0.0, "debris": 0.0}
+    made = {
+        "style": "membrane",
+        "diameter": 16.0,
+        "aspect_ratio": 1.8,
+        "gap_fraction": 0.0,
+        "uneven_illumination": 0.0,
+        "debris": 0.0,
+    }
     shape = (200, 200) if ndim == 2 else (64, 80, 80)
-    tube, labels = make_cells(shape, 1, CellSettings(**made, tube=0.6, lumen=4.0))
+    tube, labels = make_cells(shape, 1, CellSettings(**made, tube_lumen=0.6, lumen_intensity=4.0))
     check_truth(labels)
     covered = float((labels > 0).mean())
     assert 0.1 < covered < 0.6
-    clump = make_cells(shape, 1, CellSettings(**made, density=covered, clumping=1.0))[1]
+    clump = make_cells(shape, 1, CellSettings(**made, filling_fraction=covered, clumping=1.0))[1]
     assert _spread_of_depths(labels) < 0.75 * _spread_of_depths(clump)
-    dark = make_cells(shape, 1, CellSettings(**made, tube=0.6))[0]
+    dark = make_cells(shape, 1, CellSettings(**made, tube_lumen=0.6))[0]
     brighter = tube.data.astype(int) - dark.data
     shining = brighter > 0.3 * brighter.max()
     assert 0 < shining.mean() < 0.5 * covered
@@ -427,7 +511,13 @@ def test_the_tauter_the_smoother_the_surface(ndim: int) -> None:
     """The same cells, whose common outline is shorter; each bulges when it isn't."""
     shape = (200, 200) if ndim == 2 else (64, 80, 80)
     loose, taut = (
-        make_cells(shape, 1, CellSettings(diameter=16.0, tube=0.6, gap=0.0, wobble=0.0, taut=taut))[1]
+        make_cells(
+            shape,
+            1,
+            CellSettings(
+                diameter=16.0, tube_lumen=0.6, gap_fraction=0.0, irregularity=0.0, tube_closing=taut
+            ),
+        )[1]
         for taut in (0.0, 1.0)
     )
     check_truth(taut)
@@ -445,8 +535,15 @@ def _bulging(labels: np.ndarray) -> float:
 
 def test_no_cell_is_too_dim_to_be_seen(ndim: int) -> None:
     """Nobody would annotate it."""
-    made = {"light": 0.0, "background": 0.02, "texture": 0.0, "debris": 0.0, "gap": 0.0, "photons": 600.0}
-    image, labels = cells(ndim, density=0.5, brightness_spread=2.0, faintest=0.08, **made)
+    made = {
+        "uneven_illumination": 0.0,
+        "background": 0.02,
+        "texture": 0.0,
+        "debris": 0.0,
+        "gap_fraction": 0.0,
+        "photons": 600.0,
+    }
+    image, labels = cells(ndim, filling_fraction=0.5, brightness_spread=2.0, min_brightness=0.08, **made)
     middles = ndimage.maximum(image.astype(float), labels, np.arange(1, labels.max() + 1))
     dark = float(image[labels == 0].mean())
     assert (middles > 1.3 * dark).all()
@@ -462,10 +559,18 @@ def _spread_of_depths(labels: np.ndarray) -> float:
 
 
 def test_a_stain_in_specks_and_a_stain_in_patches(ndim: int) -> None:
-    made = {"light": 0.0, "texture": 0.0, "brightness_spread": 0.0, "blur": 0.0, "axial_blur": 0.0}
+    made = {
+        "uneven_illumination": 0.0,
+        "texture": 0.0,
+        "brightness_spread": 0.0,
+        "psf_sigma": 0.0,
+        "psf_sigma_axial": 0.0,
+    }
     shape, steps, parts = (96,) * ndim, [], []
-    for stain in ({}, {"grain": 0.8}, {"patchy": 0.8}):
-        settings = CellSettings(**made, density=1.0, gap=0.0, diameter=48.0, photons=1e3, debris=0.0, **stain)
+    for stain in ({}, {"grain": 0.8}, {"patchiness": 0.8}):
+        settings = CellSettings(
+            **made, filling_fraction=1.0, gap_fraction=0.0, diameter=48.0, photons=1e3, debris=0.0, **stain
+        )
         light = np.log(make_cells(shape, 1, settings)[0].data.astype(float))
         middle = light[(slice(16, 80),) * ndim]
         steps.append(np.diff(middle, axis=-1).std())
@@ -477,10 +582,16 @@ def test_a_stain_in_specks_and_a_stain_in_patches(ndim: int) -> None:
 
 
 def test_nuclei_are_darker_or_brighter_than_cytoplasm() -> None:
-    made = {"style": "cytoplasm", "light": 0.0, "diameter": 24.0, "photons": 1000.0, "density": 0.4}
+    made = {
+        "style": "cytoplasm",
+        "uneven_illumination": 0.0,
+        "diameter": 24.0,
+        "photons": 1000.0,
+        "filling_fraction": 0.4,
+    }
     cores = []
     for nucleus in (0.2, 3.0):
-        image, labels = cells(2, nucleus=nucleus, **made)
+        image, labels = cells(2, nucleus_intensity=nucleus, **made)
         depth = ndimage.distance_transform_edt(labels > 0)
         cores.append(image[depth > 9].mean() / image[(depth > 2) & (depth < 4)].mean())
     assert cores[0] < 0.7
@@ -488,10 +599,10 @@ def test_nuclei_are_darker_or_brighter_than_cytoplasm() -> None:
 
 
 def test_light_between_the_membranes(ndim: int) -> None:
-    made = {"style": "membrane", "light": 0.0, "diameter": 20.0, "photons": 1000.0}
+    made = {"style": "membrane", "uneven_illumination": 0.0, "diameter": 20.0, "photons": 1000.0}
     inside = []
     for fill in (0.0, 0.5):
-        image, labels = cells(ndim, fill=fill, **made)
+        image, labels = cells(ndim, interior_intensity=fill, **made)
         inside.append(image[ndimage.distance_transform_edt(labels > 0) > 6].mean())
     assert inside[1] > 2 * inside[0]
 
@@ -520,33 +631,38 @@ def test_random_settings_are_various_and_repeatable(ndim: int) -> None:
     assert {d.style for d in drawn} == (set(STYLES) if ndim == 2 else set(STYLES) - lit_through)
     assert drawn[0] == random_settings(np.random.default_rng(0), ndim)
     assert len({d.diameter for d in drawn}) == len(drawn)
-    assert any(d.tube for d in drawn) == any(d.absorbed for d in drawn) == (ndim > 2)
-    assert any(d.outset for d in drawn) == any(d.smoothed for d in drawn) == (ndim == 2)
+    assert any(d.tube_lumen for d in drawn) == any(d.attenuation for d in drawn) == (ndim > 2)
+    assert any(d.label_outset for d in drawn) == any(d.image_blur for d in drawn) == (ndim == 2)
     assert all(len(d.spacing_of(ndim)) == ndim for d in drawn)
     assert (len({d.spacing[0] / d.spacing[-1] for d in drawn}) > 1) == (ndim > 2)
 
 
 def test_half_of_the_stacks_are_clean() -> None:
     drawn = [random_settings(np.random.default_rng(seed), 3) for seed in range(200)]
-    clean = [d for d in drawn if d.photons >= 40 and not (d.absorbed or d.margin or d.bleed or d.defocus)]
+    clean = [
+        d
+        for d in drawn
+        if d.photons >= 40 and not (d.attenuation or d.label_margin or d.autofluorescence or d.defocus)
+    ]
     assert 80 <= len(clean) <= 130
     assert min(d.photons for d in drawn) < 10
-    assert max(d.absorbed for d in drawn) > 0.6
+    assert max(d.attenuation for d in drawn) > 0.6
 
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("density", 1.5, "density is 1.5, expected a number from 0 to 1"),
-        ("gap", -0.1, "gap is -0.1, expected a number from 0 to 1"),
-        ("diameter", 2, "diameter is 2, expected a number of at least 3"),
-        ("diameter", float("inf"), "diameter is inf"),
-        ("blur", float("nan"), "blur is nan"),
-        ("elongation", 0.5, "elongation is 0.5, expected a number from 1 to 10"),
-        ("style", "oil", 'style is "oil", expected one of brightfield, cytoplasm, dic, membrane'),
-        ("chain", 1.5, "chain is 1.5, expected a whole number"),
-        ("bits", 0, "bits is 0, expected a number from 1 to 16"),
+        ("filling_fraction", 1.5, "filling_fraction is 1.5: input should be less than or equal to 1"),
+        ("gap_fraction", -0.1, "gap_fraction is -0.1: input should be greater than or equal to 0"),
+        ("diameter", 2, "diameter is 2: input should be greater than or equal to 3"),
+        ("diameter", float("inf"), "diameter is inf: input should be a finite number"),
+        ("psf_sigma", float("nan"), "psf_sigma is nan"),
+        ("aspect_ratio", 0.5, "aspect_ratio is 0.5: input should be greater than or equal to 1"),
+        ("style", "oil", "style is 'oil': input should be 'brightfield', 'cytoplasm', 'dic', 'membrane'"),
+        ("chain_length", 1.5, "chain_length is 1.5: input should be a valid integer"),
+        ("bit_depth", 0, "bit_depth is 0: input should be greater than or equal to 1"),
         ("spacing", (1.0, 0.0), "expected positive micrometres"),
+        ("radius", 3, "radius is 3: unexpected keyword argument"),
     ],
 )
 def test_settings_out_of_range_are_refused(name: str, value: object, expected: str) -> None:

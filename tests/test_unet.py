@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import DynUNet
 from torch import nn
 
 from cleft.core.downsample import pyramid_strides
 from cleft.core.settings import NetSettings
-from cleft.models.batch_renorm import MOST_SCALE, MOST_SHIFT, BatchRenorm
-from cleft.models.unet import make_unet, memory_format, net_stride, receptive_field_radius
+from cleft.models.batch_renorm import MAX_SCALE, MAX_SHIFT, BatchRenorm
+from cleft.models.file import dynunet_name
+from cleft.models.unet import UNet, memory_format, net_stride, receptive_field_radius
 
 Strides = tuple[tuple[int, ...], ...]
 
@@ -26,7 +28,7 @@ NETS: dict[str, Strides] = {
 
 def started(seed: int, strides: Strides, width: int = 4) -> nn.Module:
     torch.manual_seed(seed)
-    return make_unet(NetSettings(width=width, strides=strides))
+    return UNet(NetSettings(width=width, strides=strides))
 
 
 def test_weights_start_from_he_normal(ndim: int) -> None:
@@ -73,14 +75,47 @@ def test_a_seed_fixes_every_weight(ndim: int) -> None:
 @pytest.mark.parametrize(("channels", "n_classes"), [(1, 4), (3, 3)])
 def test_shapes(strides: Strides, channels: int, n_classes: int) -> None:
     settings = NetSettings(channels=channels, n_classes=n_classes, width=2, strides=strides)
-    net = make_unet(settings).eval()
+    net = UNet(settings).eval()
     shape = tuple(2 * s for s in net_stride(settings))
     assert net(torch.zeros(2, channels, *shape)).shape == (2, n_classes, *shape)
 
 
+def dynunet(settings: NetSettings) -> nn.Module:
+    """MONAI's network of this shape, which our models had before we wrote our own."""
+    levels = len(settings.strides) + 1
+    return DynUNet(
+        spatial_dims=len(settings.strides[0]), in_channels=settings.channels, out_channels=4,
+        kernel_size=[3] * levels, strides=[1, *settings.strides], upsample_kernel_size=settings.strides,
+        filters=[settings.width << level for level in range(levels)],
+        norm_name=("batch", {"momentum": 0.02}), act_name="relu",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "strides", [*NETS.values(), ((1, 2, 2), (2, 2, 2), (2, 2, 2)), ((3, 1), (4, 2)), ((1, 3, 4), (2, 2, 1))]
+)
+def test_it_is_monai_s_dynunet(strides: Strides) -> None:
+    """Bit for bit: weights of a seed, answer and gradient in training, averages, answer at prediction."""
+    settings = NetSettings(channels=2, width=3, strides=strides)
+    torch.manual_seed(3)
+    ours = UNet(settings)
+    torch.manual_seed(3)
+    theirs = dynunet(settings)
+    x = torch.randn(2, 2, *(2 * s for s in net_stride(settings)))
+    assert torch.equal(ours(x), theirs(x))
+    for net in (ours, theirs):
+        net(x).square().sum().backward()
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))
+    weights, parameters = theirs.state_dict(), dict(theirs.named_parameters())
+    for name, tensor in ours.state_dict().items():
+        assert torch.equal(tensor, weights[dynunet_name(name, len(ours.encoder))]), name
+    for name, parameter in ours.named_parameters():
+        assert torch.equal(parameter.grad, parameters[dynunet_name(name, len(ours.encoder))].grad), name
+
+
 def test_the_paper_s_features() -> None:
     """Five levels of 64 to 1024 features."""
-    net = make_unet(NetSettings(width=64, strides=((2, 2),) * 4))
+    net = UNet(NetSettings(width=64, strides=((2, 2),) * 4))
     assert {m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)} == {4, 64, 128, 256, 512, 1024}
 
 
@@ -181,11 +216,11 @@ def test_three_and_four_classes_start_from_the_same_weights(ndim: int) -> None:
     states = []
     for n_classes in (3, 4):
         torch.manual_seed(5)
-        states.append(make_unet(NetSettings(width=4, n_classes=n_classes, strides=strides)).state_dict())
+        states.append(UNet(NetSettings(width=4, n_classes=n_classes, strides=strides)).state_dict())
     three, four = states
     assert three.keys() == four.keys()
     for name, weights in three.items():
-        head = name.startswith("output_block")
+        head = name.startswith("head")
         assert torch.equal(weights, four[name][:3] if head else four[name]), name
         assert not head or four[name].shape[0] == 4
 
@@ -246,5 +281,5 @@ def test_averages_far_from_a_batch_are_followed_so_far_and_no_farther() -> None:
     layer.trust = 1.0
     x = torch.randn(1, 1, 100) * 10 + 100
     y = layer(x)
-    assert y.std(unbiased=False).item() == pytest.approx(MOST_SCALE, rel=1e-3)
-    assert y.mean().item() == pytest.approx(MOST_SHIFT, rel=1e-3)
+    assert y.std(unbiased=False).item() == pytest.approx(MAX_SCALE, rel=1e-3)
+    assert y.mean().item() == pytest.approx(MAX_SHIFT, rel=1e-3)

@@ -22,16 +22,17 @@ from cleft.core.memory import resident_memory
 from cleft.core.settings import ModelCard
 from cleft.io import read_image, read_labels, write_image
 from cleft.io.lazy import LazyImage
-from cleft.prediction import predictor as predict
+from cleft.labels import blockwise
+from cleft.prediction import predictor
+from cleft.prediction.device import bfloat16_is_native
 from cleft.prediction.model import load_model
-from cleft.synthetic.cells import CellSettings, make_cells
-from cleft.volume import blocks as finder
+from cleft.synthetic import CellSettings, make_cells
 from cleft.volume import plan as planning
-from cleft.volume.executors import LocalExecutor
+from cleft.volume import resources
 from cleft.volume.plan import VolumeOptions, fits_in_memory
 from cleft.volume.resources import RESERVE, BlockCost
-from cleft.volume.segment import Watch, segment_volume, work_folder
-from cleft.volume.store import RunStore, VolumePlan
+from cleft.volume.segment import run_folder_of, segment_volume
+from cleft.volume.store import RunPlan, RunStore
 from volumes import Files, blobs, expected, in_blocks, model_for, save_classes
 
 SHAPES = {2: st.tuples(st.integers(4, 60), st.integers(4, 60)), 3: st.tuples(*[st.integers(4, 26)] * 3)}
@@ -39,22 +40,29 @@ BLOCKS = {2: (112, 160), 3: (24, 64, 80)}
 MADE = {2: ("cells2d", (300, 420)), 3: ("cells3d", (50, 130, 170))}
 
 
-class Told(Watch):
-    """Keeps what a run tells."""
+class Told:
+    """Keeps what a run tells: of each step the blocks there are and those done before, and all done since."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
         self.steps: dict[str, tuple[int, int]] = {}
         self.blocks = 0
 
-    def say(self, line: str) -> None:
-        self.lines.append(line)
+    def __call__(self, step: str, done: int, of: int) -> None:
+        self.blocks += step in self.steps
+        self.steps.setdefault(step, (of, done))
 
-    def step(self, name: str, of: int, before: int) -> None:
-        self.steps[name] = (of, before)
 
-    def done(self) -> None:
-        self.blocks += 1
+FIRST, SECOND = "network and parts", "parts that meet"
+
+
+def stop_at(step: str) -> Callable[[str, int, int], None]:
+    """Ctrl-C once a step begins."""
+
+    def progress(name: str, *_: int) -> None:
+        if name == step:
+            raise KeyboardInterrupt
+
+    return progress
 
 
 @pytest.mark.parametrize("axes", [2, 3], ids=["2D", "3D"])
@@ -96,7 +104,6 @@ def test_other_methods_are_those_of_one_piece_too(tmp_path: Path, method: Any) -
     np.testing.assert_array_equal(labels, model.segment(image, method=method))
 
 
-@pytest.mark.long
 def test_the_default_halo_changes_hardly_a_pixel(tmp_path: Path, ndim: int) -> None:
     name, shape = MADE[ndim]
     image, _ = make_cells(shape, seed=3, settings=CellSettings(diameter=16))
@@ -141,11 +148,11 @@ def test_small_finds_are_dropped_by_what_they_are_in_the_whole_image(
     shape = (20,) * ndim
     classes = blobs(shape, 5, 0.2)
     image = save_classes(tmp_path / "image.zarr", classes)
-    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim, smallest=5.0)
+    labels = in_blocks(model_for(hand_file, ndim), image, tmp_path / "l.zarr", (8,) * ndim, min_size=5.0)
     known = expected(classes, 5)
     np.testing.assert_array_equal(labels, known)
     assert 0 < known.max() < expected(classes).max()
-    model = model_for(hand_file, ndim, smallest_cell=5.0, smallest_cut=3.0)
+    model = model_for(hand_file, ndim, min_size=5.0, min_size_at_border=3.0)
     labels = in_blocks(model, image, tmp_path / "both.zarr", (8,) * ndim)
     np.testing.assert_array_equal(labels, expected(classes, 5, 3))
     assert 0 < labels.max() < known.max()
@@ -161,13 +168,13 @@ def test_thinner_than_its_halo(hand_file: Files, tmp_path: Path) -> None:
 def asked_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The extents that the network is asked about."""
     asked: list[tuple[int, ...]] = []
-    predict = finder.predict
+    predict = predictor.Predictor.predict
 
-    def counted(net: Any, settings: Any, channels: np.ndarray, *rest: Any, **more: Any) -> np.ndarray:
+    def counted(self: Any, channels: np.ndarray, *rest: Any, **more: Any) -> np.ndarray:
         asked.append(channels.shape)
-        return predict(net, settings, channels, *rest, **more)
+        return predict(self, channels, *rest, **more)
 
-    monkeypatch.setattr(finder, "predict", counted)
+    monkeypatch.setattr(predictor.Predictor, "predict", counted)
     return asked
 
 
@@ -213,22 +220,17 @@ def read_image_of(data: np.ndarray) -> Any:
     return Image(data, "ZYX"[-data.ndim :])
 
 
-class Small(torch.nn.Module):
-    """A network on a device that holds so many pixels."""
-
-    def __init__(self, net: torch.nn.Module, most: int) -> None:
-        super().__init__()
-        self.net, self.most = net, most
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x[:, 0].numel() > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.net(x)
-
-
 def on_a_small_card(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    whole = finder.network_for
-    monkeypatch.setattr(finder, "network_for", lambda *given: Small(whole(*given), most))
+    """A device that holds so many pixels."""
+    logits = predictor.Predictor.logits
+
+    def limited(self: Any, batch: torch.Tensor) -> torch.Tensor:
+        if batch[:, 0].numel() > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(self, batch)
+
+    monkeypatch.setattr(predictor.Predictor, "logits", limited)
+    monkeypatch.setattr(resources, "network_speed", lambda predictor: 1e6)
 
 
 @pytest.mark.long
@@ -272,7 +274,7 @@ def test_a_damaged_chunk_is_named_and_nothing_else_is_lost(hand_file: Files, tmp
         segment_volume(model, image, output, options)
     chunk.write_bytes(good)
     told = Told()
-    segment_volume(model, image, output, options, watch=told)
+    segment_volume(model, image, output, options, progress=told)
     np.testing.assert_array_equal(read_labels(output).data, expected(classes))
 
 
@@ -284,23 +286,21 @@ def test_blocks_that_can_be_read_are_kept(
     image = save_classes(tmp_path / "image.zarr", classes)
     chunk = image / "c" / "0" / "3" / "3"
     model, output, options = model_for(hand_file, 2), tmp_path / "l.zarr", VolumeOptions(block=(8, 8))
-    find = LocalExecutor.find
+    good = chunk.read_bytes()
+    use = RunStore.use
 
-    def broken(self: LocalExecutor, work: RunStore, *rest: Any) -> Any:
-        good = chunk.read_bytes()
+    def broken(self: RunStore, model: Any) -> None:
         chunk.write_bytes(b"\0" * 40)
-        try:
-            return find(self, work, *rest)
-        finally:
-            chunk.write_bytes(good)
+        use(self, model)
 
-    monkeypatch.setattr(LocalExecutor, "find", broken)
+    monkeypatch.setattr(RunStore, "use", broken)
     with pytest.raises(DataError, match=r"Y 48:64, X 48:64.*the other \d+ blocks are kept: mend the image"):
         segment_volume(model, image, output, options)
     monkeypatch.undo()
+    chunk.write_bytes(good)
     told = Told()
-    segment_volume(model, image, output, options, watch=told)
-    of, before = told.steps["found"]
+    segment_volume(model, image, output, options, progress=told)
+    of, before = told.steps[FIRST]
     assert of == 64
     assert before == 64 - 9  # all but those that look at the chunk, halo and all
     np.testing.assert_array_equal(read_labels(output).data, expected(classes))
@@ -315,12 +315,12 @@ def test_a_disk_that_fills_up(hand_file: Files, tmp_path: Path, small_disk: Call
     model, output, options = model_for(hand_file, 2), disk / "l.zarr", VolumeOptions(block=(64, 64))
     with pytest.raises(DataError, match=r"No space left on device\); what is done is kept: make room"):
         segment_volume(model, image, output, options)
-    done = len(list((work_folder(output) / "found").rglob("*.npz")))
+    done = len(list((run_folder_of(output) / "labelled").rglob("*.npz")))
     assert done > 0
     subprocess.run(["mount", "-o", "remount,size=30m", str(disk)], check=True)
     told = Told()
-    segment_volume(model, image, output, options, watch=told)
-    assert told.steps["found"][1] == done
+    segment_volume(model, image, output, options, progress=told)
+    assert told.steps[FIRST][1] == done
     np.testing.assert_array_equal(read_labels(output).data, expected(classes))
 
 
@@ -340,15 +340,15 @@ def segment_command(image: Path, model: Path, output: Path, *options: str) -> li
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("step", ["found", "met", "grown", "finished"])
+@pytest.mark.parametrize("step", ["labelled", "matched", "grown", "relabelled"])
 def test_killed_at_any_moment_it_goes_on_to_the_same_labels(
     hand_file: Files, tmp_path: Path, step: str
 ) -> None:
     classes = blobs((144, 144), 8)
     image = save_classes(tmp_path / "image.zarr", classes, (64, 64))
     output = tmp_path / "labels.ome.zarr"
-    command = segment_command(image, hand_file(2, 2), output, "--block", "16,16", "--smallest", "0")
-    records = work_folder(output) / step
+    command = segment_command(image, hand_file(2, 2), output, "--block", "16,16", "--min-size", "0")
+    records = run_folder_of(output) / step
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while len(list(records.rglob("*.npz"))) < 20:
@@ -361,27 +361,23 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_labels(
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "blocks were done already" in again.stderr
     np.testing.assert_array_equal(read_labels(output).data, expected(classes))
-    assert not work_folder(output).exists()
+    assert not run_folder_of(output).exists()
 
 
 def test_an_unfinished_run_is_not_mixed_with_another(hand_file: Files, tmp_path: Path) -> None:
     image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
     model, output = model_for(hand_file, 2), tmp_path / "l.zarr"
 
-    class Stopped(LocalExecutor):
-        def each(self, *_: Any) -> None:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        segment_volume(model, image, output, VolumeOptions(block=(8, 8)), Stopped(model, 1))
+        segment_volume(model, image, output, VolumeOptions(block=(8, 8)), progress=stop_at(SECOND))
     with pytest.raises(
         DataError, match=r"unfinished run of method map \(now biased\); give the same settings"
     ):
         segment_volume(model, image, output, VolumeOptions(block=(8, 8), method="biased"))
     # without a block the unfinished run's is taken, not what memory would allow
     told = Told()
-    segment_volume(model, image, output, VolumeOptions(), watch=told)
-    assert told.steps["found"] == (9, 9)
+    segment_volume(model, image, output, VolumeOptions(), progress=told)
+    assert told.steps[FIRST] == (9, 9)
     with pytest.raises(DataError, match="exists already"):
         segment_volume(model, image, output)
     assert segment_volume(model, image, output, VolumeOptions(overwrite=True)) > 0
@@ -393,12 +389,8 @@ def test_an_image_written_to_since_is_not_gone_on_with(hand_file: Files, tmp_pat
     image = save_classes(tmp_path / "image.zarr", classes)
     model, output = model_for(hand_file, 2), tmp_path / "l.zarr"
 
-    class Stopped(LocalExecutor):
-        def each(self, *_: Any) -> None:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        segment_volume(model, image, output, VolumeOptions(block=(8, 8)), Stopped(model, 1))
+        segment_volume(model, image, output, VolumeOptions(block=(8, 8)), progress=stop_at(SECOND))
     array: Any = zarr.open_array(image, mode="r+")
     before = array[:, 3, 3]
     array[:, 3, 3] = 1 - before
@@ -428,7 +420,7 @@ def test_what_can_not_be(hand_file: Files, tmp_path: Path, options: dict[str, An
 
 def test_images_of_other_axes_or_channels(hand_file: Files, tmp_path: Path) -> None:
     image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
-    with pytest.raises(ModelError, match=r"has 2 channels, but .* takes 1"):
+    with pytest.raises(ModelError, match=r"has 2 channels \(axes CYX\), but .* takes 1"):
         segment_volume(load_model(hand_file(2), "cpu"), image, tmp_path / "l.zarr")
     with pytest.raises(ModelError, match="has spatial axes YX"):
         segment_volume(model_for(hand_file, 3), image, tmp_path / "l.zarr")
@@ -470,15 +462,19 @@ def test_the_output_is_an_ome_zarr_with_levels_scale_and_what_made_it(
     assert (back.axes, back.spacing) == ("ZYX", (2.0, 0.5, 0.5))
 
 
-def test_it_says_what_it_will_take_before_it_begins(hand_file: Files, tmp_path: Path) -> None:
+def test_it_says_what_it_will_take_before_it_begins(
+    hand_file: Files, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
     told = Told()
-    segment_volume(
-        model_for(hand_file, 2), image, tmp_path / "l.zarr", VolumeOptions(block=(8, 8)), watch=told
-    )
-    assert told.lines[0].startswith("24x24 pixels in 9 blocks of 8x8, halo ")
-    assert "of memory, 1 MB of disk and " in told.lines[1]
-    assert told.steps["found"] == (9, 0)
+    with caplog.at_level(logging.INFO, "cleft"):
+        segment_volume(
+            model_for(hand_file, 2), image, tmp_path / "l.zarr", VolumeOptions(block=(8, 8)), progress=told
+        )
+    lines = [record.message for record in caplog.records]
+    assert lines[0].startswith("24x24 pixels in 9 blocks of 8x8, halo ")
+    assert "of memory, 1.0 MB of disk and " in lines[1]
+    assert told.steps[FIRST] == (9, 0)
     assert told.blocks == 4 * 9
 
 
@@ -486,9 +482,7 @@ def test_labels_beyond_32_bits_are_written_in_64(
     hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a volume of four thousand million cells, of which 300 must do: the limit is lowered."""
-    from cleft.volume import steps
-
-    monkeypatch.setattr(steps, "MOST_32", 100)
+    monkeypatch.setattr(blockwise, "UINT32_MAX", 100)
     classes = np.zeros((40, 40), np.uint8)
     classes[::2, ::2] = 1
     image = save_classes(tmp_path / "image.zarr", classes)
@@ -531,7 +525,7 @@ def test_memory_is_kept_with_a_volume_several_times_as_large(tmp_path: Path) -> 
     cells, _ = make_cells((64, 256, 256), seed=0, settings=CellSettings(diameter=20))
     for corner in ((0, 0, 0), (200, 900, 1000), (448, 1792, 1792)):
         array[tuple(slice(c, c + n) for c, n in zip(corner, cells.data.shape))] = cells.data
-    fast = planning._fast(load_model("cells3d", "cpu")) == "bfloat16"
+    fast = bfloat16_is_native(torch.device("cpu"))
     allowed = 2_000_000_000 if fast else 3_000_000_000
     command = [
         "segment",
@@ -557,7 +551,7 @@ SMALL = {2: (200 << 20, 150 << 20, 110 << 20), 3: (270 << 20, 250 << 20, 230 << 
 
 
 def free_memory(monkeypatch: pytest.MonkeyPatch, amount: int) -> None:
-    for module in (planning, predict):
+    for module in (resources, predictor):
         monkeypatch.setattr(module, "available_memory", lambda: amount)
 
 
@@ -570,9 +564,8 @@ def test_labels_of_a_large_image_do_not_depend_on_free_memory(
     data = np.pad(quarter.data, [(0, n // 2) for n in LARGE[ndim]], "symmetric")
     write_image(tmp_path / "large.tif", read_image_of(data))
     plans, begin = [], RunStore.begin
-    monkeypatch.setattr(
-        RunStore, "begin", staticmethod(lambda *given: plans.append(given[1]) or begin(*given))
-    )
+    keep = staticmethod(lambda *given: plans.append(given[1]) or begin(*given))
+    monkeypatch.setattr(RunStore, "begin", keep)
     found, asked, amounts = [], asked_of(monkeypatch), [64 << 30]
     for turn in range(5):
         free_memory(monkeypatch, amounts[turn])
@@ -585,14 +578,14 @@ def test_labels_of_a_large_image_do_not_depend_on_free_memory(
     for labels in found[1:]:
         np.testing.assert_array_equal(labels, found[0])
     assert len(asked) == 5 * 2
-    assert plans[-1].at_once < plans[-2].at_once < np.prod(asked[0])  # the last had to take less at once
+    assert plans[-1].max_pixels < plans[-2].max_pixels < np.prod(asked[0])
 
 
-def little(plan: VolumePlan, card: ModelCard, share: float) -> int:
+def little(plan: RunPlan, card: ModelCard, share: float) -> int:
     """Free memory of which the network may have only a share of what a block takes."""
-    cost = BlockCost(card, plan.halo, 2, 2 if plan.precision == "bfloat16" else 4, 1)
+    cost = BlockCost(card.net, plan.factors, plan.halo, 2, 2 if plan.precision == "bfloat16" else 4, 1)
     network = share * np.prod(cost.window(plan.block, plan.shape)) * cost.bytes_per_pixel
-    return int(1.5 * (cost.beside(plan.block, plan.shape) + network))
+    return int(1.5 * (cost.beside_network(plan.block, plan.shape) + network))
 
 
 @pytest.mark.long
@@ -643,13 +636,13 @@ def test_what_does_not_fit_goes_the_long_way_by_itself(
     """In one piece it would be a TIFF, and so it is in blocks; a large image is a zarr, whatever fits."""
     classes = blobs((40, 40), 9)
     image = save_classes(tmp_path / "image.zarr", classes)
-    whole, free = planning.WHOLE, resident_memory() + RESERVE + 40_000_000
+    whole, free = planning.MAX_WHOLE_PIXELS, resident_memory() + RESERVE + 40_000_000
     for name, least, memory in (
         ("image.tif", whole, f"{free // 10**6}MB"),
         ("image.ome.zarr", 1000, "100GB"),
     ):
-        monkeypatch.setattr(planning, "WHOLE", least)
-        monkeypatch.setattr(planning, "PER_PIXEL", 10**6)
+        monkeypatch.setattr(planning, "MAX_WHOLE_PIXELS", least)
+        monkeypatch.setattr(planning, "WHOLE_BYTES", 10**6)
         output = tmp_path / f"for {name}.d"
         said = cleft_says("segment", image, "-m", hand_file(2, 2), "-o", output, "--memory", memory)
         assert said.code == 0, said.err
@@ -675,17 +668,13 @@ def test_an_unfinished_run_keeps_its_runtime(
     image = save_classes(tmp_path / "image.zarr", blobs((24, 24), 1))
     model, output = model_for(hand_file, 2), tmp_path / "l.zarr"
 
-    class Stopped(LocalExecutor):
-        def each(self, *_: Any) -> None:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(planning, "best_runtime", lambda *_: "torch")
+    monkeypatch.setattr(planning, "openvino_is_faster", lambda *_: False)
     with pytest.raises(KeyboardInterrupt):
-        segment_volume(model, image, output, VolumeOptions(block=(8, 8)), Stopped(model, 1))
-    monkeypatch.setattr(planning, "best_runtime", lambda *_: "openvino")
+        segment_volume(model, image, output, VolumeOptions(block=(8, 8)), progress=stop_at(SECOND))
+    monkeypatch.setattr(planning, "openvino_is_faster", lambda *_: True)
     told = Told()
-    segment_volume(model, image, output, VolumeOptions(), watch=told)
-    assert told.steps["found"] == (9, 9)
+    segment_volume(model, image, output, VolumeOptions(), progress=told)
+    assert told.steps[FIRST] == (9, 9)
 
 
 @pytest.mark.parametrize(

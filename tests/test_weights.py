@@ -12,14 +12,14 @@ from scipy import ndimage
 from cleft.core.errors import DataError
 from cleft.labels.classes import ClassRule, classes_by_rule
 from cleft.labels.weights import (
-    LARGEST,
+    MAX_BALANCE,
     WEIGHT_MAPS,
     balance_weights,
     border_weights,
     bwm_weights,
     w3_weights,
 )
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 from references import weights as reference
 
 # (shape, spacing): a line, planes and stacks, isotropic and not, and a stack of one plane
@@ -94,7 +94,9 @@ def test_balance_and_triplex_equal_the_obvious_forms(
     for seed in range(3):
         labels = scattered(shape, seed)
         classes = classes_of(labels, spacing)
-        np.testing.assert_allclose(balance_weights(classes), reference.balance(classes, LARGEST), rtol=1e-6)
+        np.testing.assert_allclose(
+            balance_weights(classes), reference.balance(classes, MAX_BALANCE), rtol=1e-6
+        )
         expected = reference.triplex(labels, classes, spacing or (1,) * labels.ndim)
         np.testing.assert_allclose(w3_weights(labels, classes, spacing), expected, rtol=1e-5)
 
@@ -107,7 +109,7 @@ def test_bwm_is_balance_plus_border_between_cells(
     classes = classes_of(labels, spacing)
     between = np.isin(classes, (0, 2, 3))
     border = reference.border(labels, spacing or (1,) * labels.ndim, 10, 5, between)
-    expected = reference.balance(classes, LARGEST) + border
+    expected = reference.balance(classes, MAX_BALANCE) + border
     np.testing.assert_allclose(bwm_weights(labels, classes, spacing), expected, atol=4e-5, rtol=1e-5)
 
 
@@ -179,7 +181,7 @@ def test_balanced_weights_are_1_on_average_and_bounded() -> None:
     assert found[classes != 255].mean() == pytest.approx(1)
     assert [found[classes == k].sum() for k in range(3)] == pytest.approx([100 / 3] * 3)
     tiny = np.repeat(np.uint8([0, 1]), [100_000, 3])
-    assert balance_weights(tiny).max() == LARGEST
+    assert balance_weights(tiny).max() == MAX_BALANCE
     assert balance_weights(tiny, largest=5).max() == 5
 
 

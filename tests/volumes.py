@@ -53,11 +53,11 @@ def expected(classes: np.ndarray, smallest: float = 0, smallest_cut: float = 0) 
 
 
 def in_blocks(
-    model: Model, image: Path, output: Path, block: Sequence[int], engine: Any = None, **options: Any
+    model: Model, image: Path, output: Path, block: Sequence[int], executor: Any = None, **options: Any
 ) -> np.ndarray:
     """The labels of an image segmented block by block."""
     given = VolumeOptions(block=tuple(block), overwrite=True, **options)
-    n = segment_volume(model, image, output, given, engine)
+    n = segment_volume(model, image, output, given, executor)
     labels = read_labels(output).data
     assert labels.max(initial=0) == n
     return labels

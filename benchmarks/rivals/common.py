@@ -91,7 +91,7 @@ class Clock:
 
 
 @dataclass
-class Watch:
+class Stopwatch:
     """Seconds by the part of the work they were spent on: of the processor, and on the wall."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Watch:
 
 
 Train = Callable[[Job, Clock], dict[str, Any]]
-Segment = Callable[[np.ndarray, Watch], np.ndarray]
+Segment = Callable[[np.ndarray, Stopwatch], np.ndarray]
 Load = Callable[[Path, str], Segment]
 Perfect = Callable[[np.ndarray], Callable[[], np.ndarray]]
 
@@ -245,10 +245,10 @@ def _train(train: Train, job: Job) -> None:
 def segment_all(segment: Segment, images: list[Path], out: Path) -> dict[str, Any]:
     """Labels of each image into ``out``; pixels and seconds of each, and the highest resident set."""
     first = tifffile.imread(images[0])
-    segment(first[(slice(WARM_UP[first.ndim]),) * first.ndim], Watch())
+    segment(first[(slice(WARM_UP[first.ndim]),) * first.ndim], Stopwatch())
     found = {}
     for path in images:
-        image, watch = tifffile.imread(path), Watch()
+        image, watch = tifffile.imread(path), Stopwatch()
         labels = segment(image, watch)
         if labels.shape != image.shape:
             raise SystemExit(f"{path.name}: labels of shape {labels.shape}, image of {image.shape}")
@@ -267,7 +267,7 @@ def scaling(perfect: Perfect, truth: np.ndarray, limit: int) -> dict[str, Any]:
     # the kernel's own way: a handler in Python would wait for compiled code to end
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, limit)
-    watch = Watch()
+    watch = Stopwatch()
     with watch("post"):
         labels = work()
     signal.setitimer(signal.ITIMER_PROF, 0)

@@ -10,8 +10,7 @@ import numpy as np
 import tifffile
 from common import tiffs
 
-from cleft.labels.markers import score_markers
-from cleft.labels.scores import Scores, pool, score
+from cleft.labels.scores import Scores, pool, score, score_markers
 
 THRESHOLDS = (0.5, 0.75)
 COUNTS = ("fp", "tp", "fn", "n_true", "n_pred")
@@ -93,10 +92,10 @@ def scaling_table(entries: Sequence[dict[str, Any]]) -> str:
     counts = sorted({entry["cells"] for entry in entries})
     lines = ["| rival | " + " | ".join(f"{n:,} cells" for n in counts) + " |", "|---|" + "---|" * len(counts)]
     for rival in dict.fromkeys(entry["rival"] for entry in entries):
-        said = {e["cells"]: said_of(e) for e in entries if e["rival"] == rival}
-        lines.append(f"| {rival} | " + " | ".join(said.get(n, "") for n in counts) + " |")
+        texts = {e["cells"]: seconds_text(e) for e in entries if e["rival"] == rival}
+        lines.append(f"| {rival} | " + " | ".join(texts.get(n, "") for n in counts) + " |")
     return "\n".join(lines)
 
 
-def said_of(entry: dict[str, Any]) -> str:
+def seconds_text(entry: dict[str, Any]) -> str:
     return entry["skipped"] if "skipped" in entry else f"{entry['seconds']:.2f} s"

@@ -21,7 +21,7 @@ _HOME = {
     "Scores": "cleft.labels.scores",
     "VolumeOptions": "cleft.volume.plan",
     "load_model": "cleft.prediction.model",
-    "make_cells": "cleft.synthetic.cells",
+    "make_cells": "cleft.synthetic",
     "read_image": "cleft.io.read",
     "read_labels": "cleft.io.read",
     "score": "cleft.labels.scores",
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cleft.labels.scores import Scores, score
     from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
     from cleft.prediction.model import Model, load_model
-    from cleft.synthetic.cells import make_cells
+    from cleft.synthetic import make_cells
     from cleft.volume.plan import VolumeOptions
     from cleft.volume.segment import segment_volume
 

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -19,19 +20,25 @@ from cleft.core.settings import TrainSettings, differences, read_settings
 from cleft.core.text import print_plain
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import find_pairs
-from cleft.models.zoo import find_model
+from cleft.models.card import find_model
 from cleft.prediction.model import Model, load_model
-from cleft.training.dataset import Example
-from cleft.training.examples import Annotated, hold_out, load_examples
-from cleft.training.fingerprint import digest, fingerprint, fingerprints
+from cleft.training.dataset import Annotated, Example, hold_out, load_examples
 from cleft.training.fit import fit
-from cleft.training.pretrained import settled
-from cleft.training.pseudo_labels import add_pseudo_labels
-from cleft.training.run_folder import check_place, last_checkpoint, unfinished
+from cleft.training.pretrained import load_pretrained, with_pretrained
+from cleft.training.run_folder import (
+    check_place,
+    digest,
+    fingerprint,
+    fingerprints,
+    last_checkpoint,
+    unfinished,
+)
+from cleft.training.weak_labels import add_pseudo_labels
 
 __all__ = ["train"]
 
-Data = str | Path | Sequence[str | Path] | Sequence[Annotated]
+Part = str | Path | Sequence[Annotated]
+Data = Part | Sequence[str | Path]
 
 
 def train(
@@ -44,6 +51,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     limit: int | None = None,
+    config: str | Path | None = None,
     **settings: Any,
 ) -> Model:
     """Train a model on annotated images.
@@ -53,7 +61,7 @@ def train(
             labels) arrays or ``Image``\\ s. Labels: 0 background, 1.. one integer per cell, -1 not annotated.
         path: of the model file to write; a folder ending in ``.run`` beside it keeps checkpoints and logs.
             Without it the model lives in memory only.
-        val: images to measure PQ on; if not given, a share of ``data`` is held out (``held_out``).
+        val: images to measure PQ on; if not given, a share of ``data`` is held out (``val_fraction``).
         axes: of every image that doesn't say its own, such as ``"ZYX"``.
         spacing: micrometres per pixel along each spatial axis, where not read.
         resume: go on from the last checkpoint beside ``path``.
@@ -61,7 +69,9 @@ def train(
             training is kept beside it; otherwise both are refused.
         limit: bytes that each image may take; by default what memory is free, and what a file of its size can
             hold.
-        **settings: any of ``cleft.core.settings.TrainSettings``: steps, seed, classes, loss, lam, width, ...
+        config: YAML with any of the settings, as ``cleft train --print-config`` prints them.
+        **settings: any of ``cleft.core.settings.TrainSettings`` by its name: steps, seed, loss, width, ...
+            They go before those of ``config``.
 
     Returns:
         The model, ready to segment.
@@ -72,111 +82,92 @@ def train(
         KeyboardInterrupt: it was stopped; the last checkpoint is whole, and ``resume`` goes on from it.
 
     Example:
-        >>> from cleft.synthetic.cells import make_cells
-        >>> model = train([make_cells((64, 64), seed=0)], steps=2, width=4, patch=(32, 32), batch=2)
+        >>> from cleft.synthetic import make_cells
+        >>> model = train([make_cells((64, 64), seed=0)], steps=2, width=4, patch_size=(32, 32), batch_size=2)
         >>> model.card.axes, model.card.net.n_classes
         ('YX', 4)
     """
-    chosen = read_settings(None, **settings)
-    if path is not None:
-        return train_to(
-            Path(path), data, chosen, val=val, axes=axes, spacing=spacing, resume=resume, overwrite=overwrite,
-            limit=limit,
-        )  # fmt: skip
-    with TemporaryDirectory() as folder:
-        return train_to(Path(folder) / "model.safetensors", data, chosen, val=val, axes=axes, spacing=spacing)
-
-
-def train_to(
-    path: Path,
-    data: Data,
-    settings: TrainSettings,
-    *,
-    val: Data | None = None,
-    axes: str | None = None,
-    spacing: Sequence[float] | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    limit: int | None = None,
-    reads: Sequence[Path] = (),
-) -> Model:
-    """``train`` with its settings made; ``reads`` are files beside the data that stay as they are."""
-    settings, console = settled(settings), Console(stderr=True, soft_wrap=True)
-    _check_places(path, [*_inputs(data, val, settings), *reads], settings.rounds, resume, overwrite)
-    if settings.shares is not None and (
-        len(settings.shares) != len(_parts(data)) or not sum(settings.shares)
-    ):
+    if path is None:
+        with TemporaryDirectory() as folder:
+            return train(
+                data, Path(folder) / "model.safetensors", val=val, axes=axes, spacing=spacing, limit=limit,
+                config=config, **settings,
+            )  # fmt: skip
+    path, chosen = Path(path), read_settings(config, **settings)
+    chosen = with_pretrained(chosen, load_pretrained(chosen))
+    training, validation = _parts(data), [] if val is None else _parts(val)
+    console, rounds = Console(stderr=True, soft_wrap=True), chosen.data.self_training
+    places = [*(path.with_name(f"{path.stem}-round{n}{path.suffix}") for n in range(1, rounds + 1)), path]
+    _check_places(places, _files_read([*training, *validation], chosen, config), resume, overwrite)
+    weights = chosen.data.sampling_weights
+    if weights is not None and (len(weights) != len(training) or not sum(weights)):
         raise DataError(
-            f"shares are {settings.shares}, expected a number for each of {len(_parts(data))} folders, "
+            f"sampling_weights are {weights}, expected a number for each of {len(training)} folders, "
             "not all of them 0"
         )
-    with _told_if_stopped(path, settings.rounds, console):
-        examples = _examples(data, settings, axes, spacing, limit)
-        checks = [] if val is None else _examples(val, settings, axes, spacing, limit)
-        if settings.rounds > 1 and not checks:
-            examples, checks = hold_out(examples, settings.held_out, settings.seed)  # the annotation as it is
-        for n in range(1, settings.rounds):
-            print_plain(console, f"round {n} of {settings.rounds}")
-            model = _first(_of_round(path, n), (examples, checks), settings, resume, overwrite)
-            examples = [_completed(example, model) for example in examples]
-        again = resume and (settings.rounds == 1 or last_checkpoint(path).exists())
-        net, card = fit(examples, settings, path, checks, again, console, overwrite)
+    load = partial(_examples, settings=chosen, axes=axes, spacing=spacing, limit=limit)
+    with _told_if_stopped(places, console):
+        learn, check = load(training), load(validation)
+        if rounds and not check:
+            # validated on the annotation as it is
+            learn, check = hold_out(learn, chosen.data.val_fraction, chosen.run.seed)
+        for n, place in enumerate(places[:-1], 1):
+            print_plain(console, f"round {n} of {rounds} of self-training")
+            model = _of_an_earlier_round(place, learn, check, chosen, resume, overwrite)
+            learn = [_completed(example, model, chosen) for example in learn]
+        again = resume and (not rounds or last_checkpoint(path).exists())
+        net, card = fit(learn, chosen, path, check, again, console, overwrite)
     return Model(net, card, name=path.name)
 
 
 @contextmanager
-def _told_if_stopped(path: Path, rounds: int, console: Console) -> Iterator[None]:
+def _told_if_stopped(places: list[Path], console: Console) -> Iterator[None]:
     """Say how to go on where Ctrl-C comes before, between or after trainings; ``fit`` says it itself."""
     try:
         yield
     except KeyboardInterrupt as error:
         if error.args or rank_zero_only.rank > 0:
             raise
-        places = [*(_of_round(path, n) for n in range(1, rounds)), path]
-        kept = [last_checkpoint(place) for place in places if unfinished(place)] or _rounds_done(path, rounds)
+        kept = [last_checkpoint(place) for place in places if unfinished(place)] or _rounds_done(places)
         told = f"the same command with --resume goes on from {kept[-1]}" if kept else "nothing is kept yet"
         print_plain(console, f"stopped; {told}")
         raise KeyboardInterrupt(f"stopped; {told}") from error
 
 
-def _rounds_done(path: Path, rounds: int) -> list[Path]:
+def _rounds_done(places: list[Path]) -> list[Path]:
     """Models of earlier rounds, where the last has written none."""
-    done = [_of_round(path, n) for n in range(1, rounds)]
-    return [] if path.exists() else [place for place in done if place.exists()]
+    return [] if places[-1].exists() else [place for place in places[:-1] if place.exists()]
 
 
-def _inputs(data: Data, val: Data | None, settings: TrainSettings) -> list[Path]:
+def _files_read(parts: list[Part], settings: TrainSettings, config: str | Path | None) -> list[Path]:
     """Every file that a training reads."""
-    folders = [part for part in [*_parts(data), *_parts(val or [])] if isinstance(part, (str, Path))]
-    pairs = [pair for folder in folders for pair in find_pairs(folder)]
-    read = [path for pair in pairs for path in (pair.image, pair.labels)]
-    return read if settings.start is None else [*read, find_model(settings.start)]
+    pairs = [pair for part in parts if isinstance(part, (str, Path)) for pair in find_pairs(part)]
+    name = settings.network.pretrained
+    return [
+        *(path for pair in pairs for path in (pair.image, pair.labels)),
+        *([] if name is None else [find_model(name)]),
+        *([] if config is None else [Path(config)]),
+    ]
 
 
-def _check_places(path: Path, read: list[Path], rounds: int, resume: bool, overwrite: bool) -> None:
+def _check_places(places: list[Path], read: list[Path], resume: bool, overwrite: bool) -> None:
     """Find before the work that a training would be lost, or something that isn't a training's."""
     if rank_zero_only.rank > 0:
         return  # of several processes the main one has looked
-    places = [*(_of_round(path, n) for n in range(1, rounds)), path]
-    if not os.path.isdir(path):  # which has a message of its own
+    if not os.path.isdir(places[-1]):  # which has a message of its own
         check_outputs(places, read, overwrite)
     for place in places:
         check_place(place, resume, overwrite)
-    if (done := _rounds_done(path, rounds)) and not (resume or overwrite):
+    if (done := _rounds_done(places)) and not (resume or overwrite):
         raise DataError(
-            f"{done[-1]}: is one of {rounds} rounds of an unfinished training; "
-            "--resume goes on, --overwrite begins anew"
+            f"{done[-1]}: is of a round of an unfinished training; --resume goes on, --overwrite begins anew"
         )
 
 
-def _of_round(path: Path, n: int) -> Path:
-    """The model file of a round before the last."""
-    return path.with_name(f"{path.stem}-round{n}{path.suffix}")
-
-
-def _first(
+def _of_an_earlier_round(
     path: Path,
-    data: tuple[list[Example], list[Example]],
+    learn: list[Example],
+    check: list[Example],
     settings: TrainSettings,
     resume: bool,
     overwrite: bool,
@@ -184,11 +175,11 @@ def _first(
     """A model of a round before the last; after an interruption the one that is there."""
     if not (resume and path.exists()):
         again = resume and last_checkpoint(path).exists()
-        return Model(*fit(data[0], settings, path, data[1], again, overwrite=overwrite), name=path.name)
+        return Model(*fit(learn, settings, path, check, again, overwrite=overwrite), name=path.name)
     model = load_model(path)
     if other := differences(settings, model.card.training):
         raise DataError(f"{path}: was made with {', '.join(other)}; give the same settings to resume")
-    if model.card.trained_on.get("fingerprint") != digest(*map(fingerprints, data)):
+    if model.card.trained_on.get("fingerprint") != digest(fingerprints(learn), fingerprints(check)):
         raise DataError(
             f"{path}: was made from other images or labels than these; "
             "give them as they were to resume, or begin anew with --overwrite"
@@ -196,37 +187,35 @@ def _first(
     return model
 
 
-def _completed(example: Example, model: Model) -> Example:
+def _completed(example: Example, model: Model, settings: TrainSettings) -> Example:
     """The example, with what the model finds on background in its labels."""
     image = Image(example.channels, "C" + model.card.axes, example.spacing, example.name)
-    labels = add_pseudo_labels(example.labels, model.segment(image))
+    labels = add_pseudo_labels(example.labels, model.segment(image), settings.data.self_training_background)
     return replace(example, labels=labels, fingerprint=fingerprint(example))
 
 
 def _examples(
-    data: Data,
+    parts: list[Part],
     settings: TrainSettings,
     axes: str | None,
     spacing: Sequence[float] | None,
-    limit: int | None = None,
+    limit: int | None,
 ) -> list[Example]:
-    """Every folder's examples, each folder a group."""
+    """Every folder's examples, each folder a group, told without where on this machine it is."""
     return [
-        replace(example, group=group, folder=_told(part))
-        for group, part in enumerate(_parts(data))
+        replace(
+            example, group=group,
+            folder="/".join(Path(part).resolve().parts[-2:]) if isinstance(part, (str, Path)) else "",
+        )
+        for group, part in enumerate(parts)
         for example in load_examples(part, settings, axes, spacing, limit)
-    ]
+    ]  # fmt: skip
 
 
-def _told(part: Any) -> str:
-    """A folder as a card tells it, without where on this machine it is."""
-    return "/".join(Path(part).resolve().parts[-2:]) if isinstance(part, (str, Path)) else ""
-
-
-def _parts(data: Data) -> list[Any]:
+def _parts(data: Data) -> list[Part]:
     """Folders one by one; arrays all together."""
     if isinstance(data, (str, Path)):
         return [data]
     if data and isinstance(data[0], (str, Path)):
-        return list(data)
-    return [data]
+        return list(cast("Sequence[str | Path]", data))
+    return [cast("Sequence[Annotated]", data)]

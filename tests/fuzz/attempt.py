@@ -40,7 +40,8 @@ def attempt(path: Path, done: Callable[[str], None] = lambda step: None) -> list
         done(name)
 
     if path.suffix == ".safetensors":
-        from cleft.models.file import read_card, read_model
+        from cleft.models.card import read_card
+        from cleft.models.file import read_model
 
         step("card", lambda: read_card(path))
         step("model", lambda: read_model(path))

@@ -197,15 +197,15 @@ def models() -> list[Sample]:
     """The smallest models of planes and of stacks."""
     from cleft.core.settings import ModelCard, NetSettings
     from cleft.models.file import write_model
-    from cleft.models.unet import make_unet
+    from cleft.models.unet import UNet
 
     def write(ndim: int, half: bool) -> Callable[[Path], object]:
         net = NetSettings(channels=1, width=4, strides=((2,) * ndim,) * 2)
         card = ModelCard(
-            cleft="0.1.0", net=net, axes="ZYX"[-ndim:], shrink=(1,) * ndim, k=1, gap_radius=2,
-            percentiles=(0, 100), cell_diameter=8, ceiling_pq=1,
+            cleft="0.1.0", net=net, axes="ZYX"[-ndim:], shrink=(1,) * ndim, touching_radius=1, gap_radius=2,
+            percentiles=(0, 100), cell_diameter=8, roundtrip_pq=1,
         )  # fmt: skip
-        return lambda path: write_model(path, make_unet(net), card, half)
+        return lambda path: write_model(path, UNet(net), card, half)
 
     return [_written(write(2, False), "m.safetensors"), _written(write(2, True), "m.safetensors")]
 

@@ -77,11 +77,11 @@ def j_gradient_by_table(logits: Tensor, classes: Tensor, lam: Tensor, ignore: in
 def statistics(
     logits: Tensor, classes: Tensor, ignore: int, per_image: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums (G, K, K), counts (G, K) and missed (G,) by one-hot classes."""
+    """Sums (G, K, K), counts (G, K) and nll (G, K) by one-hot classes."""
     n, k = logits.shape[:2]
     z = torch.softmax(logits, 1).reshape(n, k, -1)
     y = torch.stack([classes == t for t in range(k)], 1).reshape(n, k, -1).to(z)
     sums = torch.einsum("ntp,nip->nti", y, z)
-    missed = -(y * torch.log_softmax(logits, 1).reshape(n, k, -1)).sum((1, 2))
-    found = sums, y.sum(2), missed
+    nll = -(y * torch.log_softmax(logits, 1).reshape(n, k, -1)).sum(2)
+    found = sums, y.sum(2), nll
     return found if per_image else tuple(part.sum(0, keepdim=True) for part in found)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common import Clock, Job, Pair, Segment, TimeUp, Watch, annotated, cores, main, read_pairs
+from common import Clock, Job, Pair, Segment, Stopwatch, TimeUp, annotated, cores, main, read_pairs
 
 CHANNELS = [0, 0]  # grey
 IMAGES = 8  # of an epoch
@@ -104,7 +104,7 @@ def load(model: Path, axes: str) -> Segment:
     net = models.CellposeModel(gpu=False, pretrained_model=str(model / "models" / "model"))
     masks = net._compute_masks
 
-    def segment(image: np.ndarray, watch: Watch) -> np.ndarray:
+    def segment(image: np.ndarray, watch: Stopwatch) -> np.ndarray:
         since = watch.now()
 
         def timed(*given: Any, **named: Any) -> np.ndarray:

@@ -23,7 +23,7 @@ from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common import Clock, Job, Segment, Watch, main, read_pairs
+from common import Clock, Job, Segment, Stopwatch, main, read_pairs
 
 BALL = {2: np.pi / 4, 3: np.pi / 6}  # of diameter 1
 
@@ -52,7 +52,7 @@ def train(job: Job, clock: Clock) -> dict[str, Any]:
 def load(model: Path, axes: str) -> Segment:
     numbers = json.loads((model / "model.json").read_text())
 
-    def segment(image: np.ndarray, watch: Watch) -> np.ndarray:
+    def segment(image: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch("network"):
             cells = foreground(image, numbers["bright"])
         with watch("post"):

@@ -29,7 +29,7 @@ import numpy as np
 import tifffile
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common import Clock, Job, Segment, TimeUp, Watch, annotated, cores, main, read_pairs
+from common import Clock, Job, Segment, Stopwatch, TimeUp, annotated, cores, main, read_pairs
 
 TOUCHING, GAP = 0, 7  # radii, the defaults of its jcell-dataproc
 MEMORY = 1024  # megabytes it reckons with where there is no card
@@ -156,7 +156,7 @@ def load(model: Path, axes: str) -> Segment:
     net.load_state_dict(state)
     volume = len(axes) == 3
 
-    def segment(image: np.ndarray, watch: Watch) -> np.ndarray:
+    def segment(image: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch("network"), torch.no_grad():
             order = (1, 2, 0) if volume else (0, 1)
             probabilities = averaged(net, name, image.transpose(order), volume)

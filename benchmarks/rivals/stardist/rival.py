@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common import Clock, Job, Pair, Segment, Watch, cores, main, read_pairs
+from common import Clock, Job, Pair, Segment, Stopwatch, cores, main, read_pairs
 
 Images = list[np.ndarray]
 
@@ -159,7 +159,7 @@ def load(model: Path, axes: str) -> Segment:
 
     net = (StarDist2D if len(axes) == 2 else StarDist3D)(None, name="stardist", basedir=str(model))
 
-    def segment(image: np.ndarray, watch: Watch) -> np.ndarray:
+    def segment(image: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch("network"):
             given = normalize(image, 1, 99.8)
             steps = net._predict_instances_generator(

@@ -28,7 +28,7 @@ from skimage.segmentation import find_boundaries, watershed
 from torch.nn import functional
 
 sys.path.append(str(Path(__file__).parents[1]))
-from common import Clock, Job, Segment, Watch, cores, main, read_pairs
+from common import Clock, Job, Segment, Stopwatch, cores, main, read_pairs
 
 PATCH = {2: 256, 3: 48}
 RATE = 1e-3
@@ -99,7 +99,7 @@ def load(model: Path, axes: str) -> Segment:
     net.load_state_dict(torch.load(model / "model.pt", weights_only=True))
     patch = (PATCH[len(axes)],) * len(axes)
 
-    def segment(image: np.ndarray, watch: Watch) -> np.ndarray:
+    def segment(image: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch("network"), torch.inference_mode():
             given = torch.from_numpy(normalised(image))[None, None]
             logits = sliding_window_inference(given, patch, 1, net)

@@ -22,7 +22,7 @@ def names() -> None:
 
     width = max(map(len, SETS))
     for name, one in SETS.items():
-        out.print(f"{name:<{width}}  {one.says}; {one.terms}", highlight=False)
+        out.print(f"{name:<{width}}  {one.description}; {one.licence}", highlight=False)
 
 
 @data.command()
@@ -37,4 +37,4 @@ def fetch(
     with Progress(*columns, console=said) as bar:
         task = bar.add_task(name, total=None)
         folder = fetch(name, output, lambda done, of: bar.update(task, completed=done, total=of))
-    out.print(f"{folder}: {SETS[name].says}; {SETS[name].terms}", highlight=False)
+    out.print(f"{folder}: {SETS[name].description}; {SETS[name].licence}", highlight=False)

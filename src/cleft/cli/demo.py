@@ -17,15 +17,20 @@ from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.io.overlay import write_overlay
 from cleft.labels.scores import score
 from cleft.prediction.model import load_model
-from cleft.synthetic.cells import CellSettings, make_cells
+from cleft.synthetic import CellSettings, make_cells
 
 __all__ = ["SCENES", "run_demo"]
 
 # name, shape, settings, model
 SCENES = (
-    ("nuclei-2d", (512, 512), CellSettings(diameter=32, gap=0.5), "cells2d"),
-    ("phase-2d", (384, 384), CellSettings(style="phase", diameter=20, elongation=2.2), "cells2d"),
-    ("nuclei-3d", (48, 128, 128), CellSettings(diameter=26, gap=0.5, blur=0.7, axial_blur=1.0), "cells3d"),
+    ("nuclei-2d", (512, 512), CellSettings(diameter=32, gap_fraction=0.5), "cells2d"),
+    ("phase-2d", (384, 384), CellSettings(style="phase", diameter=20, aspect_ratio=2.2), "cells2d"),
+    (
+        "nuclei-3d",
+        (48, 128, 128),
+        CellSettings(diameter=26, gap_fraction=0.5, psf_sigma=0.7, psf_sigma_axial=1.0),
+        "cells3d",
+    ),
 )
 
 

@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cleft.cli.blockwise import engine_for, segment_large, telling
+from cleft.cli.progress import StepBar, logged_on
 from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
 from cleft.core.text import print_plain, printable
-from cleft.io import LazyImage, base_name, find_images, open_image, read_image, write_image, write_labels
+from cleft.io import base_name, find_images, open_image, read_image, write_image, write_labels
 from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
-from cleft.models.zoo import find_model
+from cleft.labels.instances import Method
+from cleft.models.card import find_model
 from cleft.prediction.diameter import warn_of_another_size
 from cleft.prediction.model import Model
-from cleft.volume.plan import VolumeOptions, way_for
-from cleft.volume.segment import VERB, check_work_folder, work_folder, working_on
+from cleft.volume.executors import ClusterOptions, dask_executor
+from cleft.volume.plan import VolumeOptions, choose_strategy
+from cleft.volume.segment import VERB, check_run_folder, run_folder_of, running, segment_volume
 
 __all__ = ["Job", "SegmentOptions", "plan_jobs", "segment_files"]
 
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """What ``cleft segment`` was asked for, beside model and inputs."""
+    """What ``cleft segment`` was asked for, beside model and inputs.
+
+    Args:
+        output: folder for label TIFFs, or the OME-Zarr of one image.
+        method: of ``to_labels``.
+        tile: pixels along each axis, in one piece.
+        probabilities: write them too.
+        overlays: write pictures with outlines too.
+        volume: axes, spacing, diameter and all that blocks know.
+        cluster: which of Dask's workers do the blocks.
+    """
 
     output: Path
-    axes: str | None = None
-    spacing: tuple[float, ...] | None = None
-    method: Any = "map"
+    method: Method = "map"
     tile: tuple[int, ...] | None = None
-    smallest: float | None = None
-    diameter: str | None = None
     probabilities: bool = False
     overlays: bool = False
-    overwrite: bool = False
     volume: VolumeOptions = field(default_factory=VolumeOptions)
-    where: Any = None  # apps.volumes.Where
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,10 @@ def segment_files(
         TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal or len(paths) == 1, transient=True,
     )  # fmt: skip
-    with telling(console), engine_for(options.where) as engine, bar:
+    with ExitStack() as stack:
+        stack.enter_context(logged_on(console))
+        executor = stack.enter_context(dask_executor(options.cluster)) if options.cluster else None
+        stack.enter_context(bar)
         task = bar.add_task("", total=len(jobs))
         for i, (path, job) in enumerate(zip(paths, jobs, strict=True)):
             bar.update(task, description=printable(base_name(path)))
@@ -104,9 +114,11 @@ def segment_files(
                 if isinstance(job, CleftError):
                     raise job
                 if job.blocks is not None:
-                    n = segment_large(model, path, job.labels, job.blocks, engine, console)
+                    n = _segment_blockwise(model, job, job.blocks, executor, console)
                 else:
-                    n = _segment_whole(model, job, options, check_size=i == 0 and options.diameter is None)
+                    n = _segment_whole(model, job, options)
+                    if i == 0 and options.volume.diameter is None:
+                        _warn_of_another_size(model, job, options.volume)
             except CleftError as error:
                 failed.append((path, error))
                 print_plain(console, f"{path.name}: failed")
@@ -143,10 +155,10 @@ def plan_jobs(model: Model, paths: Sequence[Path], options: SegmentOptions) -> l
     good = [job for job in jobs if isinstance(job, Job)]
     models = [find_model(name) for name in model.origin.names]
     places = (place for job in good for place in job.writes)
-    check_outputs(places, [*paths, *models], options.overwrite, VERB)
+    check_outputs(places, [*paths, *models], options.volume.overwrite, VERB)
     for job in good:
         if job.blocks is not None or job.labels.suffix == ".zarr":
-            check_work_folder(job.labels)
+            check_run_folder(job.labels)
     return jobs
 
 
@@ -171,34 +183,33 @@ def _job(model: Model, path: Path, name: str, options: SegmentOptions) -> Job:
     piece = options.output if named else options.output / f"{name}.tif"
     large = options.output if named else options.output / f"{name}.ome.zarr"
     volume = options.volume
-    if _asked_for(options) or os.path.exists(work_folder(large)):
+    if _needs_blocks(options) or os.path.exists(run_folder_of(large)):
         job = Job(path, large, volume)
     else:
-        with open_image(path, options.axes, options.spacing, volume.memory) as image:
-            way = way_for(model, image, volume)
-        if way == "whole":
+        with open_image(path, volume.axes, volume.spacing, volume.memory) as image:
+            strategy = choose_strategy(model, image, volume)
+        if strategy == "whole":
             beside = piece.parent
             return Job(
                 path, piece, None,
                 beside / "probabilities" / f"{name}.tif" if options.probabilities else None,
                 beside / "overlays" / f"{name}.png" if options.overlays else None,
             )  # fmt: skip
-        job = Job(path, large, volume) if way == "blocks" else Job(path, piece, replace(volume, exact=True))
+        job = (
+            Job(path, large, volume)
+            if strategy == "blocks"
+            else Job(path, piece, replace(volume, exact=True))
+        )
     whole = [what for what, asked in _only_whole(options).items() if asked]
     if whole:
         raise DataError(f"{path}: is segmented block by block, which knows no {', '.join(whole)}")
     return job
 
 
-def _asked_for(options: SegmentOptions) -> bool:
+def _needs_blocks(options: SegmentOptions) -> bool:
     """Whether something was asked for that is done block by block alone."""
     volume = options.volume
-    return (
-        (options.where is not None and options.where.away)
-        or volume.block is not None
-        or volume.exact
-        or volume.empty is not None
-    )
+    return bool(options.cluster) or volume.block is not None or volume.exact or volume.empty is not None
 
 
 def _only_whole(options: SegmentOptions) -> dict[str, bool]:
@@ -211,33 +222,54 @@ def _only_whole(options: SegmentOptions) -> dict[str, bool]:
     }
 
 
-def _segment_whole(model: Model, job: Job, options: SegmentOptions, check_size: bool) -> int:
-    image = read_image(job.image, options.axes, options.spacing, options.volume.memory)
+def _segment_blockwise(
+    model: Model, job: Job, options: VolumeOptions, executor: Executor | None, console: Console
+) -> int:
+    """Segment one image block by block; the number of cells."""
+    try:
+        with StepBar(console) as bar:
+            return segment_volume(model, job.image, job.labels, options, executor, bar)
+    except KeyboardInterrupt:
+        folder = run_folder_of(job.labels)
+        raise CleftError(f"stopped; the same command goes on where it was ({folder})") from None
+
+
+def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
+    """Segment one image in memory; the number of cells."""
+    given = options.volume
+    image = read_image(job.image, given.axes, given.spacing, given.memory)
     labels = model.segment(
-        image, method=options.method, tile=options.tile, smallest=options.smallest, diameter=options.diameter
+        image,
+        method=options.method,
+        tile=options.tile,
+        min_size=given.min_size,
+        diameter=given.diameter,
     )
     if job.labels.suffix == ".zarr":
         standard = Image(labels, image.spatial_axes, image.spacing).standard()
         with _alone_on(job.labels):
-            write_zarr_labels(job.labels, standard.data[0], standard.spacing, options.overwrite)
+            write_zarr_labels(job.labels, standard.data[0], standard.spacing, given.overwrite)
     else:
         write_labels(job.labels, labels, image.spatial_axes, image.spacing, VERB)
     if job.probabilities is not None:
-        found = model.probabilities(image, tile=options.tile, diameter=options.diameter)
+        found = model.probabilities(image, tile=options.tile, diameter=given.diameter)
         standard = image.standard()
         write_image(job.probabilities, Image(found, "C" + standard.spatial_axes, standard.spacing), VERB)
     if job.overlay is not None:
         write_overlay(job.overlay, image, labels, verb=VERB)
-    if check_size:
-        warn_of_another_size(model, LazyImage.of(image))
     return int(labels.max(initial=0))
 
 
-@contextlib.contextmanager
+def _warn_of_another_size(model: Model, job: Job, options: VolumeOptions) -> None:
+    with open_image(job.image, options.axes, options.spacing, options.memory) as image:
+        warn_of_another_size(model.predictor(), image)
+
+
+@contextmanager
 def _alone_on(labels: Path) -> Iterator[None]:
     """Hold the place of labels that are written in one go, and leave nothing of it beside them."""
-    with working_on(labels):
+    with running(labels):
         yield
-        for path in work_folder(labels).iterdir():  # the lock alone: no work was begun there
+        for path in run_folder_of(labels).iterdir():  # the lock alone: no work was begun there
             path.unlink()
-        work_folder(labels).rmdir()
+        run_folder_of(labels).rmdir()

@@ -93,7 +93,7 @@ def info(
     everything: Annotated[bool, typer.Option("--all", help="The whole card of a model, as YAML.")] = False,
 ) -> None:
     """What a model is and how it was made; without one, the models that ship and the losses to train with."""
-    from cleft.models.zoo import find_model, shipped_models
+    from cleft.models.card import find_model, shipped_models
 
     if model is None:
         print_plain(out, "\n".join(shipped_models()))

@@ -12,9 +12,8 @@ import yaml
 from cleft.core.bounds import shown
 from cleft.core.errors import ModelError
 from cleft.core.settings import ModelCard
-from cleft.models.card import card_of
-from cleft.models.header import Stored, open_stored, reason
-from cleft.models.zoo import find_model, shipped_models
+from cleft.io.files import sha256_of
+from cleft.models.card import SafetensorsFile, card_of, find_model, open_safetensors, reason, shipped_models
 
 __all__ = ["described", "models_in"]
 
@@ -55,13 +54,13 @@ def _named_so(folder: Path) -> list[Path]:
 
 def _said(path: Path) -> str:
     try:
-        with open_stored(path) as stored:
-            card = card_of(stored)
+        with open_safetensors(path) as file:
+            card = card_of(file)
     except ModelError as error:
         return str(error).removeprefix(f"{path}: ")
     return (
         f"{_images_of(card)}, cells of about {card.cell_diameter:.0f} pixels{_pixel(card)}; learnt from "
-        f"{_amount(card.trained_on)}; {stored.size / 1e6:.1f} MB"
+        f"{_amount(card.trained_on)}; {file.size / 1e6:.1f} MB"
     )
 
 
@@ -79,14 +78,14 @@ def described(path: Path, everything: bool = False) -> str:
         >>> print(described(find_model("cells2d")).split("\\n")[1])
         images       YX, 1 channel
     """
-    with open_stored(path) as stored:
-        card = card_of(stored)
+    with open_safetensors(path) as file:
+        card = card_of(file)
         if everything:
             return yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False).rstrip()
-        return "\n".join(f"{name:<11}  {value}" for name, value in _lines(stored, card).items() if value)
+        return "\n".join(f"{name:<11}  {value}" for name, value in _lines(file, card).items() if value)
 
 
-def _lines(stored: Stored, card: ModelCard) -> dict[str, str]:
+def _lines(file: SafetensorsFile, card: ModelCard) -> dict[str, str]:
     """The card by names, each a line."""
     learnt, training = card.trained_on, card.training
     folders, begun = _dict(learnt.get("folders")), _dict(learnt.get("from"))
@@ -94,15 +93,15 @@ def _lines(stored: Stored, card: ModelCard) -> dict[str, str]:
     span = "{:.0f} to {:.0f} pixels, ".format(*card.diameters) if card.diameters else ""
     levels, times = len(card.net.strides) + 1, " x ".join(map(str, card.shrink))
     return {
-        "model": f"{stored.path.name}, {stored.size / 1e6:.1f} MB, made by cleft {card.cleft}",
+        "model": f"{file.path.name}, {file.size / 1e6:.1f} MB, made by cleft {card.cleft}",
         "images": _images_of(card),
         "cells": f"{span}half of them below {card.cell_diameter:.0f}{_pixel(card)}",
         "learnt from": f"{_amount(learnt)}{': ' * bool(counts)}{counts}",
         "began with": f"{_text(begun.get('model'))} ({_text(begun.get('sha256'))})" if begun else "",
         "network": f"U-Net of width {card.net.width}, {levels} levels, {card.net.n_classes} classes",
         "shrunk": f"{times} for the network" if math.prod(card.shrink) > 1 else "",
-        "classes": f"touching window {card.k:g}, gap radius {card.gap_radius:g} pixels; "
-        f"ceiling PQ {card.ceiling_pq:.3f}",
+        "classes": f"touching window {card.touching_radius:g}, gap radius {card.gap_radius:g} pixels; "
+        f"round trip PQ {card.roundtrip_pq:.3f}",
         "training": f"{_number(training.get('steps'))} steps, {_number(training.get('minutes'), 'g')} "
         f"minutes, seed {_number(training.get('seed'), 'd')}"
         if training
@@ -110,7 +109,7 @@ def _lines(stored: Stored, card: ModelCard) -> dict[str, str]:
         "scores": ", ".join(f"{name} {value:.3f}" for name, value in card.scores.items()),
         "licence": card.licence,
         "notes": card.notes,
-        "sha256": stored.sha256(),
+        "sha256": sha256_of(file.path),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,7 +21,6 @@ __all__ = [
     "numbers",
     "out",
     "said",
-    "width_of",
 ]
 
 out = Console(soft_wrap=True)
@@ -65,13 +64,3 @@ def integers(text: str | None) -> tuple[int, ...] | None:
     if any(not n.is_integer() or n < 1 for n in found):
         raise CleftError(f'found "{text}", expected whole numbers of pixels, such as 512,512')
     return tuple(int(n) for n in found)
-
-
-def width_of(text: str | None) -> Any:
-    """Pixels as a number; a length or auto as it stands."""
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text

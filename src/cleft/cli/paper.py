@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cleft.cli.options import out, said
+from cleft.cli.options import Axes, Overwrite, out, said
 from cleft.core.errors import CleftError
 from cleft.core.text import print_plain
+
+if TYPE_CHECKING:
+    from cleft.reproduce.runs import Run
 
 __all__ = ["paper"]
 
@@ -19,39 +22,39 @@ paper = typer.Typer(
     help="Make a figure or a table of the paper, with the numbers behind it.", no_args_is_help=True
 )
 Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the picture and the numbers.")]
-Chance = Annotated[int, typer.Option("--seed", help="The same seed makes the same numbers.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed makes the same numbers.")]
 
 
 @paper.command()
-def fig2(output: Folder, seed: Chance = 0) -> None:
+def fig2(output: Folder, seed: Seed = 0, overwrite: Overwrite = False) -> None:
     """Six measures against the imbalance of the classes: J and MCC stay flat. Seconds."""
-    from cleft.reproduce.fig2 import run
+    from cleft.reproduce.fig2_fig3 import make_fig2
 
-    _show(lambda: run(output, seed))
+    _tell_figure(lambda: make_fig2(output, seed, overwrite=overwrite))
 
 
 @paper.command()
-def fig3(output: Folder, seed: Chance = 0) -> None:
+def fig3(output: Folder, seed: Seed = 0, overwrite: Overwrite = False) -> None:
     """J against MCC, and how closely they correlate. Seconds."""
-    from cleft.reproduce.fig3 import run
+    from cleft.reproduce.fig2_fig3 import make_fig3
 
-    _show(lambda: run(output, seed))
+    _tell_figure(lambda: make_fig3(output, seed, overwrite=overwrite))
 
 
 @paper.command()
-def fig4(output: Folder) -> None:
+def fig4(output: Folder, overwrite: Overwrite = False) -> None:
     """A wrong mask shrinks onto two squares: cross entropy leads, J takes over. Seconds."""
-    from cleft.reproduce.fig4 import run
+    from cleft.reproduce.fig4 import make_fig4
 
-    _show(lambda: run(output))
+    _tell_figure(lambda: make_fig4(output, overwrite=overwrite))
 
 
 @paper.command()
-def fig5(output: Folder, seed: Chance = 0) -> None:
+def fig5(output: Folder, seed: Seed = 0, overwrite: Overwrite = False) -> None:
     """The losses BWM, W3 and JC around one trained optimum. A minute on one core."""
-    from cleft.reproduce.fig5 import run
+    from cleft.reproduce.fig5 import make_fig5
 
-    _show(lambda: run(output, seed))
+    _tell_figure(lambda: make_fig5(output, seed, overwrite=overwrite))
 
 
 Sets = Annotated[list[Path], typer.Argument(help="Folders with train/ and test/, each images and masks.")]
@@ -61,10 +64,9 @@ Work = Annotated[
 Seeds = Annotated[int, typer.Option(min=1, help="How many times, each with another seed.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps of each run.")]
 Width = Annotated[int, typer.Option(min=4, help="Features of the first level.")]
-Batch = Annotated[
+BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Patches in each step; as in `cleft train` if not given.")
 ]
-Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
 
 
 @paper.command()
@@ -75,15 +77,17 @@ def table1(
     seeds: Seeds = 3,
     steps: Steps = 1500,
     width: Width = 16,
-    batch: Batch = None,
+    batch_size: BatchSize = None,
     axes: Axes = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """The same network trained by each loss. Hours: stop it at any time, the same command goes on."""
-    from cleft.reproduce.table1 import LOSSES, run
-    from cleft.reproduce.tables import Effort
+    from cleft.reproduce.runs import RunOptions
+    from cleft.reproduce.table1 import LOSSES, plan, write
 
-    chosen = _listed(losses) or LOSSES
-    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, batch, axes), said, chosen))
+    options, chosen = RunOptions(seeds, steps, width, batch_size, axes), _names(losses) or LOSSES
+    _study("table1", sets, output, overwrite, plan(sets, options, chosen))
+    _tell_table(write(output, chosen, [data.name for data in sets]))
 
 
 @paper.command()
@@ -96,14 +100,17 @@ def table2(
     seeds: Seeds = 3,
     steps: Steps = 1500,
     width: Width = 16,
-    batch: Batch = None,
+    batch_size: BatchSize = None,
     axes: Axes = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Three classes against four, on cells of many kinds. Hours; the same command goes on."""
-    from cleft.reproduce.table2 import run
-    from cleft.reproduce.tables import Effort
+    from cleft.reproduce.runs import RunOptions
+    from cleft.reproduce.table2 import plan, write
 
-    _tabulate(lambda: run(sets, output, Effort(seeds, steps, width, batch, axes), said, zero_shot or ()))
+    options, others = RunOptions(seeds, steps, width, batch_size, axes), zero_shot or []
+    _study("table2", [*sets, *others], output, overwrite, plan(sets, options, others))
+    _tell_table(write(output))
 
 
 @paper.command()
@@ -114,34 +121,44 @@ def weak(
     seeds: Seeds = 3,
     steps: Steps = 1500,
     width: Width = 16,
-    batch: Batch = None,
+    batch_size: BatchSize = None,
     axes: Axes = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """What imperfect annotation costs: cells left out or badly drawn, few images. Hours; goes on."""
-    from cleft.reproduce.tables import Effort
-    from cleft.reproduce.weak import PARTS, run
+    from cleft.reproduce.runs import RunOptions
+    from cleft.reproduce.weak import PARTS, plan, write
 
-    chosen = _listed(parts) or tuple(PARTS)
-    if unknown := [part for part in chosen if part not in PARTS]:
+    chosen = _names(parts)
+    if unknown := [name for name in chosen if name not in PARTS]:
         raise CleftError(f'parts: found "{unknown[0]}", expected some of {", ".join(PARTS)}')
-    _tabulate(lambda: run(data, output, Effort(seeds, steps, width, batch, axes), said, chosen))  # type: ignore[arg-type]
+    options = RunOptions(seeds, steps, width, batch_size, axes)
+    asked = [part for part in PARTS if part in chosen or not chosen]
+    _study(f"weak-{data.resolve().name}", [data], output, overwrite, plan(data, options, asked))
+    _tell_table(write(data, output))
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _tabulate(make: Callable[[], Path]) -> None:
-    """Make a table; print it and say where it is."""
-    path = make()
+def _study(name: str, sets: list[Path], output: Path, overwrite: bool, runs: list[Run]) -> None:
+    """Do the runs that aren't done yet, unless the table could not be written."""
+    from cleft.reproduce.report import check_ready
+    from cleft.reproduce.runs import run_all
+
+    check_ready(output, name, sets, table=True, overwrite=overwrite)
+    run_all(runs, output, said)
+
+
+def _tell_table(path: Path) -> None:
+    """Print the table and where it is."""
     print_plain(out, path.with_suffix(".md").read_text())
-    names = ", ".join(path.with_suffix(end).name for end in (".md", ".json"))
-    print_plain(out, f"{path} and {names}")
+    print_plain(out, f"{path} and {path.stem}.md, {path.stem}.json")
 
 
-def _show(make: Callable[[], Path]) -> None:
-    """Make a figure; say where it is and what it took."""
+def _tell_figure(make: Callable[[], Path]) -> None:
+    """Make a figure; print where it is and what it took."""
     started = time.perf_counter()
     path = make()
-    seconds = time.perf_counter() - started
-    print_plain(out, f"{path} and {path.with_suffix('.json').name}: {seconds:.1f} s")
+    print_plain(out, f"{path} and {path.stem}.json: {time.perf_counter() - started:.1f} s")

@@ -22,9 +22,8 @@ from cleft.core.text import printable
 from cleft.core.units import format_bytes
 from cleft.io import atomic_path, base_name, by_name, find_images, read_labels, write_image, write_labels
 from cleft.io.outputs import MARK, check_outputs, software_tag
-from cleft.labels.markers import MarkerScores, score_markers
-from cleft.labels.scores import Scores, average, pool, score
-from cleft.synthetic.cells import checked_shape, make_cells, random_settings
+from cleft.labels.scores import MarkerScores, Scores, average, pool, score, score_markers
+from cleft.synthetic import checked_shape, make_cells, random_settings
 
 __all__ = ["make_files", "score_files"]
 

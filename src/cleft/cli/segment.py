@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cleft.cli.options import Axes, Device, Spacing, integers, memory_of, numbers, said
-from cleft.core.errors import CleftError
+from cleft.core.settings import Method
 from cleft.core.text import print_plain
 
 __all__ = ["segment"]
@@ -29,13 +29,13 @@ def segment(
     ],
     axes: Axes = None,
     spacing: Spacing = None,
-    method: Annotated[str, typer.Option(help="map, biased, threshold or watershed.")] = "map",
+    method: Annotated[Method, typer.Option(help="How classes are decided; map has nothing to tune.")] = "map",
     tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
     diameter: Annotated[
         str | None,
         typer.Option(help="Of the cells: 30 (pixels), 12um, or auto; by default what the model learnt."),
     ] = None,
-    smallest: Annotated[
+    min_size: Annotated[
         float | None,
         typer.Option(min=0, help="Drop what has fewer pixels; by default the model's, 0 keeps all."),
     ] = None,
@@ -77,22 +77,31 @@ def segment(
     What doesn't fit in memory goes block by block into an OME-Zarr of labels; stopped, the same command
     goes on.
     """
-    from cleft.cli.blockwise import Where
     from cleft.cli.jobs import SegmentOptions, segment_files
-    from cleft.labels.instances import METHODS
     from cleft.prediction.model import load_model
+    from cleft.volume.executors import ClusterOptions
     from cleft.volume.plan import VolumeOptions
 
-    if method not in METHODS:
-        raise CleftError(f'method is "{method}", expected one of {", ".join(METHODS)}')
-    volume = VolumeOptions(
-        axes, numbers(spacing), method, smallest,  # type: ignore[arg-type]  # of METHODS
-        memory_of(memory), integers(block), exact, empty, overwrite, diameter,
-    )  # fmt: skip
     options = SegmentOptions(
-        output, axes, numbers(spacing), method, integers(tile), smallest, diameter, probabilities, overlays,
-        overwrite, volume, Where(scheduler, workers, slurm),
-    )  # fmt: skip
+        output=output,
+        method=method,
+        tile=integers(tile),
+        probabilities=probabilities,
+        overlays=overlays,
+        volume=VolumeOptions(
+            axes=axes,
+            spacing=numbers(spacing),
+            method=method,
+            min_size=min_size,
+            memory=memory_of(memory),
+            block=integers(block),
+            exact=exact,
+            empty=empty,
+            overwrite=overwrite,
+            diameter=diameter,
+        ),
+        cluster=ClusterOptions(scheduler=scheduler, workers=workers, slurm=slurm),
+    )
     failed = segment_files(load_model(model, device, tta), inputs, options, said)
     if failed:
         print_plain(said, "", f"{len(failed)} of the images failed:")

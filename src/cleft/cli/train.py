@@ -2,69 +2,76 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cleft.cli.options import Axes, Memory, Overwrite, Spacing, memory_of, numbers, out, width_of
-from cleft.core.settings import LOSSES
+from cleft.cli.options import Axes, Memory, Overwrite, Spacing, memory_of, numbers, out
+from cleft.core.settings import DESCRIPTIONS, LOSSES, TrainSettings, read_settings
 from cleft.core.text import print_plain
 
 __all__ = ["train"]
 
-LOSS_NAMES = f"{', '.join(LOSSES)}; cleft info says what they are."
+
+def setting(name: str, more: str = "", **kwargs: Any) -> Any:
+    """The option of a setting, which says what it is for."""
+    told = DESCRIPTIONS[name]
+    return typer.Option(help=f"{told[:1].upper()}{told[1:]}{more}.", **kwargs)
 
 
 def train(
-    data: Annotated[list[Path], typer.Argument(help="Folders of images with masks.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write.")],
+    data: Annotated[list[Path] | None, typer.Argument(help="Folders of images with masks.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Model file to write.")] = None,
     val: Annotated[list[Path] | None, typer.Option(help="Folder to validate on.")] = None,
-    start: Annotated[
-        str | None,
-        typer.Option("--from", help="Begin with a model: cells2d, cells2d-small, cells3d, or a file."),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    classes: Annotated[int | None, typer.Option(help="4 with the gap class (J4), 3 without (J3).")] = None,
-    loss: Annotated[str | None, typer.Option(help=LOSS_NAMES)] = None,
-    lam: Annotated[float | None, typer.Option(help="Weight of the J term.")] = None,
-    doubt: Annotated[
-        float | None, typer.Option(help="Where cells were left out of the masks: 0.2 (docs/evidence.md).")
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(help="Trainings; cells found on background join the masks in between.")
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="Features of the first level: 16, 32, 64.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes weights, patches and augmentation.")] = None,
-    k: Annotated[str | None, typer.Option(help='Touching window: pixels, "0.4um" or auto.')] = None,
-    gap_radius: Annotated[str | None, typer.Option(help='Gap ball: pixels, "1.5um" or auto.')] = None,
-    unknown: Annotated[
-        str | None,
-        typer.Option(help="What -1 beside a cell is taken for: anything, or cells, which touch it."),
-    ] = None,
-    ignore: Annotated[
-        int | None, typer.Option(help="Label that means not annotated, besides -1: 65535, say.")
-    ] = None,
+    pretrained: Annotated[str | None, setting("pretrained")] = None,
+    steps: Annotated[int | None, setting("steps")] = None,
+    n_classes: Annotated[int | None, setting("n_classes")] = None,
+    loss: Annotated[str | None, setting("loss", f": {', '.join(LOSSES)}")] = None,
+    j_weight: Annotated[float | None, setting("j_weight")] = None,
+    ignore_uncertain: Annotated[float | None, setting("ignore_uncertain")] = None,
+    self_training: Annotated[int | None, setting("self_training")] = None,
+    width: Annotated[int | None, setting("width")] = None,
+    seed: Annotated[int | None, setting("seed")] = None,
+    touching_radius: Annotated[str | None, setting("touching_radius")] = None,
+    gap_radius: Annotated[str | None, setting("gap_radius")] = None,
+    unlabeled_as: Annotated[str | None, setting("unlabeled_as")] = None,
+    ignore_label: Annotated[int | None, setting("ignore_label")] = None,
     axes: Axes = None,
     spacing: Spacing = None,
-    devices: Annotated[int | None, typer.Option(min=1, help="Processes, a card each; all cards.")] = None,
-    nodes: Annotated[int | None, typer.Option(min=1, help="Machines, under Slurm or torchrun.")] = None,
+    devices: Annotated[int | None, setting("devices", min=1)] = None,
+    nodes: Annotated[int | None, setting("nodes", min=1)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Overwrite = False,
     memory: Memory = None,
     config: Annotated[Path | None, typer.Option(help="YAML with any of the settings.")] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as YAML for --config, and end.")
+    ] = False,
+    print_schema: Annotated[
+        bool, typer.Option("--print-schema", help="Print the JSON schema of --config, and end.")
+    ] = False,
 ) -> None:
     """Train a model on annotated images: images/ + masks/, x.tif + x_masks.tif, or 01/ + 01_GT/."""
-    from cleft.api import train_to
-    from cleft.core.settings import read_settings
+    given = {name: value for name, value in locals().items() if name in DESCRIPTIONS}
+    if print_schema:
+        typer.echo(json.dumps(TrainSettings.model_json_schema(), indent=1))
+        return
+    if print_config:
+        from cleft.training.pretrained import load_pretrained, with_pretrained
 
-    settings = read_settings(
-        config, start=start, steps=steps, classes=classes, loss=loss, lam=lam, doubt=doubt, rounds=rounds,
-        width=width, seed=seed, k=width_of(k), gap_radius=width_of(gap_radius), unknown=unknown,
-        ignore=ignore, devices=devices, nodes=nodes,
-    )  # fmt: skip
-    train_to(
-        output, data, settings, val=val, axes=axes, spacing=numbers(spacing), resume=resume,
-        overwrite=overwrite, limit=memory_of(memory), reads=[] if config is None else [config],
+        settings = read_settings(config, **given)
+        typer.echo(with_pretrained(settings, load_pretrained(settings)).to_yaml(), nl=False)
+        return
+    if not data:
+        raise typer.BadParameter("expected a folder of images with masks", param_hint="DATA")
+    if output is None:
+        raise typer.BadParameter("expected the model file to write", param_hint="'-o' / '--output'")
+    from cleft import api
+
+    api.train(
+        data, output, val=val, axes=axes, spacing=numbers(spacing), resume=resume, overwrite=overwrite,
+        limit=memory_of(memory), config=config, **given,
     )  # fmt: skip
     print_plain(out, f"next: cleft segment IMAGES -m {output} -o labels/")

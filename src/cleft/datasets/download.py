@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import stat
@@ -13,14 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cleft.core.errors import DataError
+from cleft.io.files import sha256_of
 
-__all__ = ["Progress", "download", "sha256_of"]
+__all__ = ["Progress", "download"]
 
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if the server says so
-PIECE = 1 << 20
-PATIENCE = 30  # seconds without a byte before the connection is given up
+CHUNK = 1 << 20
+TIMEOUT = 30  # seconds without a byte before the connection is given up
 TRIES = 4
-NOTHING_LEFT = 416  # the range asked for begins where the file ends
+RANGE_NOT_SATISFIABLE = 416  # the range asked for begins where the file ends, or behind it
 
 
 def download(
@@ -44,11 +44,19 @@ def download(
             of the two names. What was there before stays as it is.
     """
     if path.exists():
-        _check_there(path, sha256)
+        if not path.is_file():
+            raise DataError(f"{path}: is no file, expected the download or nothing")
+        if sha256 is not None and (found := sha256_of(path)) != sha256:
+            raise DataError(
+                f"{path}: was there already, but its SHA-256 is {found}, expected {sha256}; "
+                "it is left as it is, move it away to download the file"
+            )
         return
     part = path.with_name(f"{path.name}.part")
-    for name in (path, part):
-        _check_own(name)
+    for name in (path, part):  # a link may lead anywhere, a pipe would wait for a reader
+        if os.path.lexists(name) and not stat.S_ISREG(name.lstat().st_mode):
+            kind = "a symbolic link" if name.is_symlink() else "no regular file"
+            raise DataError(f"{name}: is {kind}, expected what an earlier download left, or nothing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -64,67 +72,38 @@ def download(
                 there = f"what there is of it is in {part}, and the same command goes on"
                 raise DataError(f"{url}: lost {TRIES} times ({error}); {there}") from error
             time.sleep(pause * 2**attempt)
-    _check_new(part, sha256, url)
+    if sha256 is not None and (found := sha256_of(part)) != sha256:
+        part.unlink()
+        raise DataError(f"{url}: SHA-256 of the file is {found}, expected {sha256}; it was removed")
     part.replace(path)
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _receive(url: str, part: Path, progress: Progress) -> None:
-    """Whatever of the file isn't in the part yet."""
+    """Append to the part whatever of the file isn't in it yet."""
     if not url.startswith(("http://", "https://")):
         raise DataError(f"{url}: found another kind of address, expected http or https")
-    there = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=PATIENCE)  # nosec B310
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)  # nosec B310
     except urllib.error.HTTPError as error:
-        if error.code != NOTHING_LEFT:
+        if error.code != RANGE_NOT_SATISFIABLE:
             raise
         error.close()
-        if error.headers.get("Content-Range", f"bytes */{there}").endswith(f"/{there}"):
+        if error.headers.get("Content-Range", f"bytes */{done}").endswith(f"/{done}"):
             return
         part.unlink()  # longer than the file, so of another
         _receive(url, part, progress)
         return
     with answer:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-            there = 0  # the server sends all of it again
+            done = 0  # the server sends all of it again
         length = answer.headers["Content-Length"]
-        whole = None if length is None else there + int(length)
-        with part.open("ab" if there else "wb") as file:
-            while piece := answer.read(PIECE):
-                file.write(piece)
-                there += len(piece)
-                progress(there, whole)
-    if whole is not None and there < whole:
-        raise http.client.IncompleteRead(b"", whole - there)
-
-
-def _check_there(path: Path, sha256: str | None) -> None:
-    """Refuse what was there before and isn't the file."""
-    if not path.is_file():
-        raise DataError(f"{path}: is no file, expected the download or nothing")
-    if sha256 is not None and (found := sha256_of(path)) != sha256:
-        raise DataError(
-            f"{path}: was there already, but its SHA-256 is {found}, expected {sha256}; "
-            "it is left as it is, move it away to download the file"
-        )
-
-
-def _check_own(path: Path) -> None:
-    """Refuse a link, a folder or a device where a file is to be written."""
-    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
-        kind = "a symbolic link" if path.is_symlink() else "no regular file"
-        raise DataError(f"{path}: is {kind}, expected what an earlier download left, or nothing")
-
-
-def _check_new(part: Path, sha256: str | None, url: str) -> None:
-    """Refuse, and remove, a download of another checksum."""
-    if sha256 is not None and (found := sha256_of(part)) != sha256:
-        part.unlink()
-        raise DataError(f"{url}: SHA-256 of the file is {found}, expected {sha256}; it was removed")
+        total = None if length is None else done + int(length)
+        with part.open("ab" if done else "wb") as file:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                progress(done, total)
+    if total is not None and done < total:
+        raise http.client.IncompleteRead(b"", total - done)

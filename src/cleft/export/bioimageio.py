@@ -29,7 +29,7 @@ from cleft.io.outputs import software_tag
 from cleft.io.overlay import write_overlay
 from cleft.labels.instances import to_labels
 from cleft.models.unet import default_halo, net_stride
-from cleft.synthetic.cells import make_cells
+from cleft.synthetic import make_cells
 
 __all__ = ["write_package"]
 

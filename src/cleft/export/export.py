@@ -14,8 +14,8 @@ from cleft.export.bioimageio import write_package
 from cleft.export.portable import write_onnx, write_torchscript
 from cleft.io.files import atomic_path
 from cleft.io.outputs import check_outputs
+from cleft.models.card import find_model
 from cleft.models.file import read_model
-from cleft.models.zoo import find_model
 
 __all__ = ["ENDINGS", "Target", "export"]
 

@@ -17,6 +17,7 @@ from cleft.core.intensity import CLIP_MAX, CLIP_MIN
 from cleft.core.settings import ModelCard
 from cleft.io.outputs import MARK
 from cleft.models.unet import fuse_conv_bn, net_stride
+from cleft.prediction.predictor import pad_to_multiple
 
 __all__ = ["IMAGE", "OPSET", "PROBABILITIES", "Portable", "missing", "write_onnx", "write_torchscript"]
 
@@ -39,7 +40,7 @@ class Portable(nn.Module):
 
     Example:
         >>> from cleft.models.file import read_model
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import find_model
         >>> Portable(*read_model(find_model("cells2d")))(torch.zeros(1, 1, 37, 50)).shape
         torch.Size([1, 4, 37, 50])
     """
@@ -57,22 +58,14 @@ class Portable(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = image.clamp(self.lowest, self.highest)
         if self.shrunk:
-            x = self.averaged(self.padded(x, self.shrink))
-        likely = torch.softmax(self.net(self.padded(x, self.stride)), 1)
+            x = self.averaged(pad_to_multiple(x, self.shrink))
+        likely = torch.softmax(self.net(pad_to_multiple(x, self.stride)), 1)
         likely = cropped(likely, list(x.shape[2:]))
         if self.shrunk:
             factors = [float(f) for f in self.shrink]
             large = functional.interpolate(likely, None, factors, self.linear, align_corners=False)
             likely = cropped(large, list(image.shape[2:]))
         return likely
-
-    def padded(self, x: Tensor, multiple: list[int]) -> Tensor:
-        """Its last pixel repeated, up to whole multiples."""
-        extra: list[int] = []
-        for axis in range(len(multiple)):
-            last = len(multiple) - 1 - axis  # torch pads the last axis first
-            extra += [0, -x.shape[2 + last] % multiple[last]]
-        return functional.pad(x, extra, "replicate")
 
     def averaged(self, x: Tensor) -> Tensor:
         """The mean of each block of pixels."""

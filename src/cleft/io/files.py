@@ -18,9 +18,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cleft.core.errors import DataError
+from cleft.core.errors import CleftError, DataError
 
-__all__ = ["atomic_path", "check_regular_file", "exclusive_lock", "fingerprint", "is_file", "remove"]
+__all__ = [
+    "atomic_path",
+    "check_regular_file",
+    "exclusive_lock",
+    "fingerprint",
+    "is_file",
+    "remove",
+    "sha256_of",
+]
 
 # The errors that say a target can't be written; any other OSError of the caller's block is its own.
 UNWRITABLE = {
@@ -42,11 +50,16 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # Path.is_file raises for names too long for the file system
 
 
-def check_regular_file(path: Path) -> None:
+def check_regular_file(path: Path, kind: str = "file", error: type[CleftError] = DataError) -> None:
     """Refuse what isn't a regular file: opening a named pipe would wait for a writer, a device may never end.
 
+    Args:
+        path: links are followed.
+        kind: what it should be, for messages.
+        error: what is raised.
+
     Raises:
-        DataError: there is no such file, or it is something else.
+        DataError: or ``error``: there is no such file, or it is something else.
 
     Example:
         >>> check_regular_file(Path("none.tif"))
@@ -56,14 +69,28 @@ def check_regular_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{str(path)[:500]}: can't be opened ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{str(path)!r}: is no name of a file ({error})") from error
+        said = "a link to what isn't there" if path.is_symlink() else f"no such {kind}"
+        raise error(f"{path}: {said}") from None
+    except OSError as reason:
+        raise error(f"{str(path)[:500]}: can't be opened ({reason.strerror})") from reason
+    except ValueError as reason:
+        raise error(f"{str(path)!r}: is no name of a file ({reason})") from reason
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
-        raise DataError(f"{path}: found {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a file")
+        raise error(f"{path}: found {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a {kind}")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from error
 
 
 @contextmanager

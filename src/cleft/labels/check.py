@@ -9,9 +9,9 @@ from scipy import ndimage
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 
-__all__ = ["LARGEST", "check_pair", "check_set"]
+__all__ = ["LARGEST_LABEL", "check_pair", "check_set"]
 
-LARGEST = 2**63 - 1  # beyond it a label would turn negative, and -1 is one that means not annotated
+LARGEST_LABEL = 2**63 - 1  # beyond it a label would turn negative, and -1 is one that means not annotated
 
 
 def check_pair(image: Image, labels: Image) -> None:
@@ -90,9 +90,9 @@ def _check_values(labels: Image) -> None:
             f"{labels.source}: found {below.size} pixels below -1 (lowest {below.min()}), expected -1 for "
             "what isn't annotated, 0 for background and positive labels for cells"
         )
-    if labels.data.size and (highest := int(labels.data.max())) > LARGEST:
+    if labels.data.size and (highest := int(labels.data.max())) > LARGEST_LABEL:
         raise DataError(
-            f"{labels.source}: found labels up to {highest}, expected at most {LARGEST}; "
+            f"{labels.source}: found labels up to {highest}, expected at most {LARGEST_LABEL}; "
             f"what isn't annotated is -1 of a signed type, not of {labels.data.dtype}"
         )
 

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, get_args
 
 import edt
 import fastremap
-import numba
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from cleft.core.errors import DataError
-from cleft.labels.kernels import share_out, threads
 
 __all__ = [
-    "BACKGROUND", "CELL", "CLASS_NAMES", "GAP", "IGNORE", "TOUCHING", "ClassRule", "classes_by_rule",
+    "BACKGROUND", "CELL", "CLASS_NAMES", "GAP", "IGNORE", "NOT_ANNOTATED", "TOUCHING", "ClassRule",
+    "checked_spacing", "classes_by_rule",
 ]  # fmt: skip
 
 BACKGROUND, CELL, TOUCHING, GAP, IGNORE = 0, 1, 2, 3, 255
 CLASS_NAMES = ("background", "cell", "touching", "gap")
 NOT_ANNOTATED = -1
 UnlabeledAs = Literal["anything", "cells"]
-LARGEST = 1 << 16  # a label that tables may go up to, however small the image
-PIECE = 2048  # pixels of a line that stay in the first-level cache
-PARTS = 16  # of an image, if there are several threads to share them
+LARGEST_TABLE = 1 << 16  # entries by label, however small the image
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,7 @@ def classes_by_rule(
         array([1, 1, 2, 2, 1, 1, 3, 1, 1], dtype=uint8)
     """
     labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"labels are {labels.dtype}, expected an integer type")
-    spacing = (1.0,) * labels.ndim if spacing is None else tuple(spacing)
-    if len(spacing) != labels.ndim:
-        raise DataError(f"spacing {spacing} has {len(spacing)} numbers, labels have {labels.ndim} axes")
+    spacing = checked_spacing(labels, spacing)
     if labels.size == 0:
         return np.zeros(labels.shape, np.uint8)
     thin = tuple(a for a, n in enumerate(labels.shape) if n == 1)[: max(0, labels.ndim - 2)]
@@ -120,50 +114,66 @@ def classes_by_rule(
         # a stack of one plane is that plane: nothing lies above or below it, not even background
         within = [s for a, s in enumerate(spacing) if a not in thin]
         return classes_by_rule(np.squeeze(labels, thin), rule, within).reshape(labels.shape)
-    unknown = labels == NOT_ANNOTATED
-    numbers = _numbers(labels)
-    if rule.unlabeled_as == "cells" and unknown.any():
-        numbers = _with_one_more(numbers, unknown)
-    classes = _cells_and_touching(numbers, rule.window(spacing), spacing)
-    classes[unknown] = BACKGROUND
+    unlabeled = labels == NOT_ANNOTATED
+    numbers = _small_numbers(labels)
+    if rule.unlabeled_as == "cells" and unlabeled.any():
+        # one more cell, which is everywhere there
+        numbers = np.where(unlabeled, np.uint32(int(numbers.max()) + 1), numbers)
+    window = [2 * w + 1 for w in rule.window(spacing)]
+    classes = _cells_and_touching(numbers, window, spacing)
+    classes[unlabeled] = BACKGROUND
     if rule.n_classes == 4:
-        gap = _closing(classes > 0, rule.gap_radius, spacing)
-        gap &= labels == 0
-        classes[gap] = GAP
-    if unknown.any():
-        classes[_undecided(classes, unknown, rule, spacing)] = IGNORE
-        classes[unknown] = IGNORE
+        classes[_closing(classes > 0, rule.gap_radius, spacing) & (labels == 0)] = GAP
+    if unlabeled.any():
+        # touching and gap are certain once known cells make them so: more cells only add to both
+        undecided = unlabeled.copy()
+        if rule.unlabeled_as == "anything":
+            undecided |= (classes == CELL) & scipy.ndimage.maximum_filter(unlabeled, window, mode="constant")
+        if rule.n_classes == 4:
+            cells = (classes == CELL) | (classes == TOUCHING) | unlabeled
+            undecided |= (classes == BACKGROUND) & _closing(cells, rule.gap_radius, spacing)
+        classes[undecided] = IGNORE
     return classes
 
 
-def _numbers(labels: np.ndarray) -> np.ndarray:
+def checked_spacing(labels: np.ndarray, spacing: Sequence[float] | None) -> tuple[float, ...]:
+    """The spacing of labels along each axis, 1 where there is none.
+
+    Raises:
+        DataError: labels not of an integer type, or spacing of another length or not above 0.
+
+    Example:
+        >>> checked_spacing(np.zeros((3, 3), int), None)
+        (1.0, 1.0)
+    """
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"labels are {labels.dtype}, expected an integer type")
+    spacing = (1.0,) * labels.ndim if spacing is None else tuple(spacing)
+    if len(spacing) != labels.ndim:
+        raise DataError(f"spacing {spacing} has {len(spacing)} numbers, labels have {labels.ndim} axes")
+    if not all(0 < s < np.inf for s in spacing):
+        raise DataError(f"spacing is {spacing}, expected micrometres above 0")
+    return spacing
+
+
+def _small_numbers(labels: np.ndarray) -> np.ndarray:
     """The labels as uint16 or uint32, 0 for no cell; renumbered where tables by label would be large."""
-    if labels.max() > max(labels.size, LARGEST):
+    if labels.max() > max(labels.size, LARGEST_TABLE):
         labels, _ = fastremap.renumber(np.where(labels > 0, labels, 0))
-    kind = np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32
-    return np.ascontiguousarray(np.maximum(labels, 0), kind)
+    return np.maximum(labels, 0).astype(np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32)
 
 
-def _with_one_more(numbers: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """The numbers with one more cell, which lies everywhere there."""
-    most = int(numbers.max())
-    kind = np.uint32 if most >= np.iinfo(np.uint16).max else np.uint16
-    return np.where(where, most + 1, numbers).astype(kind)
-
-
-def _cells_and_touching(numbers: np.ndarray, window: tuple[int, ...], spacing: Sequence[float]) -> np.ndarray:
+def _cells_and_touching(numbers: np.ndarray, window: list[int], spacing: Sequence[float]) -> np.ndarray:
     """Background, cell and touching: cell pixels in whose window the largest or smallest label differs."""
-    costs = [np.zeros(w + 1, numbers.dtype) for w in window]
-    # the least complement is the largest number; and less 1, background comes last
-    lowest, highest = _least(numbers - numbers.dtype.type(1), costs), _least(~numbers, costs)
-    core, edge = np.zeros((2, int(numbers.max()) + 1), bool)
-    classes = np.empty(numbers.shape, np.uint8)
-    line, *extremes, out = (a.reshape(-1) for a in (numbers, lowest, highest, classes))
-    n = threads(numbers.size)
-    parts = PARTS if n > 1 else 1
-    share_out(partial(_classify, line, tuple(extremes), out, (core, edge), parts), parts, n)
-    lost = np.flatnonzero(edge & ~core)
-    if lost.size:
+    none = np.iinfo(numbers.dtype).max
+    lowest = np.where(numbers == 0, none, numbers)
+    differs = scipy.ndimage.minimum_filter(lowest, window, mode="constant", cval=none) != numbers
+    differs |= scipy.ndimage.maximum_filter(numbers, window, mode="constant") != numbers
+    classes = np.where(numbers == 0, BACKGROUND, np.where(differs, TOUCHING, CELL)).astype(np.uint8)
+    lost = np.zeros(int(numbers.max()) + 1, bool)
+    lost[numbers[classes == TOUCHING]] = True
+    lost[numbers[classes == CELL]] = False
+    if lost.any():
         _keep_innermost(classes, numbers, lost, spacing)
     return classes
 
@@ -171,128 +181,52 @@ def _cells_and_touching(numbers: np.ndarray, window: tuple[int, ...], spacing: S
 def _keep_innermost(
     classes: np.ndarray, numbers: np.ndarray, lost: np.ndarray, spacing: Sequence[float]
 ) -> None:
-    """Make the deepest pixels of the cells that are touching all over cell."""
-    is_lost = np.zeros(int(numbers.max()) + 1, bool)
-    is_lost[lost] = True
-    row, along_last = np.zeros(numbers.shape[:-1], bool), np.zeros(numbers.shape[-1], bool)
-    _where(numbers.reshape(-1, numbers.shape[-1]), is_lost, row.reshape(-1), along_last)
-    axes = range(numbers.ndim - 1)
-    along = [row.any(tuple(b for b in axes if b != a)) for a in axes] + [along_last]
+    """Make the deepest pixels of the cells that are touching all over cell; ``lost`` says which those are."""
+    inside = lost[numbers]
+    others = [tuple(b for b in range(inside.ndim) if b != a) for a in range(inside.ndim)]
     # only planes with a pixel of theirs and the next: farther ones are no pixel's nearest
-    planes = np.ix_(*(np.flatnonzero(ndimage.binary_dilation(seen)) for seen in along))
-    cells = np.where(is_lost[numbers[planes]], numbers[planes], 0)
-    inside = (slice(1, -1),) * numbers.ndim
-    depth = edt.edt(np.pad(cells, 1), anisotropy=tuple(spacing), black_border=True)[inside]
-    deepest = np.zeros(len(is_lost), np.float32)
-    np.maximum.at(deepest, cells[cells > 0], depth[cells > 0])
+    planes = np.ix_(*(np.flatnonzero(scipy.ndimage.binary_dilation(inside.any(axes))) for axes in others))
+    cells = np.where(inside[planes], numbers[planes], 0)
+    depth = _depth(cells, spacing, black_border=True)
+    deepest = np.zeros(lost.size, np.float32)
+    np.maximum.at(deepest, cells, depth)
     classes[planes] = np.where((cells > 0) & (depth >= deepest[cells]), CELL, classes[planes])
 
 
-def _least(values: np.ndarray, costs: Sequence[np.ndarray]) -> np.ndarray:
-    """The least of the values around each pixel, each with the cost of the steps to it along each axis."""
-    n = threads(values.size)
-    parts = PARTS if n > 1 else 1
-    for axis in reversed(range(values.ndim)):
-        inner = int(np.prod(values.shape[axis + 1 :]))
-        lines = values.reshape(-1, values.shape[axis] * inner)
-        out = np.empty_like(lines)
-        share_out(partial(_least_of_part, lines, out, (inner, costs[axis]), parts), parts, n)
-        values = out.reshape(values.shape)
-    return values
-
-
-def _near(mask: np.ndarray, costs: Sequence[np.ndarray], limit: float) -> np.ndarray:
-    """Pixels that a pixel of the mask reaches at a cost up to the limit."""
-    kind = costs[0].dtype.type
-    return _least(np.where(mask, kind(0), kind(limit + 1)), costs) <= kind(limit)
-
-
 def _closing(mask: np.ndarray, radius: float, spacing: Sequence[float]) -> np.ndarray:
-    """Closing by a ball, from squared distances up to its radius: the least sums along axis after axis."""
-    # in pixels of the finest axis; the tolerance absorbs the rounding of float32, far below one pixel
+    """Closing by a ball, whose radius is in pixels of the finest axis."""
+    # the tolerance absorbs the rounding of float32, far below one pixel
     sizes, reach = [s / min(spacing) for s in spacing], radius * (1 + 1e-5)
-    squares = [(np.arange(int(reach / s) + 1) * s) ** 2 for s in sizes]
-    # a byte holds the usual balls in isotropic images: four times as many pixels in a vector
-    whole = all((q == np.floor(q)).all() for q in squares)
-    kind = np.min_scalar_type(int(2 * reach**2 + 1)) if whole else np.float32
-    costs = [q.astype(kind) for q in squares]
-    margin = [len(c) - 1 for c in costs]
-    padded = np.pad(mask, [(m, m) for m in margin])
-    closed = ~_near(~_near(padded, costs, reach**2), costs, reach**2)
+    margin = [int(reach / s) + 1 for s in sizes]
+    near = _dilated(np.pad(mask, [(m, m) for m in margin]), reach, sizes)
+    closed = ~_dilated(~near, reach, sizes)
     return closed[tuple(slice(m, m + n) for m, n in zip(margin, mask.shape))]
 
 
-def _undecided(
-    classes: np.ndarray, unknown: np.ndarray, rule: ClassRule, spacing: Sequence[float]
-) -> np.ndarray:
-    """Pixels whose class would change with what the not-annotated pixels turn out to be.
+def _dilated(mask: np.ndarray, radius: float, sizes: Sequence[float]) -> np.ndarray:
+    """Dilation by a ball, the union of its lines along the last axis.
 
-    Touching and gap are certain once known cells make them so: more cells only add to both.
+    With the small balls that gaps need this is many times as fast as a distance transform.
     """
-    window = [np.zeros(w + 1, np.uint8) for w in rule.window(spacing)]
-    undecided = np.zeros(classes.shape, bool)
-    if rule.unlabeled_as == "anything":
-        undecided = (classes == CELL) & _near(unknown, window, 0)
-    if rule.n_classes == 4:
-        known = (classes == CELL) | (classes == TOUCHING)
-        undecided |= (classes == BACKGROUND) & _closing(known | unknown, rule.gap_radius, spacing)
-    return undecided
+    lines = [mask]  # the mask dilated along the last axis by 0, 1, 2, ... pixels
+    for n in range(1, min(int(radius / sizes[-1]) + 1, mask.shape[-1])):
+        longer = lines[-1].copy()
+        longer[..., n:] |= mask[..., :-n]
+        longer[..., :-n] |= mask[..., n:]
+        lines.append(longer)
+    result = np.zeros_like(mask)
+    spans = [min(int(radius / s), n - 1) for s, n in zip(sizes, mask.shape[:-1])]
+    for offsets in itertools.product(*(range(-span, span + 1) for span in spans)):
+        left = radius**2 - sum((o * s) ** 2 for o, s in zip(offsets, sizes))
+        if left >= 0:
+            line = lines[min(int(math.sqrt(left) / sizes[-1]), len(lines) - 1)]
+            to = tuple(slice(max(o, 0), n + min(o, 0)) for o, n in zip(offsets, mask.shape))
+            of = tuple(slice(max(-o, 0), n + min(-o, 0)) for o, n in zip(offsets, mask.shape))
+            result[to] |= line[of]
+    return result
 
 
-@numba.njit(cache=True, nogil=True)
-def _least_of_part(values, out, along, parts, part):  # type: ignore[no-untyped-def]  # compiled
-    """The least of the values along an axis, each with the cost of the steps to it, in a part.
-
-    ``values`` and ``out`` are (outer, n * inner): along the axis of n pixels a step is one of ``inner`` in
-    the flattened line, whatever the axis, and all loops run along contiguous pixels.
-    """
-    (inner, costs), length = along, values.shape[1]
-    per_line = (length + PIECE - 1) // PIECE
-    pieces = len(values) * per_line
-    for piece in range(pieces * part // parts, pieces * (part + 1) // parts):
-        line, target = values[piece // per_line], out[piece // per_line]
-        a = piece % per_line * PIECE
-        b = min(a + PIECE, length)
-        target[a:b] = line[a:b]
-        for d in range(1, costs.size):
-            step, cost = d * inner, costs[d]
-            if a + step < length:
-                _lower(target[a : min(b, length - step)], line[a + step : min(b + step, length)], cost)
-            if b > step:
-                _lower(target[max(a, step) : b], line[max(a - step, 0) : b - step], cost)
-
-
-@numba.njit(cache=True, nogil=True)
-def _lower(target, line, cost):  # type: ignore[no-untyped-def]  # compiled
-    for i in range(target.size):
-        value = target.dtype.type(line[i] + cost)
-        target[i] = value if value < target[i] else target[i]
-
-
-@numba.njit(cache=True, nogil=True)
-def _classify(numbers, extremes, classes, found, parts, part):  # type: ignore[no-untyped-def]  # compiled
-    """Cell and touching pixels in a part, and which cells have such.
-
-    ``extremes`` are the least of the numbers less 1 in the window and that of the numbers' complements:
-    both put background, 0, last.
-    """
-    (lowest, highest), (core, edge) = extremes, found
-    for i in range(numbers.size * part // parts, numbers.size * (part + 1) // parts):
-        number = numbers[i]
-        if number == 0:
-            classes[i] = 0
-        elif lowest[i] + 1 == number and lowest.dtype.type(~highest[i]) == number:
-            classes[i] = 1
-            core[number] = True
-        else:
-            classes[i] = 2
-            edge[number] = True
-
-
-@numba.njit(cache=True, nogil=True)
-def _where(rows, wanted, row, column):  # type: ignore[no-untyped-def]  # compiled
-    """Mark the rows and the columns that hold a number wanted."""
-    for r in range(rows.shape[0]):
-        for c in range(rows.shape[1]):
-            if wanted[rows[r, c]]:
-                row[r], column[c] = True, True
+def _depth(cells: np.ndarray, spacing: Sequence[float], black_border: bool = False) -> np.ndarray:
+    """How far each pixel is from the nearest of another cell, 0 in the background; up to three axes."""
+    sizes = tuple(spacing) if len(spacing) > 1 else spacing[0]
+    return edt.edt(cells, anisotropy=sizes, black_border=black_border, parallel=1)

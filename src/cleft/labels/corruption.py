@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from cleft.core.errors import DataError
+from cleft.labels.classes import checked_spacing
 from cleft.labels.rule import cell_diameter
 from cleft.labels.weights import distance_to
 
@@ -19,10 +20,10 @@ Corruption = Literal["remove", "erode", "dilate", "jitter", "merge", "shift", "r
 CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
 
 # the size of a corruption that isn't given, in median diameters; to leave a cell out has none
-USUAL = {"erode": 0.1, "dilate": 0.1, "jitter": 0.1, "shift": 0.2, "merge": 1.0, "regions": 3.0}
-WAVES = 32  # whose sum is a contour's wandering: enough to be nearly Gaussian
-FARTHEST = 3  # in standard deviations: what a contour wanders at most, so that its box is known
-WOBBLE = 1 / 3  # of the cell's diameter: over which a hand's slips are alike
+USUAL_SIZE = {"erode": 0.1, "dilate": 0.1, "jitter": 0.1, "shift": 0.2, "merge": 1.0, "regions": 3.0}
+N_WAVES = 32  # whose sum is a contour's wandering: enough to be nearly Gaussian
+MOST_SIGMAS = 3  # in standard deviations: what a contour wanders at most, so that its box is known
+JITTER_LENGTH = 1 / 3  # of the cell's diameter: over which a hand's slips are alike
 
 
 def corrupt_labels(
@@ -101,37 +102,28 @@ def corrupt_labels(
         array([[ 0, -1, -1, -1, -1,  0,  0,  2,  2,  0]], dtype=int32)
     """
     labels = np.ascontiguousarray(labels)  # cells are counted in the order of memory
-    ratio = _checked(labels, spacing)
+    spacing = checked_spacing(labels, spacing)
     _check(corruption, share, seed, size, unlabeled)
+    # the pixel's extent in pixels of the finest axis, along each axis longer than one pixel
+    long = [s for s, n in zip(spacing, labels.shape, strict=True) if n != 1] or [1.0]
+    ratio = tuple(s / min(long) for s in long)
     cells, names = _by_appearance(labels, len(ratio))
     n = names.size - 2
     if n == 0:
         return names[cells].reshape(labels.shape)
-    length = max(1.0, USUAL.get(corruption, 0) * _diameter(cells, ratio)) if size is None else float(size)
+    if size is None:
+        size = max(1.0, USUAL_SIZE.get(corruption, 0) * _diameter(cells, ratio))
     rng = np.random.default_rng(seed)
     chosen = 1 + rng.permutation(n)[: round(share * n)]
     if corruption == "remove":
         names[chosen] = -1 if unlabeled else 0
     elif corruption == "merge":
-        names[chosen] = names[_joined(cells, chosen, length, ratio)]
+        names[chosen] = names[_joined(cells, chosen, size, ratio)]
     elif corruption == "regions":
-        cells = _outside_regions(cells, share, length, ratio, rng)
+        cells = _outside_regions(cells, share, size, ratio, rng)
     else:
-        cells = _reshaped(cells, chosen, corruption, length, ratio, seed)
+        cells = _reshaped(cells, chosen, corruption, size, ratio, seed)
     return names[cells].reshape(labels.shape)
-
-
-def _checked(labels: np.ndarray, spacing: Sequence[float] | None) -> tuple[float, ...]:
-    """The pixel's extent in pixels of the finest axis, along each axis longer than one pixel."""
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"labels are {labels.dtype}, expected an integer type")
-    spacing = (1.0,) * labels.ndim if spacing is None else tuple(spacing)
-    if len(spacing) != labels.ndim:
-        raise DataError(f"spacing {spacing} has {len(spacing)} numbers, labels have {labels.ndim} axes")
-    if not all(0 < s < np.inf for s in spacing):
-        raise DataError(f"spacing is {spacing}, expected micrometres above 0")
-    long = [s for s, n in zip(spacing, labels.shape, strict=True) if n != 1] or [1.0]
-    return tuple(s / min(long) for s in long)
 
 
 def _check(corruption: str, share: float, seed: int, size: float | None, unlabeled: bool) -> None:
@@ -141,7 +133,7 @@ def _check(corruption: str, share: float, seed: int, size: float | None, unlabel
         raise DataError(f"share is {share}, expected a number from 0 to 1")
     if seed < 0:
         raise DataError(f"seed is {seed}, expected an integer, at least 0")
-    if size is not None and corruption not in USUAL:
+    if size is not None and corruption not in USUAL_SIZE:
         raise DataError(f'size is {size}, but the corruption "{corruption}" has no size')
     if size is not None and not 0 <= size < np.inf:
         raise DataError(f"size is {size}, expected a number of pixels, at least 0")
@@ -192,7 +184,7 @@ def _reshaped(
     boxes = ndimage.find_objects(cells)
     weak = np.where(np.isin(cells, chosen), 0, cells)
     deepest = np.zeros(cells.shape, np.float32)
-    margin = size * FARTHEST if corruption == "jitter" else size
+    margin = size * MOST_SIGMAS if corruption == "jitter" else size
     for cell in np.sort(chosen):
         box = _around(boxes[cell - 1], margin, ratio, cells.shape)
         own = cells[box] == cell
@@ -225,8 +217,8 @@ def _moved(
 
 def _wandering(own: np.ndarray, ratio: Sequence[float], rng: np.random.Generator) -> np.ndarray:
     """(*B) float32 noise of standard deviation 1, smooth along a cell's contour, constant across it."""
-    wobble = max(1.0, WOBBLE * _diameter(own.astype(np.uint8), ratio))
-    noise = _waves(own.shape, wobble, ratio, rng)
+    length = max(1.0, JITTER_LENGTH * _diameter(own.astype(np.uint8), ratio))
+    noise = _waves(own.shape, length, ratio, rng)
     rim = own & ~ndimage.binary_erosion(own, border_value=1)
     if not rim.any():
         return noise
@@ -240,16 +232,16 @@ def _waves(
 ) -> np.ndarray:
     """(*B) float32 smooth noise of mean 0 and standard deviation 1, which fades to 1/e over ``length``."""
     # plane waves of normally distributed frequencies: their covariance is Gaussian, whatever the box
-    frequencies = rng.standard_normal((WAVES, len(shape))) * np.sqrt(2) / length
-    waves = np.exp(2j * np.pi * rng.random((WAVES, 1)))
+    frequencies = rng.standard_normal((N_WAVES, len(shape))) * np.sqrt(2) / length
+    waves = np.exp(2j * np.pi * rng.random((N_WAVES, 1)))
     *others, last = (
         np.exp(1j * np.outer(frequency, r * np.arange(n)))
         for frequency, r, n in zip(frequencies.T, ratio, shape, strict=True)
     )
     for along in others:
-        waves = (waves[:, :, None] * along[:, None, :]).reshape(WAVES, -1)
-    noise = np.sqrt(2 / WAVES) * (waves.T @ last).real.reshape(shape)
-    return np.clip(noise, -FARTHEST, FARTHEST).astype(np.float32)
+        waves = (waves[:, :, None] * along[:, None, :]).reshape(N_WAVES, -1)
+    noise = np.sqrt(2 / N_WAVES) * (waves.T @ last).real.reshape(shape)
+    return np.clip(noise, -MOST_SIGMAS, MOST_SIGMAS).astype(np.float32)
 
 
 def _joined(cells: np.ndarray, chosen: np.ndarray, reach: float, ratio: Sequence[float]) -> np.ndarray:

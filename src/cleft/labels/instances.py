@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import get_args
 
 import cc3d
 import numpy as np
-from skimage.segmentation import watershed
+import skimage
 
 from cleft.core.errors import DataError
+from cleft.core.settings import Method
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING
-from cleft.labels.kernels import count, grow_rows
+from cleft.labels.grow import grow, label_sizes
 
 __all__ = [
-    "METHODS", "Method", "at_border", "classes_to_labels", "components", "decide", "drop_small", "grow",
-    "kept_numbers", "label_sizes", "outside", "to_labels", "watershed_labels",
+    "METHODS", "Method", "at_border", "classes_to_labels", "components", "decide", "drop_small",
+    "kept_numbers", "to_labels", "watershed_labels",
 ]  # fmt: skip
 
-NO_LIMIT = np.iinfo(np.int64).max
-Method = Literal["map", "biased", "threshold", "watershed"]
-METHODS: tuple[Method, ...] = ("map", "biased", "threshold", "watershed")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 def to_labels(
@@ -82,7 +81,7 @@ def decide(probabilities: np.ndarray, method: Method = "map") -> np.ndarray:
     classes = np.argmax(probabilities[:3], axis=0).astype(np.uint8)
     if method == "biased":
         classes[(classes == CELL) & (probabilities[TOUCHING] > 0.1)] = TOUCHING
-        classes[outside(probabilities) > 0.5] = BACKGROUND
+        classes[_outside(probabilities) > 0.5] = BACKGROUND
     elif method == "threshold":
         # no touching where background is likeliest: cells would grow over it
         inside = classes != BACKGROUND
@@ -113,14 +112,13 @@ def watershed_labels(probabilities: np.ndarray, sure: float = 0.95, most_outside
         >>> watershed_labels(likely, sure=0.99, most_outside=0.1)
         array([0, 0, 1, 0], dtype=uint32)
     """
-    seeds = components(probabilities[CELL] > sure)
+    seeds = components(probabilities[CELL] > sure).astype(np.int32)
     height = probabilities[TOUCHING] - probabilities[CELL]
-    return watershed(height, seeds.astype(np.int32), mask=outside(probabilities) <= most_outside).astype(
-        np.uint32
-    )
+    inside = _outside(probabilities) <= most_outside
+    return skimage.segmentation.watershed(height, seeds, mask=inside).astype(np.uint32)
 
 
-def outside(probabilities: np.ndarray) -> np.ndarray:
+def _outside(probabilities: np.ndarray) -> np.ndarray:
     """Background and gap together."""
     return probabilities[BACKGROUND] + (probabilities[GAP] if len(probabilities) > GAP else 0)
 
@@ -233,75 +231,3 @@ def components(mask: np.ndarray) -> np.ndarray:
     # as uint8: what cc3d 4.1 does with 2D masks of type bool is wrong for some odd sizes
     found = cc3d.connected_components(np.ascontiguousarray(line).view(np.uint8), connectivity=full)
     return np.asarray(found, np.uint32).reshape(mask.shape)
-
-
-def grow(
-    labels: np.ndarray,
-    free: np.ndarray,
-    spacing: Sequence[float] | None = None,
-    sizes: np.ndarray | None = None,
-    rounds: int = NO_LIMIT,
-) -> bool:
-    """Let labels grow over free pixels, in place, one step in every direction a round.
-
-    A free pixel takes the label that reaches it in the fewest steps; among several, the one whose nearest
-    first pixel (of equals, the nearest neighbour's) is closest, then the larger, then the lower label.
-
-    Args:
-        labels: (*S) unsigned integer, 0 where there is none.
-        free: (*S) bool, where ``labels`` is 0.
-        spacing: micrometres per pixel along each axis; ``None`` is isotropic.
-        sizes: by label, what "larger" means; by default the pixels of each.
-        rounds: steps at most.
-
-    Returns:
-        Whether nothing more could have been reached.
-
-    Example:
-        >>> labels = np.array([1, 0, 0, 0, 2], np.uint32)
-        >>> grow(labels, labels == 0, rounds=1), labels.tolist()
-        (False, [1, 1, 0, 2, 2])
-    """
-    if labels.size == 0:
-        return True
-    sizes = label_sizes(labels) if sizes is None else sizes
-    size = np.ones(labels.ndim) if spacing is None else np.asarray(spacing, np.float64)
-    # axes of one pixel lead nowhere
-    thick = [a for a, n in enumerate(labels.shape) if n > 1] or [0]
-    shape, size = tuple(labels.shape[a] for a in thick), size[thick]
-    steps = np.array(neighbour_steps(len(shape)), np.int64)
-    steps = steps[np.argsort(((steps * size) ** 2).sum(1), kind="stable")]  # the nearest neighbours first
-    dense = np.ascontiguousarray(labels)
-    free = np.ascontiguousarray(free).reshape(shape)
-    done = grow_rows(dense.reshape(shape), free, steps, size, sizes, rounds)
-    if dense is not labels:
-        labels[...] = dense
-    return done
-
-
-def neighbour_steps(ndim: int) -> list[tuple[int, ...]]:
-    """The steps to the 3^d - 1 neighbours of a pixel (full connectivity).
-
-    Example:
-        >>> len(neighbour_steps(2)), len(neighbour_steps(3))
-        (8, 26)
-    """
-    return [s for s in (tuple(i - 1 for i in n) for n in np.ndindex((3,) * ndim)) if any(s)]
-
-
-def label_sizes(labels: np.ndarray) -> np.ndarray:
-    """The pixels of each label.
-
-    Args:
-        labels: (*S) integer; below 0 counts as 0.
-
-    Returns:
-        (m + 1,) int64 by label, m the largest.
-
-    Example:
-        >>> label_sizes(np.array([[0, 2, 2], [-1, 0, 0]])).tolist()
-        [4, 0, 2]
-    """
-    sizes = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
-    count(labels.reshape(-1), sizes)
-    return sizes

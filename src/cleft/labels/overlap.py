@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cleft.core.errors import DataError
+from cleft.labels.classes import NOT_ANNOTATED
 
 __all__ = ["Overlap", "Pairs", "overlap"]
-
-IGNORED = -1
 
 
 class Pairs(NamedTuple):
@@ -58,32 +57,24 @@ class Overlap:
         )
 
     @cached_property
-    def _true(self) -> tuple[np.ndarray, np.ndarray]:
-        return _ids_and_sizes(self.truth, self.pixels)
-
-    @cached_property
-    def _pred(self) -> tuple[np.ndarray, np.ndarray]:
-        return _ids_and_sizes(self.labels, self.pixels)
-
-    @property
     def true_ids(self) -> np.ndarray:
         """(T,) int64, the labels of the true cells, ascending."""
-        return self._true[0]
+        return np.unique(self.truth[self.truth > 0])
 
-    @property
+    @cached_property
     def true_sizes(self) -> np.ndarray:
         """(T,) int64, the pixels of each true cell."""
-        return self._true[1]
+        return _sizes(self.true_ids, self.truth, self.pixels)
 
-    @property
+    @cached_property
     def pred_ids(self) -> np.ndarray:
         """(P,) int64, the labels of the predicted cells with an annotated pixel, ascending."""
-        return self._pred[0]
+        return np.unique(self.labels[self.labels > 0])
 
-    @property
+    @cached_property
     def pred_sizes(self) -> np.ndarray:
         """(P,) int64, the annotated pixels of each predicted cell."""
-        return self._pred[1]
+        return _sizes(self.pred_ids, self.labels, self.pixels)
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -122,7 +113,7 @@ def overlap(truth: np.ndarray, labels: np.ndarray) -> Overlap:
     if truth.shape != labels.shape:
         raise DataError(f"truth has shape {truth.shape} and labels {labels.shape}, expected the same shape")
     for name, array in (("truth", truth), ("labels", labels)):
-        if not np.issubdtype(array.dtype, np.integer):
+        if array.dtype.kind not in "iu":
             raise DataError(f"{name}: found {array.dtype} values, expected integers, one per cell")
     flat_truth, flat_labels = truth.ravel(), labels.ravel()
     new_run = np.ones(truth.size, bool)
@@ -130,17 +121,14 @@ def overlap(truth: np.ndarray, labels: np.ndarray) -> Overlap:
     new_run[1:] |= flat_labels[1:] != flat_labels[:-1]
     starts = np.flatnonzero(new_run)
     run_truth = flat_truth[starts].astype(np.int64)
-    known = run_truth != IGNORED
+    known = run_truth != NOT_ANNOTATED
     run_labels = flat_labels[starts].astype(np.int64)[known]
     run_truth = run_truth[known]
-    _refuse_negative(run_truth, "truth", "0 for background, 1.. for cells or -1 for not annotated")
-    _refuse_negative(run_labels, "labels", "0 for background or 1.. for cells")
+    for name, run, also in (("truth", run_truth, " or -1 for not annotated"), ("labels", run_labels, "")):
+        if run.min(initial=0) < 0:
+            expected = f"0 for background, 1.. for cells{also}"
+            raise DataError(f"{name}: found the label {run.min()}, expected {expected}")
     return _grouped(run_truth, run_labels, np.diff(starts, append=truth.size)[known])
-
-
-def _refuse_negative(values: np.ndarray, name: str, expected: str) -> None:
-    if values.size and values.min() < 0:
-        raise DataError(f"{name}: found the label {values.min()}, expected {expected}")
 
 
 def _grouped(truth: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> Overlap:
@@ -153,9 +141,8 @@ def _grouped(truth: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> Overl
     return Overlap(truth[starts], labels[starts], np.add.reduceat(pixels, starts))
 
 
-def _ids_and_sizes(labels: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels above 0 in a column of the table and the pixels of each."""
-    ids, index = np.unique(labels, return_inverse=True)
-    # Sums of whole numbers below 2**53 are exact in float64.
-    sizes = np.bincount(index, weights=pixels, minlength=ids.size).astype(np.int64)
-    return ids[ids > 0], sizes[ids > 0]
+def _sizes(ids: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """The pixels of each label, from a column of the table."""
+    index = np.searchsorted(ids, labels[labels > 0])
+    # sums of whole numbers below 2**53 are exact in float64
+    return np.bincount(index, pixels[labels > 0], ids.size).astype(np.int64)

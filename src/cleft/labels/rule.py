@@ -5,29 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from cleft.core.errors import DataError
 from cleft.core.units import parse_length
 from cleft.labels.classes import CELL, IGNORE, ClassRule, classes_by_rule
-from cleft.labels.instances import at_border, classes_to_labels, label_sizes
+from cleft.labels.grow import label_sizes
+from cleft.labels.instances import at_border, classes_to_labels
 from cleft.labels.scores import pool, score
 
 __all__ = [
-    "ball_diameter",
-    "cell_diameter",
-    "cell_diameters",
-    "choose_rule",
-    "estimate_min_size",
-    "roundtrip_pq",
-    "share_known",
-    "to_classes",
-]
+    "ball_diameter", "cell_diameter", "cell_diameters", "choose_rule", "estimate_min_size", "roundtrip_pq",
+    "share_known", "to_classes",
+]  # fmt: skip
 
-WIDEST, ENOUGH_ROUNDTRIP_PQ = (
-    3,
-    0.85,
-)  # chosen by trial on a part of train: docs/results.md, "How wide is touching"
+# chosen by trial on a part of train: docs/results.md, "How wide is touching"
+WIDEST_TOUCHING, ENOUGH_ROUNDTRIP_PQ = 3, 0.85
 SMALLEST_GAP, LARGEST_GAP = 2.0, 7.0
 
 Width = float | str
@@ -108,7 +101,7 @@ def choose_rule(
     radius = _auto_gap(labels, spacings) if gap_radius == "auto" else _pixels("gap_radius", gap_radius, pixel)
     if touching_radius != "auto":
         return ClassRule(n_classes, _pixels("touching_radius", touching_radius, pixel), radius)
-    for wide in range(WIDEST, 1, -1):
+    for wide in range(WIDEST_TOUCHING, 1, -1):
         rule = ClassRule(n_classes, wide, radius)
         if roundtrip_pq(labels, rule, spacings) >= ENOUGH_ROUNDTRIP_PQ:
             return rule
@@ -151,9 +144,10 @@ def share_known(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequenc
     known = total = 0
     for truth, spacing in zip(labels, spacings, strict=True):
         cells = truth > 0
-        total += (count := int(cells.sum()))
-        whole = truth.min(initial=0) >= 0
-        known += count if whole else int((classes_by_rule(truth, rule, spacing)[cells] != IGNORE).sum())
+        total += int(cells.sum())
+        if truth.min(initial=0) < 0:
+            cells &= classes_by_rule(truth, rule, spacing) != IGNORE
+        known += int(cells.sum())
     return known / total if total else 1.0
 
 
@@ -254,15 +248,15 @@ def _pixels(name: str, width: Width, pixel: float | None) -> float:
 
 
 def _auto_gap(labels: Sequence[np.ndarray], spacings: Sequence[Spacing]) -> float:
-    every: list[np.ndarray] = []
-    radii = []
+    """Half of the width that three quarters of the gaps between neighbouring cells don't exceed."""
+    widths, radii = [np.zeros(0)], []
     for image, given in zip(labels, spacings, strict=True):
-        spacing = np.array(given if given is not None else (1.0,) * image.ndim)
+        spacing = np.array((1.0,) * image.ndim if given is None else given)
         # from pixels of the mean size to pixels of the finest axis
         radii.append(cell_diameter([image]) / 2 * np.prod(spacing) ** (1 / image.ndim) / spacing.min())
-        every.append(_gap_widths(image, spacing / spacing.min(), 2 * radii[-1]))
-    widths = np.concatenate([*every, np.zeros(0)])
-    typical = float(np.percentile(widths, 75)) / 2 if widths.size else 0.0
+        widths.append(_gap_widths(image, spacing / spacing.min(), 2 * radii[-1]))
+    every = np.concatenate(widths)
+    typical = float(np.percentile(every, 75)) / 2 if every.size else 0.0
     widest = min(LARGEST_GAP, float(np.median([r for r in radii if r > 0] or [0.0])))
     return float(np.clip(np.ceil(typical), SMALLEST_GAP, max(SMALLEST_GAP, widest)))
 
@@ -272,18 +266,16 @@ def _gap_widths(labels: np.ndarray, scale: np.ndarray, limit: float) -> np.ndarr
     background = labels == 0
     if not background.any() or not (labels > 0).any():
         return np.zeros(0)
-    distance, nearest = ndimage.distance_transform_edt(labels <= 0, sampling=scale, return_indices=True)
+    distance, nearest = scipy.ndimage.distance_transform_edt(labels <= 0, sampling=scale, return_indices=True)
     owner = labels[tuple(nearest)].astype(np.int64)
     pairs, widths = [], []
     for axis in range(labels.ndim):
-        a = tuple(slice(None, -1) if d == axis else slice(None) for d in range(labels.ndim))
-        b = tuple(slice(1, None) if d == axis else slice(None) for d in range(labels.ndim))
-        meet = (owner[a] != owner[b]) & background[a] & background[b]
-        low, high = np.minimum(owner[a], owner[b])[meet], np.maximum(owner[a], owner[b])[meet]
-        pairs.append(low * (int(owner.max()) + 1) + high)
-        widths.append((distance[a] + distance[b])[meet])
-    pair, width = np.concatenate(pairs), np.concatenate(widths)
-    keys, where = np.unique(pair, return_inverse=True)
+        moved = (np.moveaxis(array, axis, 0) for array in (owner, background, distance))
+        (a, b), (free_a, free_b), (to_a, to_b) = ((array[:-1], array[1:]) for array in moved)
+        meet = (a != b) & free_a & free_b
+        pairs.append(np.minimum(a, b)[meet] * (int(owner.max()) + 1) + np.maximum(a, b)[meet])
+        widths.append((to_a + to_b)[meet])
+    keys, which = np.unique(np.concatenate(pairs), return_inverse=True)
     least = np.full(keys.size, np.inf)
-    np.minimum.at(least, where, width)
+    np.minimum.at(least, which, np.concatenate(widths))
     return least[least <= limit]

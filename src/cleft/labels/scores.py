@@ -5,19 +5,44 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.labels.matching import Matching, count_matches, matching, matching_from_counts
 from cleft.labels.overlap import Overlap, overlap
 
-__all__ = ["RATIOS", "THRESHOLDS", "Matching", "Scores", "average", "matching", "pool", "score"]
+__all__ = [
+    "RATIOS", "THRESHOLDS", "MarkerScores", "Matching", "Scores", "average", "matching", "pool", "score",
+    "score_markers",
+]  # fmt: skip
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 RATIOS = ("p05", "rq", "sq", "pq", "seg", "aji")
+
+
+class Matching(NamedTuple):
+    """The fields of StarDist's ``matching``, in its order and with its values.
+
+    A match is an IoU of at least ``thresh``. Every ratio is 0 where it has nothing to count, also where both
+    images are empty; ``Scores`` gives 1 there.
+    """
+
+    criterion: str
+    thresh: float
+    fp: int
+    tp: int
+    fn: int
+    precision: float
+    recall: float
+    accuracy: float
+    f1: float
+    n_true: int
+    n_pred: int
+    mean_true_score: float
+    mean_matched_score: float
+    panoptic_quality: float
 
 
 @dataclass(frozen=True)
@@ -61,20 +86,16 @@ class Scores:
                 f"scores at thresholds {tuple(self.matched)} and {tuple(other.matched)} can't be pooled, "
                 "expected the same thresholds"
             )
+        sums = {
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+            if field.name != "matched"
+        }
         matched = {
             thresh: (tp + other.matched[thresh][0], total + other.matched[thresh][1])
             for thresh, (tp, total) in self.matched.items()
         }
-        return Scores(
-            self.n_true + other.n_true,
-            self.n_pred + other.n_pred,
-            self.tp + other.tp,
-            self.iou_sum + other.iou_sum,
-            self.seg_sum + other.seg_sum,
-            self.aji_intersection + other.aji_intersection,
-            self.aji_union + other.aji_union,
-            matched,
-        )
+        return Scores(**sums, matched=matched)
 
     @property
     def fp(self) -> int:
@@ -132,7 +153,28 @@ class Scores:
         """
         if thresh not in self.matched:
             raise DataError(f"thresh: found {thresh}, expected one of {tuple(self.matched)}")
-        return matching_from_counts(self.n_true, self.n_pred, thresh, *self.matched[thresh])
+        tp, total = self.matched[thresh]
+        n_true, n_pred = self.n_true, self.n_pred
+
+        def ratio(part: float, whole: float) -> float:
+            return float(part / whole) if whole else 0.0
+
+        return Matching(
+            criterion="iou",
+            thresh=float(thresh),
+            fp=n_pred - tp,
+            tp=tp,
+            fn=n_true - tp,
+            precision=ratio(tp, n_pred),
+            recall=ratio(tp, n_true),
+            accuracy=ratio(tp, n_true + n_pred - tp),
+            f1=ratio(2 * tp, n_true + n_pred),
+            n_true=n_true,
+            n_pred=n_pred,
+            mean_true_score=ratio(total, n_true),
+            mean_matched_score=ratio(total, tp),
+            panoptic_quality=ratio(2 * total, n_true + n_pred),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dictionaries, ready for JSON."""
@@ -187,8 +229,32 @@ def score(truth: np.ndarray, labels: np.ndarray, thresholds: Sequence[float] = T
         seg_sum=float(pairs.iou[most].sum()),
         aji_intersection=intersection,
         aji_union=union,
-        matched={float(thresh): count_matches(table, float(thresh)) for thresh in thresholds},
+        matched={float(thresh): _count_matches(table, float(thresh)) for thresh in thresholds},
     )
+
+
+def matching(truth: np.ndarray, labels: np.ndarray, thresh: float = 0.5) -> Matching:
+    """Match cells at one IoU threshold: the fields and values of StarDist's function of this name.
+
+    The matching has the most pairs with IoU >= ``thresh`` and, among those, the largest sum of IoUs.
+
+    Args:
+        truth: (*S) integer; 0 background, 1.. cells, -1 not annotated (which StarDist doesn't know).
+        labels: (*S) integer; 0 background, 1.. cells.
+        thresh: the IoU from which a pair may match, above 0 and up to 1.
+
+    Returns:
+        The counts and ratios; every ratio 0 where there is nothing to match.
+
+    Raises:
+        DataError: shapes differ, an array isn't integer, a label is negative or ``thresh`` not in (0, 1].
+
+    Example:
+        >>> m = matching(np.array([1, 1, 0, 2]), np.array([3, 0, 0, 4]))
+        >>> m.tp, m.fp, m.fn, m.mean_matched_score
+        (2, 0, 0, 0.75)
+    """
+    return score(truth, labels, (thresh,)).matching(thresh)
 
 
 def pool(scores: Sequence[Scores]) -> Scores:
@@ -236,6 +302,88 @@ def average(scores: Sequence[Scores]) -> dict[str, Any]:
     return {**means, "ap": {thresh: float(np.mean([ap[thresh] for ap in aps])) for thresh in thresholds}}
 
 
+@dataclass(frozen=True)
+class MarkerScores:
+    """Detection scores of one image, or of several added with ``+``: counts are kept, ratios made from them.
+
+    All ratios lie in [0, 1]: 1 where there is neither a marker nor a predicted cell, 0 where there is only
+    one of the two.
+
+    Args:
+        n_markers: markers, one per cell.
+        n_labels: predicted cells.
+        tp: markers that were found.
+
+    Example:
+        >>> both = MarkerScores(3, 2, 2) + MarkerScores(1, 2, 1)
+        >>> both.precision, both.recall, both.f1
+        (0.75, 0.75, 0.75)
+    """
+
+    n_markers: int
+    n_labels: int
+    tp: int
+
+    def __add__(self, other: MarkerScores) -> MarkerScores:
+        return MarkerScores(
+            self.n_markers + other.n_markers, self.n_labels + other.n_labels, self.tp + other.tp
+        )
+
+    @property
+    def precision(self) -> float:
+        """The share of predicted cells that found a marker."""
+        return self._ratio(self.tp, self.n_labels)
+
+    @property
+    def recall(self) -> float:
+        """The share of markers that were found."""
+        return self._ratio(self.tp, self.n_markers)
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of precision and recall."""
+        return self._ratio(2 * self.tp, self.n_markers + self.n_labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts and ratios as plain numbers, ready for JSON."""
+        names = ("precision", "recall", "f1", "n_markers", "n_labels", "tp")
+        return {name: getattr(self, name) for name in names}
+
+    def _ratio(self, part: int, whole: int) -> float:
+        if self.n_markers + self.n_labels == 0:
+            return 1.0
+        return part / whole if whole else 0.0
+
+
+def score_markers(markers: np.ndarray, labels: np.ndarray) -> MarkerScores:
+    """Score detection against one marker per cell.
+
+    A marker is found if one predicted cell covers more than half of it and covers more than half of no other
+    marker. Every predicted cell that finds no marker is a false positive, wherever it lies.
+
+    Args:
+        markers: (*S) integer; 0 nothing, 1.. one blob per cell, -1 not annotated (takes part in nothing).
+        labels: (*S) integer; 0 background, 1.. cells.
+
+    Returns:
+        The scores; all ratios 1 if there are neither markers nor cells, also for empty arrays.
+
+    Raises:
+        DataError: shapes differ, an array isn't integer, or a label is negative.
+
+    Example:
+        >>> markers = np.array([1, 0, 2, 0, 3, 0, 0])
+        >>> s = score_markers(markers, np.array([5, 5, 6, 6, 6, 0, 7]))  # 6 covers two, 7 none
+        >>> s.tp, s.recall, s.precision
+        (1, 0.3333333333333333, 0.3333333333333333)
+    """
+    table = overlap(markers, labels)
+    pairs = table.pairs
+    covering = pairs.pred[2 * pairs.pixels > table.true_sizes[pairs.true]]
+    covered = np.bincount(covering, minlength=table.pred_ids.size)
+    return MarkerScores(table.true_ids.size, table.pred_ids.size, int((covered == 1).sum()))
+
+
 def _aggregated(table: Overlap) -> tuple[int, int]:
     """Numerator and denominator of AJI; of equally good predicted cells the smallest label is taken."""
     pairs = table.pairs
@@ -246,3 +394,45 @@ def _aggregated(table: Overlap) -> tuple[int, int]:
     unused = int(table.pred_sizes.sum() - table.pred_sizes[np.unique(used)].sum())
     union = int(table.true_sizes.sum() + table.pred_sizes[used].sum()) - intersection
     return intersection, union + unused
+
+
+def _count_matches(table: Overlap, thresh: float) -> tuple[int, float]:
+    """How many pairs match at a threshold, and the sum of their IoUs."""
+    if not 0 < thresh <= 1:
+        raise DataError(f"thresh: found {thresh}, expected an IoU above 0 and up to 1")
+    pairs = table.pairs
+    if thresh < 0.5:
+        good = pairs.iou[_assigned(table, thresh)]
+        good = good[good >= thresh]
+        return good.size, float(good.sum())
+    # Two pairs of IoU >= 0.5 share a cell only where it is cut into exact halves: any one of them will do.
+    reached = pairs.iou >= thresh
+    true, pred, iou = pairs.true[reached], pairs.pred[reached], pairs.iou[reached]
+    first = np.unique(true, return_index=True)[1]
+    first = first[np.unique(pred[first], return_index=True)[1]]
+    return first.size, float(iou[first].sum())
+
+
+def _assigned(table: Overlap, thresh: float) -> np.ndarray:
+    """The pairs of an optimal assignment: most pairs at or above the threshold, then the largest IoU sum."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    pairs, n_true, n_pred = table.pairs, table.true_ids.size, table.pred_ids.size
+    if not pairs.iou.size:
+        return np.zeros(0, np.intp)
+    gain = (pairs.iou >= thresh) + pairs.iou / (2 * min(n_true, n_pred))
+    # Each true cell may also stay alone, in a column of its own with gain 0. One is added to every gain, as
+    # zeros can't be stored; each row is matched once, so it changes nothing.
+    alone = np.arange(n_true)
+    graph = coo_array(
+        (
+            1 + np.concatenate([gain, np.zeros(n_true)]),
+            (np.concatenate([pairs.true, alone]), np.concatenate([pairs.pred, n_pred + alone])),
+        ),
+        shape=(n_true, n_pred + n_true),
+    )
+    true, pred = min_weight_full_bipartite_matching(graph.tocsr(), maximize=True)
+    real = pred < n_pred
+    # Pairs are ordered by true, then predicted cell, so one number finds them again.
+    return np.searchsorted(pairs.true * n_pred + pairs.pred, np.sort(true[real] * n_pred + pred[real]))

@@ -10,17 +10,20 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba
+import fastremap
 import numpy as np
 
+from cleft.core.compiled import compiled
 from cleft.core.tiles import Slices
 from cleft.labels.classes import CELL, TOUCHING
-from cleft.labels.instances import components, grow
+from cleft.labels.grow import grow
+from cleft.labels.instances import components
 
 __all__ = ["TOUCH", "Parts", "UnionFind", "face_edges", "grow_within", "label_block", "look_up", "number"]
 
 NEVER = np.iinfo(np.int64).max
 TOUCH = np.uint32(2**32 - 1)  # marks a touching pixel among the parts
+PIXELS_AT_ONCE = 1 << 20  # numpy takes eight more bytes for each
 
 
 @dataclass(frozen=True)
@@ -55,28 +58,11 @@ def label_block(classes: np.ndarray, corner: Sequence[int], shape: Sequence[int]
         ([[1, 4294967295, 2]], [1, 1], [5, 7])
     """
     marks = components(classes == CELL)
-    strides = np.array([int(np.prod(shape[a + 1 :], dtype=object)) for a in range(len(shape))], np.int64)
-    n = int(marks.max(initial=0))
-    sizes, first = np.zeros(n, np.int64), np.full(n, -1, np.int64)
-    lines = marks.reshape(-1, marks.shape[-1])
-    starts = np.zeros(marks.shape[:-1], np.int64)
-    for axis, (length, stride) in enumerate(zip(marks.shape[:-1], strides)):
-        starts += stride * np.arange(length).reshape([-1 if a == axis else 1 for a in range(starts.ndim)])
-    _measure(lines, starts.reshape(-1) + int(np.dot(strides, np.asarray(corner))), sizes, first)
+    parts, first, sizes = fastremap.unique(marks, return_index=True, return_counts=True)
+    place = np.unravel_index(first[parts > 0], marks.shape)
+    in_image = np.ravel_multi_index([p + c for p, c in zip(place, corner, strict=True)], tuple(shape))
     marks[classes == TOUCHING] = TOUCH
-    return Parts(marks, sizes, first)
-
-
-@numba.njit(cache=True, nogil=True)
-def _measure(lines, starts, sizes, first):  # type: ignore[no-untyped-def]  # compiled
-    """Count each part's pixels and note its first one, from lines along the last axis."""
-    for i in range(lines.shape[0]):
-        for j in range(lines.shape[1]):
-            part = lines[i, j]
-            if part > 0:
-                if sizes[part - 1] == 0:
-                    first[part - 1] = starts[i] + j
-                sizes[part - 1] += 1
+    return Parts(marks, sizes[parts > 0].astype(np.int64), in_image)
 
 
 def face_edges(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -106,14 +92,9 @@ def face_edges(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _distinct(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The distinct pairs, (P, 2)."""
-    if not a.size:
-        return np.zeros((0, 2), np.int64)
+    # neighbours mostly repeat: what is sorted is a tenth of the pixels
     changes = np.flatnonzero((np.diff(a, prepend=-1) != 0) | (np.diff(b, prepend=-1) != 0))
-    a, b = a[changes], b[changes]  # neighbours mostly repeat: what is sorted is a tenth of the pixels
-    order = np.lexsort((b, a))
-    a, b = a[order], b[order]
-    new = (np.diff(a, prepend=-1) != 0) | (np.diff(b, prepend=-1) != 0)
-    return np.stack([a[new], b[new]], 1)
+    return np.unique(np.stack([a[changes], b[changes]], 1), axis=0)
 
 
 class UnionFind:
@@ -134,15 +115,17 @@ class UnionFind:
 
     def join(self, pairs: np.ndarray) -> None:
         """Make each pair's cells one; (P, 2) int64 parts from 1."""
-        _join(self.parent, pairs - 1)
+        if len(pairs):  # else nothing needs to be compiled
+            _join(self.parent, pairs - 1)
 
     def roots(self) -> np.ndarray:
         """(n,) the same number, from 0, for all parts of a cell: its lowest part."""
-        _flatten(self.parent)
+        while ((above := self.parent[self.parent]) != self.parent).any():
+            self.parent = above
         return self.parent
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _join(parent, pairs):  # type: ignore[no-untyped-def]  # compiled
     for i in range(pairs.shape[0]):
         a, b = pairs[i, 0], pairs[i, 1]
@@ -156,12 +139,6 @@ def _join(parent, pairs):  # type: ignore[no-untyped-def]  # compiled
             parent[b] = a
         else:
             parent[a] = b
-
-
-@numba.njit(cache=True, nogil=True)
-def _flatten(parent):  # type: ignore[no-untyped-def]  # compiled
-    for i in range(parent.size):
-        parent[i] = parent[parent[i]]  # a parent is never higher than its child, so it is a root already
 
 
 def number(roots: np.ndarray, sizes: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -207,18 +184,11 @@ def look_up(marks: np.ndarray, of_part: np.ndarray, labels: np.ndarray, touching
         >>> labels.tolist(), touching.tolist()
         ([9, 0, 0], [False, False, True])
     """
-    stack = (None,) * (3 - marks.ndim)
-    _look_up(marks[stack], of_part, labels[stack], touching[stack])
-
-
-@numba.njit(cache=True, nogil=True)
-def _look_up(marks, of_part, labels, touching):  # type: ignore[no-untyped-def]  # compiled
-    for i in range(marks.shape[0]):
-        for j in range(marks.shape[1]):
-            for k in range(marks.shape[2]):
-                mark = marks[i, j, k]
-                touching[i, j, k] = mark == TOUCH
-                labels[i, j, k] = 0 if mark == TOUCH else of_part[mark]
+    table = np.pad(of_part, (0, 1))  # TOUCH is beyond all parts, and clipped to the 0 behind them
+    rows = max(1, PIXELS_AT_ONCE * len(marks) // max(1, marks.size))
+    for part in (slice(i, i + rows) for i in range(0, len(marks), rows)):
+        touching[part] = marks[part] == TOUCH
+        labels[part] = np.take(table, marks[part], mode="clip")
 
 
 def grow_within(

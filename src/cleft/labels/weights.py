@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import fastremap
-import numba
 import numpy as np
 from scipy import ndimage
 
+from cleft.core.compiled import compiled
 from cleft.core.errors import DataError
-from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING
+from cleft.labels.classes import BACKGROUND, CELL, GAP, IGNORE, TOUCHING, checked_spacing
 
 __all__ = [
-    "LARGEST",
-    "WEIGHT_MAPS",
-    "balance_weights",
-    "border_weights",
-    "bwm_weights",
-    "distance_to",
+    "MAX_BALANCE", "WEIGHT_MAPS", "balance_weights", "border_weights", "bwm_weights", "distance_to",
     "w3_weights",
-]
+]  # fmt: skip
 
-LARGEST = 20.0  # of class balance: a patch with three pixels of a class must not be about these three
-REACH = 5.0  # in sigma: exp(-5**2 / 2) < 4e-6, what is farther adds nothing
+MAX_BALANCE = 20.0  # of class balance: a patch with three pixels of a class must not be about these three
+W3_CONTOUR, W3_SIGMA, W3_TOUCHING = 5.0, 3.0, 10.0
+BORDER_SIGMAS = 5.0  # in sigma: exp(-5**2 / 2) < 4e-6, what is farther adds nothing
 
 
-def balance_weights(classes: np.ndarray, largest: float = LARGEST) -> np.ndarray:
+def balance_weights(classes: np.ndarray, largest: float = MAX_BALANCE) -> np.ndarray:
     """Weights that make each class present count as much as any other.
 
     A pixel of class k weighs n / (K n_k), of its n_k among the n known pixels and K classes present: 1 on
@@ -89,7 +85,8 @@ def border_weights(
         >>> border_weights(np.array([[1, 1, 0, 2, 2, 0]])).round(2)  # (1 + 1)^2 / 50 and (1 + 4)^2 / 50
         array([[0.  , 0.  , 9.23, 0.  , 0.  , 6.07]], dtype=float32)
     """
-    labels, ratio = _checked(labels, spacing)
+    labels = np.asarray(labels)
+    ratio = _in_finest(labels, spacing)
     if not sigma > 0:
         raise DataError(f"sigma is {sigma}, expected a number of pixels above 0")
     where = labels == 0 if where is None else where
@@ -97,8 +94,8 @@ def border_weights(
     cells, _ = fastremap.renumber(np.where(labels > 0, labels, 0))
     if labels.size == 0 or cells.max() < 2:
         return result
-    nearest, second = _two_nearest(cells, ratio, REACH * sigma)
-    near = where & (second <= (REACH * sigma) ** 2)
+    nearest, second = _two_nearest(cells, ratio, BORDER_SIGMAS * sigma)
+    near = where & (second <= (BORDER_SIGMAS * sigma) ** 2)
     both = np.sqrt(nearest[near]) + np.sqrt(second[near])
     result[near] = w0 * np.exp(-(both**2) / (2 * sigma**2))
     return result
@@ -161,7 +158,8 @@ def w3_weights(labels: np.ndarray, classes: np.ndarray, spacing: Sequence[float]
         >>> w3_weights(np.array([[0, 0, 0, 0, 1, 1]]), np.uint8([[0, 0, 0, 0, 1, 1]])).round(1)
         array([[3.8, 4.8, 5.5, 5.8, 6.5, 6.2]], dtype=float32)
     """
-    labels, ratio = _checked(labels, spacing)
+    labels = np.asarray(labels)
+    ratio = _in_finest(labels, spacing)
     known = classes != IGNORE
     result = balance_weights(np.where(classes == GAP, BACKGROUND, classes).astype(np.uint8))
     contour = distance_to(_contour(labels), ratio)
@@ -170,7 +168,6 @@ def w3_weights(labels: np.ndarray, classes: np.ndarray, spacing: Sequence[float]
     return result.astype(np.float32)
 
 
-W3_CONTOUR, W3_SIGMA, W3_TOUCHING = 5.0, 3.0, 10.0
 # by the name of the loss that wants one: (labels, classes, spacing) to a map
 WEIGHT_MAPS = {"bwm": bwm_weights, "w3": w3_weights}
 
@@ -195,15 +192,10 @@ def distance_to(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     return ndimage.distance_transform_edt(~mask, spacing).astype(np.float32)
 
 
-def _checked(labels: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.ndarray, tuple[float, ...]]:
-    """The labels, and the pixel's extent along each axis in pixels of the finest."""
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"labels are {labels.dtype}, expected an integer type")
-    spacing = (1.0,) * labels.ndim if spacing is None else tuple(spacing)
-    if len(spacing) != labels.ndim:
-        raise DataError(f"spacing {spacing} has {len(spacing)} numbers, labels have {labels.ndim} axes")
-    return labels, tuple(s / min(spacing) for s in spacing)
+def _in_finest(labels: np.ndarray, spacing: Sequence[float] | None) -> tuple[float, ...]:
+    """The pixel's extent along each axis in pixels of the finest."""
+    spacing = checked_spacing(labels, spacing)
+    return tuple(s / min(spacing) for s in spacing)
 
 
 def _contour(labels: np.ndarray) -> np.ndarray:
@@ -231,51 +223,36 @@ def _two_nearest(cells: np.ndarray, ratio: Sequence[float], reach: float) -> tup
     for axis, extent in enumerate(ratio):
         lines = int(np.prod(cells.shape[:axis])), cells.shape[axis], int(np.prod(cells.shape[axis + 1 :]))
         pair = label.reshape(*lines, 2), distance.reshape(*lines, 2)
-        _along_lines(*pair, np.float32(extent), np.float32(reach * (1 + 1e-6)))
+        _carry(*pair, np.float32(extent), np.float32(reach * (1 + 1e-6)))
     return distance[..., 0], distance[..., 1]
 
 
-@numba.njit(cache=True, nogil=True)
-def _along_lines(label, distance, extent, reach):  # type: ignore[no-untyped-def]  # compiled
-    """Carry the two nearest cells along the middle axis, in place."""
+@compiled
+def _carry(label, distance, extent, reach):  # type: ignore[no-untyped-def]  # compiled
+    """Carry the two nearest cells along the middle axis, in place: from near to far, each way."""
     before, n, after, _ = label.shape
-    labels, distances = np.empty((n, 2), np.int32), np.empty((n, 2), np.float32)
     limit = reach * reach
-    for a in range(before):
-        for b in range(after):
-            anything = False
-            for i in range(n):
-                labels[i], distances[i] = label[a, i, b], distance[a, i, b]
-                anything |= labels[i, 0] > 0
-            if anything:
-                for i in range(n):
-                    found = _nearest_two(labels, distances, i, extent, limit)
-                    label[a, i, b, 0], distance[a, i, b, 0], label[a, i, b, 1], distance[a, i, b, 1] = found
-
-
-@numba.njit(cache=True, nogil=True)
-def _nearest_two(labels, distances, i, extent, limit):  # type: ignore[no-untyped-def]  # compiled
-    """(label, squared distance) of the two cells nearest to pixel i, seen from the pixels of its line."""
-    l1, d1, l2, d2 = labels[i, 0], distances[i, 0], labels[i, 1], distances[i, 1]
-    n, step = labels.shape[0], 1
-    while step < n:
-        away = (step * extent) * (step * extent)
-        if away > limit or away >= d2:  # what comes is farther than what is known
-            break
-        for j in (i - step, i + step):
-            if j < 0 or j >= n:
-                continue
-            for c in range(2):
-                cell, d = labels[j, c], distances[j, c] + away
-                if cell == 0 or d > limit:
+    for a, b in np.ndindex(before, after):
+        cells, squares = label[a, :, b].copy(), distance[a, :, b].copy()
+        if not cells.any():
+            continue
+        for i in range(n):
+            l1, d1, l2, d2 = cells[i, 0], squares[i, 0], cells[i, 1], squares[i, 1]
+            for step in range(1, n):
+                along = (step * extent) * (step * extent)
+                if along > limit or along >= d2:  # what comes is farther than what is known
                     break
-                if cell == l1:
-                    d1 = min(d1, d)
-                elif d < d1:
-                    l1, d1, l2, d2 = cell, d, l1, d1
-                elif cell == l2:
-                    d2 = min(d2, d)
-                elif d < d2:
-                    l2, d2 = cell, d
-        step += 1
-    return l1, d1, l2, d2
+                for j in (i - step, i + step):
+                    for c in range(2 if 0 <= j < n else 0):
+                        cell, d = cells[j, c], squares[j, c] + along
+                        if cell == 0 or d > limit:
+                            break
+                        if cell == l1:
+                            d1 = min(d1, d)
+                        elif d < d1:
+                            l1, d1, l2, d2 = cell, d, l1, d1
+                        elif cell == l2:
+                            d2 = min(d2, d)
+                        elif d < d2:
+                            l2, d2 = cell, d
+            label[a, i, b, 0], distance[a, i, b, 0], label[a, i, b, 1], distance[a, i, b, 1] = l1, d1, l2, d2

@@ -7,12 +7,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cleft.core.settings import LOSSES, TrainSettings
+from cleft.core.settings import LOSSES, LossSettings
 from cleft.labels.classes import BACKGROUND, GAP
-from cleft.losses.boundary import BoundaryLoss
-from cleft.losses.lovasz import LovaszLoss
 from cleft.losses.pixelwise import BalancedCELoss, CELoss, FocalLoss, SensitivitySpecificityLoss
-from cleft.losses.region import DiceLoss, DSCLoss, GeneralisedDiceLoss, MCCLoss, TverskyLoss
+from cleft.losses.region import (
+    BoundaryLoss,
+    DiceLoss,
+    DSCLoss,
+    GeneralisedDiceLoss,
+    LovaszLoss,
+    MCCLoss,
+    TverskyLoss,
+)
 from cleft.losses.youden import JCLoss, JLoss
 
 __all__ = ["LOSSES", "MergedGapLoss", "make_loss"]
@@ -27,15 +33,17 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
-def make_loss(settings: TrainSettings) -> nn.Module:
+def make_loss(settings: LossSettings) -> nn.Module:
     """The loss of a training: ``loss(logits (N, K, *S), classes (N, *S), weight (N, *S) or None) -> ()``.
 
     Example:
-        >>> make_loss(TrainSettings(loss="jc", lam=0.5))
-        JCLoss(lam=0.5, reduction=batch)
+        >>> make_loss(LossSettings(loss="jc", j_weight=0.5))
+        JCLoss(j_weight=0.5, reduction=batch)
     """
     if settings.loss in YOUDEN:
-        return YOUDEN[settings.loss](settings.lam, reduction=settings.reduction, pairs=settings.pairs)
+        return YOUDEN[settings.loss](
+            settings.j_weight, reduction=settings.j_reduction, pairs=settings.j_pairs
+        )
     return OTHERS[settings.loss]()
 
 

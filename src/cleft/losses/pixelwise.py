@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import torch
-from monai.losses.focal_loss import softmax_focal_loss
 from torch import Tensor, nn
 
 from cleft.core.errors import DataError
-from cleft.losses.fused import class_statistics
-from cleft.losses.statistics import add_over_devices, check_shapes, masked
-from cleft.losses.youden import mean
+from cleft.losses.statistics import ClassStatistics, StatisticsLoss, add_over_devices, masked, mean
 
-__all__ = ["BalancedCELoss", "CELoss", "FocalLoss", "SensitivitySpecificityLoss"]
+__all__ = ["BalancedCELoss", "CELoss", "FocalLoss", "PixelLoss", "SensitivitySpecificityLoss"]
 
 
-class CELoss(nn.Module):
+class CELoss(StatisticsLoss):
     """Cross entropy, the mean over annotated pixels of all devices; with a weight map their weighted mean.
 
     Args:
         ignore_index: class of pixels that take no part.
 
     Shape:
-        ``loss(logits (N, K, *S) float, classes (N, *S) integer, weight (N, *S) or None) -> ()`` float32
-        (float64 for float64). A pixel of weight 2 counts as two. 0 where nothing is annotated.
-
-    Raises:
-        DataError: shapes that don't belong together, or a class that can't be (see ``class_statistics``).
+        As ``StatisticsLoss``.
 
     Source:
         The paper, section 2.1, L_CE. With the maps of ``cleft.labels.weights`` its BWM and W3.
@@ -35,16 +28,11 @@ class CELoss(nn.Module):
         1.3863
     """
 
-    def __init__(self, ignore_index: int = 255) -> None:
-        super().__init__()
-        self.ignore_index = ignore_index
-
-    def forward(self, logits: Tensor, classes: Tensor, weight: Tensor | None = None) -> Tensor:
-        found = class_statistics(logits, classes, self.ignore_index, weight).over_devices()
-        return mean(found.missed[0], found.counts.sum())
+    def of(self, found: ClassStatistics) -> Tensor:
+        return mean(found.nll.sum(), found.counts.sum())
 
 
-class BalancedCELoss(nn.Module):
+class BalancedCELoss(StatisticsLoss):
     """Cross entropy in which each class weighs as much as any other: the mean of the classes' own means.
 
     The weight of class k is n / (K n_k), of its n_k among the n pixels of all devices and the K classes
@@ -54,11 +42,7 @@ class BalancedCELoss(nn.Module):
         ignore_index: class of pixels that take no part.
 
     Shape:
-        ``loss(logits (N, K, *S) float, classes (N, *S) integer, weight (N, *S) or None) -> ()`` float32
-        (float64 for float64). A pixel of weight 2 counts as two. 0 where nothing is annotated.
-
-    Raises:
-        DataError: as ``CELoss``.
+        As ``StatisticsLoss``.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 0, 0], [0, 0, -5]]])  # unsure, unsure, surely the first
@@ -67,42 +51,55 @@ class BalancedCELoss(nn.Module):
         (2.131, 2.85)
     """
 
+    def of(self, found: ClassStatistics) -> Tensor:
+        return mean(mean(found.nll, found.counts).sum(), (found.counts != 0).sum())
+
+
+class PixelLoss(nn.Module):
+    """A loss of all pixels of a batch, wherever they lie.
+
+    Args:
+        ignore_index: class of pixels that take no part.
+
+    Shape:
+        ``loss(logits (N, K, *S) float, classes (N, *S) integer, weight (N, *S) or None) -> ()`` float32
+        (float64 for float64). A pixel of weight 2 counts as two. 0 where nothing is annotated.
+
+    Raises:
+        DataError: shapes that don't belong together, or a class that can't be (see ``masked``).
+    """
+
     def __init__(self, ignore_index: int = 255) -> None:
         super().__init__()
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, classes: Tensor, weight: Tensor | None = None) -> Tensor:
-        check_shapes(logits, classes, weight)
-        ones = torch.ones_like(classes, dtype=torch.promote_types(logits.dtype, torch.float32))
-        share = torch.where(classes != self.ignore_index, ones if weight is None else weight.to(ones), 0)
-        own = [torch.where(classes == k, share, 0).sum() for k in range(logits.shape[1])]
-        counts = add_over_devices(torch.stack(own))
-        present = counts != 0
-        each = torch.where(present, 1 / torch.where(present, counts, 1), 0) / present.sum().clamp(min=1)
-        balanced = torch.zeros_like(share)
-        for k, by in enumerate(each):
-            balanced = torch.where(classes == k, share * by, balanced)
-        found = class_statistics(logits, classes, self.ignore_index, balanced)
-        return add_over_devices(found.missed[0])
+        with torch.autocast(logits.device.type, enabled=False):
+            batch = masked(logits, classes, self.ignore_index, weight)
+            return self.of(*(part.flatten(0, 1) for part in batch))
+
+    def of(self, pixels: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+        """The loss, (), of (P, K) logits, (P,) classes and (P,) weights, 0 where ignored."""
+        raise NotImplementedError
 
 
-class FocalLoss(nn.Module):
+class FocalLoss(PixelLoss):
     """Focal loss: cross entropy in which a pixel weighs (1 - p)^gamma, p the probability of its class.
+
+    The mean over annotated pixels of all devices.
 
     Args:
         gamma: 0 is cross entropy; the larger, the less the pixels count that are right already.
         ignore_index: class of pixels that take no part.
 
     Shape:
-        ``loss(logits (N, K, *S) float, classes (N, *S) integer, weight (N, *S) or None) -> ()`` float32
-        (float64 for float64): the mean over annotated pixels of all devices. A pixel of weight 2 counts
-        as two. 0 where nothing is annotated.
+        As ``PixelLoss``.
 
     Raises:
-        DataError: as ``CELoss``; or gamma neither 0 nor at least 1, where a sure pixel has no gradient.
+        DataError: as ``PixelLoss``; or gamma neither 0 nor at least 1, where a sure pixel has no gradient.
 
     Source:
-        Lin et al. 2017, Focal Loss for Dense Object Detection, Eq. 4; MONAI's ``softmax_focal_loss``.
+        Lin et al. 2017, Focal Loss for Dense Object Detection, Eq. 4.
 
     Example:
         >>> round(float(FocalLoss()(torch.zeros(1, 2, 5), torch.zeros(1, 5, dtype=int))), 4)  # log(2) / 4
@@ -110,40 +107,35 @@ class FocalLoss(nn.Module):
     """
 
     def __init__(self, gamma: float = 2.0, ignore_index: int = 255) -> None:
-        super().__init__()
+        super().__init__(ignore_index)
         if not (gamma == 0 or gamma >= 1):
             raise DataError(f"gamma is {gamma}, expected 0 or at least 1")
-        self.gamma, self.ignore_index = gamma, ignore_index
+        self.gamma = gamma
 
-    def forward(self, logits: Tensor, classes: Tensor, weight: Tensor | None = None) -> Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
-            pixels, known, counted = masked(logits, classes, self.ignore_index, weight)
-            truth = nn.functional.one_hot(known, pixels.shape[2]).to(pixels)
-            # the function, not the module, which takes float64 for float32
-            each = softmax_focal_loss(pixels.transpose(1, 2), truth.transpose(1, 2), self.gamma).sum(1)
-            return mean(add_over_devices((each * counted).sum()), add_over_devices(counted.sum()))
+    def of(self, pixels: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+        log_p = torch.log_softmax(pixels, 1).gather(1, known[:, None])[:, 0]
+        each = -((1 - log_p.exp()) ** self.gamma) * log_p
+        return mean(add_over_devices((each * weights).sum()), add_over_devices(weights.sum()))
 
 
-class SensitivitySpecificityLoss(nn.Module):
+class SensitivitySpecificityLoss(PixelLoss):
     """Squared errors of each class: a small part over its pixels, a large part over the others'.
 
     For class k, with z its probability and y 1 on its pixels and 0 elsewhere,
 
         L_k = r * sum (y - z)^2 y / sum y + (1 - r) * sum (y - z)^2 (1 - y) / sum (1 - y)
 
-    and the loss is the mean of L_k over the classes present.
+    and the loss is the mean of L_k over the classes present. Sums are added over devices before the ratios.
 
     Args:
         sensitivity: r, the share of the errors on a class's own pixels, 0 to 1.
         ignore_index: class of pixels that take no part.
 
     Shape:
-        ``loss(logits (N, K, *S) float, classes (N, *S) integer, weight (N, *S) or None) -> ()`` float32
-        (float64 for float64). A pixel of weight 2 counts as two. Sums are added over devices before the
-        ratios. 0 where nothing is annotated.
+        As ``PixelLoss``.
 
     Raises:
-        DataError: as ``CELoss``; or r outside 0 to 1.
+        DataError: as ``PixelLoss``; or r outside 0 to 1.
 
     Source:
         Brosch et al. 2015, Deep Convolutional Encoder Networks for Multiple Sclerosis Lesion
@@ -156,20 +148,18 @@ class SensitivitySpecificityLoss(nn.Module):
     """
 
     def __init__(self, sensitivity: float = 0.05, ignore_index: int = 255) -> None:
-        super().__init__()
+        super().__init__(ignore_index)
         if not 0 <= sensitivity <= 1:
             raise DataError(f"sensitivity is {sensitivity}, expected a number from 0 to 1")
-        self.sensitivity, self.ignore_index = sensitivity, ignore_index
+        self.sensitivity = sensitivity
 
-    def forward(self, logits: Tensor, classes: Tensor, weight: Tensor | None = None) -> Tensor:
-        with torch.autocast(logits.device.type, enabled=False):
-            pixels, known, counted = masked(logits, classes, self.ignore_index, weight)
-            truth = nn.functional.one_hot(known, pixels.shape[2]).to(pixels)
-            errors = (truth - torch.softmax(pixels, 2)).square() * counted[..., None]
-            own = add_over_devices((errors * truth).sum((0, 1)))
-            others = add_over_devices((errors * (1 - truth)).sum((0, 1)))
-            counts = add_over_devices((truth * counted[..., None]).sum((0, 1)))
-            rest = counts.sum() - counts
-            each = self.sensitivity * mean(own, counts) + (1 - self.sensitivity) * mean(others, rest)
-            present = counts != 0
-            return mean(torch.where(present, each, 0).sum(), present.sum())
+    def of(self, pixels: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+        truth = nn.functional.one_hot(known, pixels.shape[1]).to(pixels)
+        errors = (truth - torch.softmax(pixels, 1)).square() * weights[:, None]
+        own = add_over_devices((errors * truth).sum(0))
+        others = add_over_devices((errors * (1 - truth)).sum(0))
+        counts = add_over_devices((truth * weights[:, None]).sum(0))
+        rest = counts.sum() - counts
+        each = self.sensitivity * mean(own, counts) + (1 - self.sensitivity) * mean(others, rest)
+        present = counts != 0
+        return mean(torch.where(present, each, 0).sum(), present.sum())

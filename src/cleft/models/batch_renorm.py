@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.layers import Norm
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["BatchRenorm"]
 
-MOST_SCALE = 3.0  # between the spreads of a batch and of the average
-MOST_SHIFT = 5.0  # between their means, in spreads
+MAX_SCALE = 3.0  # between the spreads of a batch and of the average
+MAX_SHIFT = 5.0  # between their means, in spreads
 
 
 class BatchRenorm(_BatchNorm):
@@ -40,7 +39,6 @@ class BatchRenorm(_BatchNorm):
         True
     """
 
-    NAME = "batch_renorm"  # to MONAI
     trust: float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,8 +52,8 @@ class BatchRenorm(_BatchNorm):
             # fastest function there is, an eighth of var_mean's time on processors
             whole = torch.ones_like(self.weight), torch.zeros_like(self.bias)
             _, mean, inverse = torch.native_batch_norm(x, *whole, None, None, True, 0.0, self.eps)
-            spread, most = (self.running_var + self.eps).sqrt(), MOST_SHIFT * self.trust
-            limit = MOST_SCALE**self.trust
+            spread, most = (self.running_var + self.eps).sqrt(), MAX_SHIFT * self.trust
+            limit = MAX_SCALE**self.trust
             scale = (1 / (inverse * spread)).clamp(1 / limit, limit)
             shift = ((mean - self.running_mean) / spread).clamp(-most, most)
         return functional.batch_norm(
@@ -65,6 +63,3 @@ class BatchRenorm(_BatchNorm):
 
     def _check_input_dim(self, x: Tensor) -> None:
         """Any number of axes."""
-
-
-Norm.add_factory_class(BatchRenorm.NAME, BatchRenorm)

@@ -14,11 +14,9 @@ from cleft.models.unet import memory_format
 
 __all__ = ["Ensemble", "Turn", "check_alike", "turns_for"]
 
-Turn = tuple[
-    tuple[int, ...], bool
-]  # axes that are mirrored, counted from the last; whether Y and X change places
-STAY: Turn = ((), False)
-TINY = 1e-30  # a probability so small has a finite logarithm
+Turn = tuple[tuple[int, ...], bool]  # axes to mirror, counted from the last; whether Y and X change places
+NO_TURN: Turn = ((), False)
+SMALLEST = 1e-30  # a probability so small has a finite logarithm
 
 
 class Ensemble(nn.Module):
@@ -40,20 +38,18 @@ class Ensemble(nn.Module):
         tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
 
-    def __init__(self, nets: Sequence[nn.Module], turns: Sequence[Turn] = (STAY,)) -> None:
+    def __init__(self, nets: Sequence[nn.Module], turns: Sequence[Turn] = (NO_TURN,)) -> None:
         super().__init__()
         self.nets, self.turns = nn.ModuleList(nets), list(turns)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *S) to the logarithm of mean probabilities, (N, K, *S) float32."""
-        total: Tensor | None = None
+        total = torch.zeros(())
         for turn in self.turns:
             turned = _turned(x, turn)
             for net in self.nets:
-                part = _back(torch.softmax(net(turned).float(), 1), turn)
-                total = part if total is None else total + part
-        assert total is not None  # there is a network and a turn
-        return (total / (len(self.turns) * len(self.nets))).clamp_min(TINY).log()
+                total = total + _turned_back(torch.softmax(net(turned).float(), 1), turn)
+        return (total / (len(self.turns) * len(self.nets))).clamp_min(SMALLEST).log()
 
 
 def turns_for(card: ModelCard) -> list[Turn]:
@@ -65,8 +61,9 @@ def turns_for(card: ModelCard) -> list[Turn]:
     Example:
         >>> from cleft.core.settings import NetSettings
         >>> plane = NetSettings(strides=((2, 2), (2, 2)))
-        >>> common = {"cleft": "0", "percentiles": (1, 99), "cell_diameter": 9, "ceiling_pq": 1}
-        >>> len(turns_for(ModelCard(net=plane, axes="YX", shrink=(1, 1), k=2, gap_radius=3, **common)))
+        >>> radii = {"touching_radius": 2, "gap_radius": 3}
+        >>> common = {"cleft": "0", "percentiles": (1, 99), "cell_diameter": 9, "roundtrip_pq": 1, **radii}
+        >>> len(turns_for(ModelCard(net=plane, axes="YX", shrink=(1, 1), **common)))
         8
     """
     ndim = len(card.axes)
@@ -106,7 +103,7 @@ def _turned(x: Tensor, turn: Turn) -> Tensor:
     return x.contiguous(memory_format=memory_format(x.ndim - 2))
 
 
-def _back(x: Tensor, turn: Turn) -> Tensor:
+def _turned_back(x: Tensor, turn: Turn) -> Tensor:
     mirrored, swapped = turn
     x = x.flip(mirrored) if mirrored else x
     return x.transpose(-1, -2) if swapped else x

@@ -1,7 +1,8 @@
-"""One file per model: safetensors, with the settings as JSON inside. Nothing is ever unpickled."""
+"""Networks to and from model files. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,21 +16,13 @@ from cleft.core.memory import available_memory
 from cleft.core.settings import ModelCard
 from cleft.core.units import format_bytes
 from cleft.io.files import atomic_path
-from cleft.models.card import CARD, card_of, read_card
-from cleft.models.header import Stored, open_stored
-from cleft.models.unet import make_unet, tensors_of
+from cleft.models.card import CARD, DTYPES, SafetensorsFile, card_of, open_safetensors
+from cleft.models.unet import UNet
 
-__all__ = ["halved", "read_card", "read_model", "read_tensor", "write_model"]
+__all__ = ["dynunet_name", "halved", "read_model", "read_tensor", "write_model"]
 
-DTYPES = {
-    "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "F8_E5M2": torch.float8_e5m2,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu, "U16": torch.uint16,
-    "I16": torch.int16, "F16": torch.float16, "BF16": torch.bfloat16, "U32": torch.uint32,
-    "I32": torch.int32, "F32": torch.float32, "U64": torch.uint64, "I64": torch.int64,
-    "F64": torch.float64, "C64": torch.complex64,
-}  # fmt: skip
 # what a network's tensors may be in a file; whole numbers count the batches that an average has seen
-KEPT_AS = {torch.float32: ("F32", "F16"), torch.int64: ("I64",)}
+STORED_AS = {torch.float32: ("F32", "F16"), torch.int64: ("I64",)}
 
 
 def write_model(path: Path, net: nn.Module, card: ModelCard, half: bool = False) -> None:
@@ -45,7 +38,7 @@ def write_model(path: Path, net: nn.Module, card: ModelCard, half: bool = False)
     Raises:
         CleftError: the place can't be written to.
     """
-    weights = {name: t.detach().cpu().contiguous() for name, t in tensors_of(net).items()}
+    weights = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
     if half:
         weights = halved(weights)
     with atomic_path(path) as beside:
@@ -63,7 +56,7 @@ def halved(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: t.half() if t.ndim > 1 else t for name, t in weights.items()}
 
 
-def read_model(path: Path) -> tuple[nn.Module, ModelCard]:
+def read_model(path: Path) -> tuple[UNet, ModelCard]:
     """A network, ready to predict, and its card.
 
     No tensor is made before the names, shapes and types of all of them are those of the card's network: what
@@ -72,66 +65,82 @@ def read_model(path: Path) -> tuple[nn.Module, ModelCard]:
     Raises:
         ModelError: as ``read_card``, or the weights don't fit the card or hold NaN.
     """
-    with open_stored(path) as stored:
-        card = card_of(stored)
+    with open_safetensors(path) as file:
+        card = card_of(file)
         with torch.device("meta"):
-            net = make_unet(card.net)
-        _check_fit(stored, tensors_of(net))
-        need, room = 4 * sum(t.numel() for t in tensors_of(net).values()), available_memory()
+            net = UNet(card.net)
+        names = {name: name for name in net.state_dict()}
+        if dynunet_name("head.bias", 0) in file.tensors:
+            names = {name: dynunet_name(name, len(net.encoder)) for name in names}
+        _check_fit(file, {names[name]: tensor for name, tensor in net.state_dict().items()})
+        need, room = 4 * sum(tensor.numel() for tensor in net.state_dict().values()), available_memory()
         if need > room:
             raise ModelError(
                 f"{path}: takes {format_bytes(need)} of memory, but {format_bytes(room)} are free"
             )
-        _fill(net, stored)
+        try:
+            weights = {
+                name: _checked(read_tensor(file, names[name]), name, path).to(tensor.dtype, copy=True)
+                for name, tensor in net.state_dict().items()
+            }
+        except RuntimeError as error:
+            raise ModelError(f"{path}: no memory for a network of {format_bytes(need)}") from error
+    net.load_state_dict(weights, assign=True)
     return net.eval(), card
 
 
-def read_tensor(stored: Stored, name: str) -> torch.Tensor:
+def read_tensor(file: SafetensorsFile, name: str) -> torch.Tensor:
     """A tensor of an open file.
 
     Raises:
         ModelError: it can't be read.
     """
-    entry = stored.tensors[name]
-    dtype = DTYPES[entry.dtype]
+    entry = file.tensors[name]
+    dtype = getattr(torch, DTYPES[entry.dtype][0])
     if not entry.size:
         return torch.empty(entry.shape, dtype=dtype)
-    return torch.frombuffer(stored.bytes_of(name), dtype=dtype).reshape(entry.shape)
+    return torch.frombuffer(file.bytes_of(name), dtype=dtype).reshape(entry.shape)
 
 
-def _check_fit(stored: Stored, expected: Mapping[str, torch.Tensor]) -> None:
+def dynunet_name(name: str, levels: int) -> str:
+    """What MONAI's DynUNet calls a tensor of a ``UNet`` of so many levels; older files have its names.
+
+    Example:
+        >>> dynunet_name("decoder.0.block.conv1.weight", 5)
+        'upsamples.3.conv_block.conv1.conv.weight'
+    """
+    part, _, rest = name.partition(".")
+    if part == "head":
+        return f"output_block.conv.conv.{rest}"
+    level, _, rest = rest.partition(".")
+    rest = re.sub(r"(conv\d)\.", r"\1.conv.", rest)
+    if part == "encoder":
+        ends = {0: "input_block", levels - 1: "bottleneck"}
+        return f"{ends.get(int(level), f'downsamples.{int(level) - 1}')}.{rest}"
+    rest = rest.replace("upsample.", "transp_conv.conv.").replace("block.", "conv_block.")
+    return f"upsamples.{levels - 2 - int(level)}.{rest}"
+
+
+def _check_fit(file: SafetensorsFile, expected: Mapping[str, torch.Tensor]) -> None:
     """Refuse tensors that aren't the network's."""
-    path, found = stored.path, stored.tensors
-    if found.keys() != expected.keys():
+    refused = f"{file.path}: its weights don't fit its card"
+    if file.tensors.keys() != expected.keys():
         raise ModelError(
-            f"{path}: its weights don't fit its card ({len(found)} tensors, expected {len(expected)}; "
-            f"{shown(min(found.keys() ^ expected.keys()))} is in one alone)"
+            f"{refused} ({len(file.tensors)} tensors, expected {len(expected)}; "
+            f"{shown(min(file.tensors.keys() ^ expected.keys()))} is in one alone)"
         )
     for name, tensor in expected.items():
-        entry, shape = found[name], tuple(tensor.shape)
-        if entry.shape != shape:
-            raise ModelError(
-                f"{path}: its weights don't fit its card ({name} has shape {entry.shape}, expected {shape})"
-            )
-        if entry.dtype not in KEPT_AS[tensor.dtype]:
-            kinds = " or ".join(KEPT_AS[tensor.dtype])
-            raise ModelError(
-                f"{path}: its weights don't fit its card ({name} is {entry.dtype}, expected {kinds})"
-            )
+        found, shape, kinds = file.tensors[name], tuple(tensor.shape), STORED_AS[tensor.dtype]
+        if found.shape != shape:
+            raise ModelError(f"{refused} ({name} has shape {found.shape}, expected {shape})")
+        if found.dtype not in kinds:
+            raise ModelError(f"{refused} ({name} is {found.dtype}, expected {' or '.join(kinds)})")
 
 
-def _fill(net: nn.Module, stored: Stored) -> None:
-    """Give a network without memory the file's weights."""
-    path = stored.path
-    try:
-        net.to_empty(device="cpu")
-    except (MemoryError, RuntimeError) as error:
-        raise ModelError(f"{path}: no memory for a network of {stored.size / 1e9:.1f} GB") from error
-    with torch.no_grad():
-        for name, tensor in tensors_of(net).items():
-            found = read_tensor(stored, name)
-            if not torch.isfinite(found).all():
-                raise ModelError(f"{path}: its weights hold NaN or infinity")
-            if name.endswith("running_var") and (found < 0).any():
-                raise ModelError(f"{path}: its weights hold a variance below 0")
-            tensor.copy_(found)
+def _checked(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
+    """The tensor, if a network can hold it."""
+    if not torch.isfinite(tensor).all():
+        raise ModelError(f"{path}: its weights hold NaN or infinity")
+    if name.endswith("running_var") and (tensor < 0).any():
+        raise ModelError(f"{path}: its weights hold a variance below 0")
+    return tensor

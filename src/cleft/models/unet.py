@@ -1,36 +1,73 @@
-"""The U-Net: MONAI's DynUNet, with the same topology in any dimension (paper, section 3)."""
+"""The U-Net of the paper, in planes and volumes by one code, and what follows from its shape."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.nets import DynUNet
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cleft.core.settings import NetSettings
 from cleft.models.batch_renorm import BatchRenorm
 
 __all__ = [
+    "UNet",
     "default_halo",
     "fuse_conv_bn",
-    "make_unet",
+    "inflate_2d_to_3d",
     "memory_format",
     "net_stride",
     "receptive_field_radius",
-    "tensors_of",
 ]
 
+# by the number of spatial axes
+CONVOLUTION: dict[int, Callable[..., Any]] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, Callable[..., Any]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
 KERNEL = 3
-HALO = 3  # the part of what the network sees that a halo is
-MOST_CLASSES = 4
+MAX_CLASSES = 4
 MOMENTUM = 0.02  # of batch normalisation's averages: over some fifty steps, since one or two patches are few
+HALO_DIVISOR = 3  # of the receptive field's radius
 
 
-def make_unet(settings: NetSettings) -> nn.Module:
+class ConvBlock(nn.Module):
+    """Twice a convolution, batch normalisation and ReLU; the first convolution may be strided."""
+
+    def __init__(self, features_in: int, features: int, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        convolution = CONVOLUTION[len(stride)]
+        padding = tuple((KERNEL + 1 - s) // 2 for s in stride)
+        self.conv1 = convolution(features_in, features, KERNEL, stride, padding, bias=False)
+        self.norm1 = BatchRenorm(features, momentum=MOMENTUM)
+        self.conv2 = convolution(features, features, KERNEL, padding=KERNEL // 2, bias=False)
+        self.norm2 = BatchRenorm(features, momentum=MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, features_in, *S) to (N, features, *(S / stride))."""
+        x = functional.relu(self.norm1(self.conv1(x)), inplace=True)
+        return functional.relu(self.norm2(self.conv2(x)), inplace=True)
+
+
+class UpBlock(nn.Module):
+    """Enlarge by a transposed convolution, join what the encoder saw at this size, and a ``ConvBlock``."""
+
+    def __init__(self, features_in: int, features: int, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        transposed = TRANSPOSED[len(stride)]
+        self.upsample = transposed(features_in, features, stride, stride, bias=False)
+        self.block = ConvBlock(2 * features, features, (1,) * len(stride))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(N, features_in, *(S / stride)) and (N, features, *S) to (N, features, *S)."""
+        return self.block(torch.cat([self.upsample(x), skip], 1))
+
+
+class UNet(nn.Module):
     """A U-Net with batch normalisation, its weights drawn from He's normal by torch's seed.
 
     Batch normalisation, not instance or group: at prediction it is a fixed scale, so a tile is
@@ -40,45 +77,60 @@ def make_unet(settings: NetSettings) -> nn.Module:
         settings: channels in, classes out, features of the first level (doubling at each step down),
             strides.
 
-    Returns:
-        A module from (N, C, *S) float to (N, K, *S) logits; S must be multiples of ``net_stride``.
+    Attributes:
+        encoder: a block for each level, from fine to coarse.
+        decoder: a block for each level but the coarsest, also from fine to coarse.
+        head: the convolution from features to classes.
+
+    Shape:
+        ``net(x (N, C, *S)) -> logits (N, K, *S)``; S must be multiples of ``net_stride``.
 
     Source:
-        The paper, section 3: U-Net, weights from a normal distribution (He et al.).
+        The paper, section 3: U-Net, weights from a normal distribution (He et al.). Strided convolutions
+        instead of pooling, as in Isensee et al., nnU-Net (2021).
 
     Example:
-        >>> net = make_unet(NetSettings(width=4, strides=((2, 2), (2, 2))))
+        >>> net = UNet(NetSettings(width=4, strides=((2, 2), (2, 2))))
         >>> net(torch.zeros(1, 1, 16, 16)).shape
         torch.Size([1, 4, 16, 16])
     """
-    levels = len(settings.strides) + 1
-    net = DynUNet(
-        spatial_dims=len(settings.strides[0]),
-        in_channels=settings.channels,
-        out_channels=MOST_CLASSES,
-        kernel_size=[KERNEL] * levels,
-        strides=[1, *settings.strides],
-        upsample_kernel_size=settings.strides,
-        filters=[settings.width << level for level in range(levels)],
-        norm_name=(BatchRenorm.NAME, {"momentum": MOMENTUM}),
-        act_name="relu",
-    )
-    # drawn for four classes and cut: of one seed J3 and J4 start from the same weights
-    head = net.output_block.conv.conv
-    head.out_channels = settings.n_classes
-    head.weight = nn.Parameter(head.weight.detach()[: settings.n_classes].clone())
-    head.bias = nn.Parameter(head.bias.detach()[: settings.n_classes].clone())
-    return net
 
+    def __init__(self, settings: NetSettings) -> None:
+        super().__init__()
+        ndim, strides = len(settings.strides[0]), settings.strides
+        features = [settings.width << level for level in range(len(strides) + 1)]  # of each level
+        self.encoder = nn.ModuleList([ConvBlock(settings.channels, features[0], (1,) * ndim)])
+        for level, stride in enumerate(strides):
+            self.encoder.append(ConvBlock(features[level], features[level + 1], stride))
+        self.decoder = nn.ModuleList()
+        for level, stride in reversed(list(enumerate(strides))):
+            self.decoder.insert(0, UpBlock(features[level + 1], features[level], stride))
+        self.head = CONVOLUTION[ndim](features[0], MAX_CLASSES, 1)
+        if not self.head.weight.is_meta:  # there is nothing to draw, but torch would load its compiler for it
+            self._draw_weights()
+        # drawn for four classes and cut: of one seed J3 and J4 start from the same weights
+        self.head.out_channels = settings.n_classes
+        self.head.weight = nn.Parameter(self.head.weight.detach()[: settings.n_classes].clone())
+        self.head.bias = nn.Parameter(torch.zeros(settings.n_classes))
 
-def tensors_of(net: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights and averages by name, each once: MONAI's U-Net knows most of its layers under two names.
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, *S) to logits (N, K, *S)."""
+        skips: list[Tensor] = []
+        for block in self.encoder:
+            x = block(x)
+            skips.append(x)
+        skips.pop()
+        for block in reversed(self.decoder):
+            x = block(x, skips.pop())
+        return self.head(x)
 
-    Example:
-        >>> len(tensors_of(nn.BatchNorm2d(3)))
-        5
-    """
-    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    def _draw_weights(self) -> None:
+        """He's normal, in the order and so with the values of MONAI's DynUNet, which we had before."""
+        torch.rand(1)  # it draws a number of its own
+        for block in [*self.encoder, *reversed(self.decoder), self.head]:
+            for weight in block.parameters():
+                if weight.ndim > 1:
+                    nn.init.kaiming_normal_(weight, a=0.01)
 
 
 def net_stride(settings: NetSettings) -> tuple[int, ...]:
@@ -101,17 +153,12 @@ def receptive_field_radius(settings: NetSettings) -> tuple[int, ...]:
         >>> receptive_field_radius(NetSettings(strides=((2, 2), (2, 2))))
         (20, 20)
     """
-    scale = np.ones(len(settings.strides[0]), int)
-    reach = 2 * scale + 2 * scale  # first level, down and up
-    for depth, stride in enumerate(np.array(settings.strides), start=1):
-        reach = reach + scale  # the strided convolution sees the finer level
-        scale = scale * stride
-        reach = reach + scale  # the second convolution of the level
-        if depth < len(settings.strides):
-            reach = reach + 2 * scale  # and two on the way up
-    whole = np.array(net_stride(settings))
-    reach = reach + whole - 1  # an output pixel may lie anywhere in its block of the coarsest level
-    return tuple(int(n) for n in -(-reach // whole) * whole)
+    strides = np.array(settings.strides)
+    scales = np.cumprod([np.ones_like(strides[0]), *strides], axis=0)  # pixels that one of each level spans
+    down = 2 * scales[0] + scales[:-1].sum(0) + scales[1:].sum(0)  # strided convolutions see the finer level
+    up = 2 * scales[:-1].sum(0)
+    radius = down + up + scales[-1] - 1  # an output pixel may lie anywhere in its block of the coarsest level
+    return tuple(int(n) for n in -(-radius // scales[-1]) * scales[-1])
 
 
 def default_halo(settings: NetSettings) -> tuple[int, ...]:
@@ -125,7 +172,8 @@ def default_halo(settings: NetSettings) -> tuple[int, ...]:
         (8, 8)
     """
     return tuple(
-        -(-r // (HALO * s)) * s for r, s in zip(receptive_field_radius(settings), net_stride(settings))
+        -(-radius // (HALO_DIVISOR * stride)) * stride
+        for radius, stride in zip(receptive_field_radius(settings), net_stride(settings))
     )
 
 
@@ -136,7 +184,7 @@ def memory_format(ndim: int) -> torch.memory_format:
         >>> memory_format(2)
         torch.channels_last
     """
-    return {2: torch.channels_last, 3: torch.channels_last_3d}[ndim]
+    return MEMORY_FORMAT[ndim]
 
 
 def fuse_conv_bn(net: nn.Module, ndim: int) -> nn.Module:
@@ -146,21 +194,54 @@ def fuse_conv_bn(net: nn.Module, ndim: int) -> nn.Module:
     one pass less over every feature map.
 
     Args:
-        net: from ``make_unet``.
+        net: a ``UNet``, or a module that holds some.
         ndim: its number of spatial axes.
 
     Example:
-        >>> net = make_unet(NetSettings(width=4, strides=((2, 2), (2, 2)))).eval()
+        >>> net = UNet(NetSettings(width=4, strides=((2, 2), (2, 2)))).eval()
         >>> x = torch.ones(1, 1, 8, 8)
         >>> torch.allclose(fuse_conv_bn(net, 2)(x), net(x), atol=1e-5)
         True
     """
     net = copy.deepcopy(net).eval()
-    for block in list(net.modules()):
-        for conv, norm in (("conv1", "norm1"), ("conv2", "norm2")):
-            scale = getattr(block, norm, None)
-            if isinstance(scale, _BatchNorm):
-                layer = getattr(block, conv)
-                layer.conv = fuse_conv_bn_eval(layer.conv, scale)
-                setattr(block, norm, nn.Identity())
+    for block in net.modules():
+        if isinstance(block, ConvBlock):
+            block.conv1 = fuse_conv_bn_eval(block.conv1, block.norm1)
+            block.conv2 = fuse_conv_bn_eval(block.conv2, block.norm2)
+            block.norm1 = block.norm2 = nn.Identity()  # type: ignore[assignment]
     return net.to(memory_format=memory_format(ndim))  # type: ignore[call-overload]
+
+
+def inflate_2d_to_3d(plane: nn.Module, settings: NetSettings) -> UNet:
+    """A network of three axes with the weights of one of two.
+
+    Each kernel lies in the middle plane of the new one, whose other planes are zero; what enlarges is
+    repeated along the new axis. So of a stack whose planes are alike it says of each what the old network
+    says of one, and learns from there how planes belong together. With fewer levels the coarsest are left
+    out.
+
+    Args:
+        plane: a ``UNet`` of two axes.
+        settings: of three axes, the same channels, classes and width, and no more levels.
+
+    Source:
+        Carreira and Zisserman, Quo Vadis, Action Recognition? (2017), section 2.4, repeats kernels along
+        the new axis; here they are centred, as planes further apart look less alike than frames.
+
+    Example:
+        >>> plane = UNet(NetSettings(width=4, strides=((2, 2), (2, 2)))).eval()
+        >>> stack = inflate_2d_to_3d(plane, NetSettings(width=4, strides=((1, 2, 2), (2, 2, 2)))).eval()
+        >>> x = torch.rand(1, 1, 8, 8)
+        >>> torch.allclose(stack(x[:, :, None].expand(1, 1, 4, 8, 8))[:, :, 1], plane(x), atol=1e-5)
+        True
+    """
+    stack, weights = UNet(settings), plane.state_dict()
+    for name, new in stack.state_dict().items():
+        old = weights[name]
+        if old.shape == new.shape:
+            new.copy_(old)
+        elif "upsample" in name:
+            new.copy_(old.unsqueeze(2).expand_as(new))
+        else:
+            new.zero_()[:, :, new.shape[2] // 2] = old
+    return stack

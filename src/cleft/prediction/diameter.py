@@ -5,39 +5,34 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cleft.core.intensity import intensity_limits, rescale
+from cleft.core.intensity import Limits, intensity_limits
 from cleft.core.settings import ModelCard
+from cleft.core.tiles import Slices
 from cleft.io.lazy import LazyImage
-from cleft.labels.instances import classes_to_labels, decide
+from cleft.labels.instances import classes_to_labels
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
-from cleft.prediction.predictor import predict, softmax
-from cleft.prediction.scale import factors_for, resized
+from cleft.prediction.predictor import Predictor, ScaledImage
+from cleft.prediction.scale import Scale, factors_for, is_training_scale
 
-if TYPE_CHECKING:
-    from cleft.prediction.model import Model
-
-__all__ = ["estimate_diameter", "is_training_scale", "warn_of_another_size", "warn_of_size"]
+__all__ = ["estimate_diameter", "warn_of_another_size", "warn_of_size"]
 
 log = logging.getLogger("cleft")
-Part = tuple[slice, ...]
 RATIOS = tuple(2 ** (n / 2) for n in range(-4, 10))  # of the diameter that the model learnt
-LOOK = {2: 1 << 17, 3: 1 << 18}  # pixels of the network looked at for each, by the number of axes
-WIDEST = 6.0  # ratio from which on no more of the image is read: larger cells are few enough there
-ACROSS = 2  # cells that must have room across an image: the whole of it is not one
-FEWEST = 6  # ratios looked at in any image, up to 1.4
-NEAR = 1.3  # times the learnt diameter: too near for the estimate to tell, and resampling costs something
-FAR = 1.25  # times beyond the smallest or largest learnt is worth a warning
-FEW = 6  # cells that are found twice by chance, such as a gland that shrank to one
-SURE = 0.8  # of the best agreement at the scale of the image: it may well be as the model learnt
-AGREED = 0.1  # less PQ from one scale to the next is noise
+VIEW_PIXELS = {2: 1 << 17, 3: 1 << 18}  # of the network, looked at for each ratio, by the number of axes
+WIDEST_VIEW = 6.0  # ratio from which on no more of the image is read: larger cells are few enough there
+MIN_CELLS_ACROSS = 2  # cells that must have room across an image: the whole of it is not one
+MIN_RATIOS = 6  # looked at in any image, up to 1.4
+WARN_BEYOND = 1.25  # times the smallest or largest learnt
+CHANCE_CELLS = 6  # that are found twice by chance, such as a gland that shrank to one
+GOOD_ENOUGH = 0.8  # of the best agreement at the scale of the image: it may well be as the model learnt
+MIN_AGREEMENT = 0.1  # less PQ from one scale to the next is noise
 
 
-def estimate_diameter(model: Model, image: LazyImage) -> float | None:
+def estimate_diameter(predictor: Predictor, image: LazyImage) -> float | None:
     """The diameter of an image's cells, by the scale at which the model agrees best with itself.
 
     The middle of the image is shown at up to fourteen scales, for cells a quarter to 23 times as large as
@@ -46,41 +41,28 @@ def estimate_diameter(model: Model, image: LazyImage) -> float | None:
     specks come out differently each time. PQ between the labels of neighbouring scales tells.
 
     Args:
-        model: for the axes and channels of the image.
+        predictor: of a model for the axes and channels of the image.
         image: on disk or in memory (``LazyImage.of``).
 
     Returns:
         Pixels, to give as a diameter: cells look to the model as if they were so large. ``None`` where it
         finds no cell twice.
     """
-    agreed = _agreements(model, image)
-    return None if agreed.max() < AGREED else _peak(agreed) * model.card.cell_diameter
+    agreed = _agreements(predictor, image)
+    return None if agreed.max() < MIN_AGREEMENT else peak_ratio(agreed) * predictor.card.cell_diameter
 
 
-def is_training_scale(card: ModelCard, diameter: float) -> bool:
-    """Whether an estimated diameter is so near to the learnt one that the image is best left as it is.
-
-    Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
-        >>> card = read_card(find_model("cells2d"))
-        >>> is_training_scale(card, 1.1 * card.cell_diameter), is_training_scale(card, 2 * card.cell_diameter)
-        (True, False)
-    """
-    return 1 / NEAR <= diameter / card.cell_diameter <= NEAR
-
-
-def warn_of_another_size(model: Model, image: LazyImage) -> None:
+def warn_of_another_size(predictor: Predictor, image: LazyImage) -> None:
     """Log a warning where a model agrees with itself far better at another scale than at that of the image.
 
     Args:
-        model, image: as for ``estimate_diameter``.
+        predictor, image: as for ``estimate_diameter``.
     """
-    card, agreed = model.card, _agreements(model, image)
+    card, agreed = predictor.card, _agreements(predictor, image)
     here = RATIOS.index(1.0)
-    found = _peak(agreed) * card.cell_diameter
-    sure = _even(agreed)[here - 1 : here + 1].max() >= SURE * _even(agreed).max()
-    if agreed.max() >= AGREED and not sure and not is_training_scale(card, found):
+    found = peak_ratio(agreed) * card.cell_diameter
+    sure = _even(agreed)[here - 1 : here + 1].max() >= GOOD_ENOUGH * _even(agreed).max()
+    if agreed.max() >= MIN_AGREEMENT and not sure and not is_training_scale(card, found):
         log.warning(
             "%s: cells look about %.0f pixels across, the model learnt %.0f; "
             "try diameter auto, or the one you know",
@@ -100,32 +82,35 @@ def warn_of_size(card: ModelCard, labels: np.ndarray, source: str) -> None:
         return
     found = cell_diameter([labels])
     low, high = card.diameters
-    if found and not low / FAR <= found <= high * FAR:
+    if found and not low / WARN_BEYOND <= found <= high * WARN_BEYOND:
         log.warning(
             "%s: the cells found are about %.0f pixels across, the model learnt cells of %.0f to %.0f; "
             "try diameter auto, or the one you know", source, found, low, high,
         )  # fmt: skip
 
 
-def _look(model: Model, channels: np.ndarray, factors: tuple[float, ...]) -> np.ndarray:
-    """Labels of what the model finds at a scale, in the network's pixels."""
-    found = predict(model.predictor(), model.card.net, resized(channels, factors), softmax)
-    return classes_to_labels(decide(found, "map"))
+def _view(predictor: Predictor, image: LazyImage, limits: Limits, part: Slices, ratio: float) -> np.ndarray:
+    """Labels of what the model finds in a part of an image at a scale, in the network's pixels."""
+    card = predictor.card
+    factors = factors_for(card, ratio * card.cell_diameter, image.spacing)
+    view = ScaledImage(image.read, limits, Scale(tuple(s.stop - s.start for s in part), factors))
+    within = tuple(slice(0, n) for n in view.scale.network_shape)
+    return classes_to_labels(predictor.predict(view.to_network(image.read(part), within), "classes")[0])
 
 
-def _agreements(model: Model, image: LazyImage) -> np.ndarray:
+def _agreements(predictor: Predictor, image: LazyImage) -> np.ndarray:
     """How well the labels at each scale agree with those at the next."""
-    looks = []
-    limits = intensity_limits(image.read, image.shape, model.card.percentiles)
-    largest = max(image.shape) / ACROSS / model.card.cell_diameter
-    for ratio in [r for n, r in enumerate(RATIOS) if n < FEWEST or r <= largest]:
-        factors = factors_for(model.card, ratio * model.card.cell_diameter, image.spacing)
-        part = _middle(image.shape, [f * min(1.0, WIDEST / ratio) for f in factors])
-        looks.append((part, _look(model, rescale(image.read(part), limits), factors)))
-    return np.array([_agreement(small, large) for small, large in itertools.pairwise(looks)])
+    card, views = predictor.card, []
+    limits = intensity_limits(image.read, image.shape, card.percentiles)
+    largest = max(image.shape) / MIN_CELLS_ACROSS / card.cell_diameter
+    for ratio in [r for n, r in enumerate(RATIOS) if n < MIN_RATIOS or r <= largest]:
+        factors = factors_for(card, ratio * card.cell_diameter, image.spacing)
+        part = _middle(image.shape, [f * min(1.0, WIDEST_VIEW / ratio) for f in factors])
+        views.append((part, _view(predictor, image, limits, part, ratio)))
+    return np.array([agreement(small, large) for small, large in itertools.pairwise(views)])
 
 
-def _agreement(small: tuple[Part, np.ndarray], large: tuple[Part, np.ndarray]) -> float:
+def agreement(small: tuple[Slices, np.ndarray], large: tuple[Slices, np.ndarray]) -> float:
     """How alike the labels of a part of the image are to those of a larger part, which holds it.
 
     PQ, as if six more cells had been found in each alone: many cells found twice tell more than one does.
@@ -133,10 +118,10 @@ def _agreement(small: tuple[Part, np.ndarray], large: tuple[Part, np.ndarray]) -
     (part, labels), (wider, others) = small, large
     index = [_pixels(here, there, n, m) for here, there, n, m in zip(part, wider, labels.shape, others.shape)]
     alike = score(labels, others[np.ix_(*index)])
-    return alike.iou_sum / ((alike.n_true + alike.n_pred) / 2 + FEW)
+    return alike.iou_sum / ((alike.n_true + alike.n_pred) / 2 + CHANCE_CELLS)
 
 
-def _peak(agreed: np.ndarray) -> float:
+def peak_ratio(agreed: np.ndarray) -> float:
     """The ratio at which neighbours agree best, evened out and interpolated."""
     middles = np.convolve(np.log(RATIOS[: len(agreed) + 1]), [0.5, 0.5], "valid")
     even = _even(agreed)
@@ -159,6 +144,6 @@ def _pixels(here: slice, there: slice, n: int, m: int) -> np.ndarray:
 
 def _middle(shape: tuple[int, ...], factors: Sequence[float]) -> tuple[slice, ...]:
     """The middle of an image, as many pixels of the network as are looked at."""
-    edge = LOOK[len(shape)] ** (1 / len(shape))
+    edge = VIEW_PIXELS[len(shape)] ** (1 / len(shape))
     wanted = [min(n, round(edge * f)) for n, f in zip(shape, factors, strict=True)]
     return tuple(slice((n - w) // 2, (n - w) // 2 + w) for n, w in zip(shape, wanted, strict=True))

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
-from cleft.core.downsample import downsample
 from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image, as_image
-from cleft.core.intensity import normalise
 from cleft.core.settings import ModelCard
 from cleft.io.lazy import LazyImage
-from cleft.labels.instances import METHODS, Method, classes_to_labels, decide, drop_small, to_labels
+from cleft.io.read import check_pixels
+from cleft.labels.blockwise import label_image
+from cleft.labels.instances import METHODS, Method, drop_small, to_labels
+from cleft.models.card import find_model
 from cleft.models.ensemble import Ensemble, check_alike, turns_for
 from cleft.models.file import read_model
-from cleft.models.unet import fuse_conv_bn
-from cleft.models.zoo import find_model
-from cleft.prediction.device import device_of, validate_image
-from cleft.prediction.diameter import estimate_diameter, is_training_scale, warn_of_size
-from cleft.prediction.predictor import Finish, likeliest, predict, softmax
-from cleft.prediction.scale import Diameter, enlarged_to, factors_for, pixels_across, resized
-from cleft.prediction.upsample import enlarge, enlarged_classes
+from cleft.prediction.device import device_of
+from cleft.prediction.diameter import estimate_diameter, warn_of_size
+from cleft.prediction.predictor import Precision, Predictor, Progress, Runtime, ScaledImage
+from cleft.prediction.scale import Diameter, choose_factors
 
-__all__ = ["Model", "load_model"]
+__all__ = ["Model", "check_suits", "load_model"]
 
 log = logging.getLogger("cleft")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,10 +60,8 @@ class Model:
     ) -> None:
         self.card, self.name, self.origin = card, name, origin or Origin((name,))
         self.net = net.eval().to(device_of(device))
-        self._predictors: dict[torch.dtype, nn.Module] = {}
-        self.compiled: dict[
-            tuple[str, str], nn.Module
-        ] = {}  # by other runtimes, see ``cleft.prediction.runtime``
+        self.device = next(self.net.parameters()).device
+        self._predictors: dict[tuple[Precision, Runtime], Predictor] = {}
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, axes={self.card.axes!r}, classes={self.card.net.n_classes})"
@@ -81,7 +74,7 @@ class Model:
         method: Method = "map",
         tile: Sequence[int] | None = None,
         progress: Progress = lambda done, of: None,
-        smallest: float | None = None,
+        min_size: float | None = None,
         diameter: Diameter = None,
     ) -> np.ndarray:
         """One label per cell.
@@ -93,9 +86,9 @@ class Model:
             method: ``"map"`` (default), ``"biased"``, ``"threshold"`` or ``"watershed"``; see ``to_labels``.
             tile: extent along each axis; changes memory and speed, not labels.
             progress: called with tiles done and tiles in all.
-            smallest: pixels; what has fewer and doesn't touch the image's border is dropped. ``None`` is the
+            min_size: pixels; what has fewer and doesn't touch the image's border is dropped. ``None`` is the
                 size of the smallest cells that the model learnt from, by another measure at the border
-                (``card.smallest_cell``, ``card.smallest_cut``); 0 keeps everything.
+                (``card.min_size``, ``card.min_size_at_border``); 0 keeps everything.
             diameter: of the cells, where it isn't what the model learnt (``card.cell_diameter``): pixels
                 along the last axis, a length such as ``"12um"``, or ``"auto"``, estimated. The image is
                 resampled until cells have the size learnt.
@@ -108,20 +101,26 @@ class Model:
             ModelError: the image has other axes or channels than the model was made for.
 
         Example:
-            >>> from cleft.synthetic.cells import make_cells
+            >>> from cleft.synthetic import make_cells
             >>> image, truth = make_cells((96, 96), seed=0)
             >>> load_model("cells2d").segment(image).shape
             (96, 96)
         """
         if method not in METHODS:
             raise DataError(f'method is "{method}", expected one of {", ".join(METHODS)}')
-        given = self._suiting(image, axes, spacing)
+        given = self._checked(image, axes, spacing)
         standard = given.standard()
-        factors = self.factors(standard, diameter)
-        labels = self._labels(standard, method, factors, tile, progress)
-        learnt = math.prod(factors) / math.prod(self.card.shrink) if smallest is None else 1.0
-        inside, cut = self.card.smallest(smallest)
-        labels = drop_small(labels, inside * learnt, cut * learnt)
+        scaled = self._scaled(standard, diameter)
+        factors, predictor = scaled.scale.factors, self.predictor()
+        least = self.min_sizes(min_size, factors)
+        if method == "watershed":  # which floods probabilities instead of deciding classes
+            likely = predictor.probabilities(scaled, _on_network(tile, factors), progress)
+            labels = drop_small(to_labels(likely, method), *least)
+        else:
+            classes = predictor.classes(
+                scaled, method=method, tile=_on_network(tile, factors), progress=progress
+            )
+            labels = label_image(classes, standard.spacing, least)
         if diameter is None:
             warn_of_size(self.card, labels, given.source)
         return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
@@ -142,126 +141,113 @@ class Model:
         Returns:
             (K, *S) float32 with S in the order Z, Y, X; sums to 1 over K.
         """
-        standard = self._suiting(image, axes, spacing).standard()
-        return self._enlarged(standard, self.factors(standard, diameter), tile)
+        scaled = self._scaled(self._checked(image, axes, spacing).standard(), diameter)
+        return self.predictor().probabilities(scaled, _on_network(tile, scaled.scale.factors))
 
-    def factors(self, image: Image, diameter: Diameter) -> tuple[float, ...]:
-        """Pixels of an image for one of the network, along each axis; whole numbers where none is given.
+    def factors(self, image: LazyImage, diameter: Diameter) -> tuple[float, ...]:
+        """Pixels of an image for one of the network, along each axis.
 
         Args:
-            image: in standard order.
-            diameter: as for ``segment``.
+            image: on disk or in memory (``LazyImage.of``).
+            diameter: as for ``segment``; ``"auto"`` looks at the image.
 
         Raises:
-            DataError: it isn't one, or is far from what the model learnt.
+            DataError: it isn't one.
+            ModelError: it is far from what the model learnt.
         """
-        if diameter is None:
-            return self.card.shrink
+        estimated = None
         if diameter == "auto":
-            found = estimate_diameter(self, LazyImage.of(image))
-            if found is None:
+            estimated = estimate_diameter(self.predictor(), image)
+            if estimated is None:
                 log.warning("%s: found no cell at any scale, left at that of the model", image.source)
-                return self.card.shrink
-            log.info("%s: cells are about %.0f pixels across", image.source, found)
-            if is_training_scale(self.card, found):
-                return self.card.shrink
-        else:
-            found = pixels_across(diameter, image.spacing)
-        return factors_for(self.card, found, image.spacing)
+            else:
+                log.info("%s: cells are about %.0f pixels across", image.source, estimated)
+        return choose_factors(self.card, diameter, image.spacing, estimated)
 
-    def at(self, shrink: tuple[int, ...]) -> Model:
-        """The same model for cells as much larger as these factors are than the card's.
+    def min_sizes(self, min_size: float | None, factors: Sequence[float]) -> tuple[float, float]:
+        """Pixels that a cell inside an image and one at its border must have to be kept.
 
         Args:
-            shrink: pixels averaged along each axis before the network.
+            min_size: as for ``segment``.
+            factors: at which the image is seen; cells that are larger than those learnt are so throughout.
 
         Example:
-            >>> model = load_model("cells2d")
-            >>> model.at((3, 3)).card.cell_diameter / model.card.cell_diameter
-            3.0
+            >>> load_model("cells2d").min_sizes(20, (2.0, 2.0))
+            (20, 0.0)
         """
-        ratio = math.prod(shrink) / math.prod(self.card.shrink)
-        other = copy.copy(self)  # which shares network and predictors
-        other.card = self.card.model_copy(
-            update={
-                "shrink": shrink, "smallest_cell": self.card.smallest_cell * ratio,
-                "smallest_cut": self.card.smallest_cut * ratio,
-                "cell_diameter": self.card.cell_diameter * ratio ** (1 / len(shrink)),
-            }
-        )  # fmt: skip
-        return other
+        if min_size is not None:
+            return self.card.min_sizes(min_size)
+        ratio = math.prod(factors) / math.prod(self.card.shrink)
+        inside, cut = self.card.min_sizes()
+        return inside * ratio, cut * ratio
 
-    def _labels(
-        self,
-        image: Image,
-        method: Method,
-        factors: tuple[float, ...],
-        tile: Sequence[int] | None,
-        progress: Progress,
-    ) -> np.ndarray:
-        """The labels before small ones are dropped."""
-        if method == "map" and set(factors) == {1}:
-            # the likeliest class alone, a byte per pixel instead of four floats
-            classes = self._predict(image, likeliest, factors, tile, progress)[0]
-        elif method == "watershed" or not _whole(factors):
-            probabilities = self._enlarged(image, factors, tile, progress)
-            if method == "watershed":
-                return to_labels(probabilities, method)
-            classes = decide(probabilities, method)
-        else:
-            small = torch.from_numpy(self._predict(image, softmax, factors, tile, progress))
-            whole = [int(f) for f in factors]
-            large = enlarged_classes(small, whole, lambda p: decide(p.numpy(), method))
-            classes = large[tuple(map(slice, image.spatial_shape))]
-        return classes_to_labels(classes, image.spacing)
+    def predictor(self, precision: Precision = "float32", runtime: Runtime = "torch") -> Predictor:
+        """The network as it predicts, made on first use.
 
-    def _enlarged(
-        self,
-        image: Image,
-        factors: tuple[float, ...],
-        tile: Sequence[int] | None,
-        progress: Progress = lambda done, of: None,
-    ) -> np.ndarray:
-        """Probabilities of each pixel of the image."""
-        small = torch.from_numpy(self._predict(image, softmax, factors, tile, progress))
-        if not _whole(factors):
-            return enlarged_to(small, image.spatial_shape).numpy()
-        large = enlarge(small, [int(f) for f in factors]).numpy()
-        return np.ascontiguousarray(large[(slice(None), *map(slice, image.spatial_shape))])
-
-    def predictor(self, precision: torch.dtype = torch.float32) -> nn.Module:
-        """The network as it predicts: batch normalisation folded into convolutions, in a precision.
+        Raises:
+            ModelError: OpenVINO is asked for and isn't installed.
 
         Example:
-            >>> next(load_model("cells2d").predictor().parameters()).dtype
-            torch.float32
+            >>> load_model("cells2d").predictor().precision
+            'float32'
         """
-        if precision not in self._predictors:
-            with torch.inference_mode(False):  # wherever it is called: other runtimes trace it
-                self._predictors[precision] = fuse_conv_bn(self.net, len(self.card.axes)).to(precision)
-        return self._predictors[precision]
+        if (precision, runtime) not in self._predictors:
+            self._predictors[precision, runtime] = Predictor(self.net, self.card, precision, runtime)
+        return self._predictors[precision, runtime]
 
-    def _predict(
-        self,
-        image: Image,
-        finish: Finish,
-        factors: tuple[float, ...],
-        tile: Sequence[int] | None,
-        progress: Progress = lambda done, of: None,
-    ) -> np.ndarray:
-        """Normalise, shrink, predict: in pixels of the network."""
-        channels = normalise(image.data, self.card.percentiles)
-        if _whole(factors):
-            channels = downsample(channels, [int(f) for f in factors])
-        else:
-            channels = resized(channels, factors)
-        if tile is not None and (len(tile) != len(factors) or min(tile) < 1):
-            raise DataError(f"tile is {tuple(tile)}, expected {len(factors)} positive numbers of pixels")
-        small = None if tile is None else [math.ceil(t / f) for t, f in zip(tile, factors, strict=True)]
-        return predict(self.predictor(), self.card.net, channels, finish, small, progress)
+    def release(self) -> None:
+        """Give back what predictors hold; they are made again when they are needed."""
+        self._predictors.clear()
 
-    def _suiting(self, image: np.ndarray | Image, axes: str | None, spacing: Sequence[float] | None) -> Image:
-        return validate_image(as_image(image, axes, spacing, such_as=self.card.axes), self.card, self.name)
+    def _checked(self, image: np.ndarray | Image, axes: str | None, spacing: Sequence[float] | None) -> Image:
+        """The image, of numbers, suitable for the model; booleans as integers."""
+        found = as_image(image, axes, spacing, such_as=self.card.axes)
+        if found.data.dtype.kind not in "biuf":
+            raise DataError(f"{found.source}: found pixels of type {found.data.dtype}, expected numbers")
+        if not found.data.size:
+            raise DataError(f"{found.source}: found an array without pixels, shape {found.data.shape}")
+        if found.data.dtype.kind == "b":
+            found = replace(found, data=found.data.astype(np.uint8))
+        check_suits(self, LazyImage.of(found), found.spatial_axes)
+        check_pixels(found)
+        return found
+
+    def _scaled(self, image: Image, diameter: Diameter) -> ScaledImage:
+        """An image in standard order as the network takes it."""
+        return ScaledImage.of(image.data, self.card, self.factors(LazyImage.of(image), diameter))
+
+
+def check_suits(model: Model, image: LazyImage, axes: str | None = None) -> None:
+    """Refuse an image that a model isn't made for.
+
+    Args:
+        model: to segment it with.
+        image: on disk or in memory.
+        axes: of the image as they are told to its user; by default in standard order.
+
+    Raises:
+        ModelError: other spatial axes or another number of channels.
+    """
+    card = model.card
+    if image.axes != card.axes:
+        raise ModelError(
+            f"{image.source}: has spatial axes {axes or image.axes} (shape {image.pixels.shape}), "
+            f"but {model.name} is a model for {card.axes}"
+        )
+    if image.channels != card.net.channels:
+        raise ModelError(
+            f"{image.source}: has {image.channels} channels (axes {image.array_axes}), "
+            f"but {model.name} takes {card.net.channels}"
+        )
+
+
+def _on_network(tile: Sequence[int] | None, factors: Sequence[float]) -> list[int] | None:
+    """A tile of the image in pixels of the network."""
+    if tile is None:
+        return None
+    if len(tile) != len(factors) or min(tile) < 1:
+        raise DataError(f"tile is {tuple(tile)}, expected {len(factors)} positive numbers of pixels")
+    return [math.ceil(t / f) for t, f in zip(tile, factors)]
 
 
 def load_model(name: str | Path | Sequence[str | Path], device: str = "auto", tta: bool = False) -> Model:
@@ -292,8 +278,3 @@ def load_model(name: str | Path | Sequence[str | Path], device: str = "auto", tt
         widest = card.net.model_copy(update={"width": max(c.net.width for c in cards)})
         card = card.model_copy(update={"net": widest})
     return Model(net, card, device, " + ".join(names), Origin(names, tta))
-
-
-def _whole(factors: Sequence[float]) -> bool:
-    """Whether blocks of whole pixels make a pixel of the network."""
-    return all(f >= 1 and float(f).is_integer() for f in factors)

@@ -1,28 +1,38 @@
-"""Cells of another size than a model learnt: the image resampled until they have that size, and back."""
+"""Where the pixels of an image lie among those of the network: one decision about scale, and its arithmetic.
+
+Every pixel, of the image or of the network, is computed from its neighbourhood by the same operations in
+the same order whatever region it is computed in: a block gives the bits that the whole image gives.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from skimage.transform import resize
+import torch
 from torch import Tensor
-from torch.nn import functional
 
+from cleft.core.downsample import downsample
 from cleft.core.errors import DataError, ModelError
 from cleft.core.settings import ModelCard
+from cleft.core.tiles import Slices
 from cleft.core.units import parse_length
 
-__all__ = ["Diameter", "enlarged_to", "factors_for", "pixels_across", "resized", "whole_factors"]
+__all__ = ["Diameter", "Scale", "choose_factors", "diameter_in_pixels", "factors_for", "is_training_scale"]
 
 Diameter = float | str | None
-SMALLEST = 2.0  # pixels across a cell: less is no cell but noise
-ZOOMS = (1 / 8, 32.0)  # further from what was learnt is most likely a mistake in the number
+MIN_DIAMETER = 2.0  # pixels: what is smaller is noise
+MIN_RATIO, MAX_RATIO = 1 / 8, 32.0  # of a diameter to the learnt one; beyond it's most likely a mistake
+TRAINING_SCALE = 1.3  # an estimate as near to the learnt diameter is not better than it, and resampling blurs
+TRUNCATE = 4.0  # standard deviations at which a Gaussian ends, as in scipy
+SLAB_PIXELS = 1 << 20  # pixels of the image interpolated at once
 
 
-def pixels_across(diameter: float | str, spacing: Sequence[float] | None) -> float:
-    """A diameter as pixels of a ball as large, counted as if they were cubes.
+def diameter_in_pixels(diameter: float | str, spacing: Sequence[float] | None) -> float:
+    """A diameter as the edge, in pixels, of the cube that a ball's bounding box would be in cubic pixels.
 
     Args:
         diameter: pixels along the last axis, or a length such as ``"12um"``.
@@ -32,7 +42,7 @@ def pixels_across(diameter: float | str, spacing: Sequence[float] | None) -> flo
         DataError: it can't be read, is a length without spacing, or is below two pixels.
 
     Example:
-        >>> pixels_across(20, None), round(pixels_across("10um", (2.0, 0.5, 0.5)), 1)
+        >>> diameter_in_pixels(20, None), round(diameter_in_pixels("10um", (2.0, 0.5, 0.5)), 1)
         (20.0, 12.6)
     """
     try:
@@ -48,9 +58,60 @@ def pixels_across(diameter: float | str, spacing: Sequence[float] | None) -> flo
     if spacing is not None:
         length = value if physical else value * spacing[-1]
         value = length / math.prod(spacing) ** (1 / len(spacing))
-    if value < SMALLEST:
-        raise DataError(f"diameter is {diameter}, {value:.1f} pixels, expected at least {SMALLEST:g}")
+    if value < MIN_DIAMETER:
+        raise DataError(f"diameter is {diameter}, {value:.1f} pixels, expected at least {MIN_DIAMETER:g}")
     return value
+
+
+def choose_factors(
+    card: ModelCard,
+    diameter: Diameter,
+    spacing: Sequence[float] | None,
+    estimated: float | None = None,
+) -> tuple[float, ...]:
+    """Pixels of the image for one of the network along each axis: the one decision about scale.
+
+    Args:
+        card: of the model.
+        diameter: of the cells: pixels along the last axis, a length such as ``"12um"``, ``"auto"``, or
+            ``None`` for what the model learnt.
+        spacing: micrometres per pixel along each axis, if known.
+        estimated: pixels, for ``"auto"``; ``None`` where no cell was found. The image then stays at the
+            model's own scale, as it does where the estimate is near to the learnt diameter.
+
+    Raises:
+        DataError: the diameter isn't one.
+        ModelError: it is far from what the model learnt.
+
+    Example:
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
+        >>> card = read_card(find_model("cells2d"))
+        >>> choose_factors(card, None, None), choose_factors(card, 3 * card.cell_diameter, None)
+        ((1.0, 1.0), (3.0, 3.0))
+    """
+    if diameter == "auto":
+        if estimated is None or is_training_scale(card, estimated):
+            diameter = None
+    elif diameter is not None:
+        estimated = diameter_in_pixels(diameter, spacing)
+    if diameter is None:
+        return tuple(float(f) for f in card.shrink)
+    assert estimated is not None
+    return factors_for(card, estimated, spacing)
+
+
+def is_training_scale(card: ModelCard, diameter: float) -> bool:
+    """Whether an estimated diameter is so near to the learnt one that the image is best left as it is.
+
+    Example:
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
+        >>> card = read_card(find_model("cells2d"))
+        >>> is_training_scale(card, 1.1 * card.cell_diameter), is_training_scale(card, 2 * card.cell_diameter)
+        (True, False)
+    """
+    return 1 / TRAINING_SCALE <= diameter / card.cell_diameter <= TRAINING_SCALE
 
 
 def factors_for(card: ModelCard, diameter: float, spacing: Sequence[float] | None) -> tuple[float, ...]:
@@ -58,7 +119,7 @@ def factors_for(card: ModelCard, diameter: float, spacing: Sequence[float] | Non
 
     Args:
         card: of the model.
-        diameter: as ``pixels_across`` gives it.
+        diameter: in pixels, as ``diameter_in_pixels`` gives it.
         spacing: of the image; where it and the model's are known, the network's pixels get the shape, too,
             that they had in training.
 
@@ -66,15 +127,15 @@ def factors_for(card: ModelCard, diameter: float, spacing: Sequence[float] | Non
         ModelError: the cells are less than an eighth or more than 32 times as large as those learnt from.
 
     Example:
-        >>> from cleft.models.file import read_card
-        >>> from cleft.models.zoo import find_model
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
         >>> card = read_card(find_model("cells2d"))
         >>> factors_for(card, 2 * card.cell_diameter, None)
         (2.0, 2.0)
     """
     ratio, learnt = diameter / card.cell_diameter, np.array(card.shrink, float)
-    if not ZOOMS[0] <= ratio <= ZOOMS[1]:
-        smallest, largest = (zoom * card.cell_diameter for zoom in ZOOMS)
+    if not MIN_RATIO <= ratio <= MAX_RATIO:
+        smallest, largest = (r * card.cell_diameter for r in (MIN_RATIO, MAX_RATIO))
         raise ModelError(
             f"diameter is {diameter:.1f} pixels, but the model learnt cells of {card.cell_diameter:.0f}: "
             f"expected {smallest:.1f} to {largest:.0f}"
@@ -85,40 +146,167 @@ def factors_for(card: ModelCard, diameter: float, spacing: Sequence[float] | Non
     return tuple(float(f) for f in learnt * ratio)
 
 
-def whole_factors(card: ModelCard, factors: Sequence[float]) -> tuple[int, ...]:
-    """The nearest whole factors, for images that are done block by block, which only grow smaller.
+@dataclass(frozen=True)
+class Scale:
+    """An image and the same in pixels of the network, by so many pixels of the image for each of the network.
 
-    Raises:
-        ModelError: the image would have to be enlarged to well beyond.
-
-    Example:
-        >>> whole_factors(None, (0.9, 2.2, 2.2))
-        (1, 2, 2)
-    """
-    if min(factors) < 0.6:
-        raise ModelError(
-            f"cells are {1 / min(factors):.1f} times too small for the model, and block by block an image is "
-            "not enlarged; expected one that fits in memory, or a model that learnt smaller cells"
-        )
-    return tuple(max(1, round(f)) for f in factors)
-
-
-def resized(channels: np.ndarray, factors: Sequence[float]) -> np.ndarray:
-    """The image in the network's pixels: smoothed first where they are larger.
+    Where all factors are whole, a network pixel is the mean of a block of pixels. Otherwise the image is
+    smoothed by a Gaussian as wide as the factor needs and interpolated linearly, as
+    ``skimage.transform.resize`` does, and the factors are rounded so that the image is a whole number of
+    network pixels. Results come back by linear interpolation. Beyond the edge its last pixel is repeated.
 
     Args:
-        channels: (C, *S) float32.
-        factors: pixels of the image for one of the network, along each axis.
+        shape: of the image.
+        factors: along each axis; below 1 where the network sees the image enlarged.
 
-    Returns:
-        (C, *s) float32, s the nearest to S / factors, at least 1.
+    Example:
+        >>> scale = Scale((100, 90), (2.0, 2.0))
+        >>> scale.network_shape, Scale((100, 90), (2.7, 2.7)).network_shape
+        ((50, 45), (37, 33))
     """
-    shape = [max(1, round(n / f)) for n, f in zip(channels.shape[1:], factors, strict=True)]
-    smaller = [resize(c, shape, order=1, mode="edge", anti_aliasing=True) for c in channels]
-    return np.stack(smaller).astype(np.float32)
 
+    shape: tuple[int, ...]
+    factors: tuple[float, ...]
 
-def enlarged_to(values: Tensor, shape: Sequence[int]) -> Tensor:
-    """Values (K, *s) at the pixels of an image (K, *shape), interpolated linearly."""
-    mode = {2: "bilinear", 3: "trilinear"}[len(shape)]
-    return functional.interpolate(values[None], tuple(shape), mode=mode, align_corners=False)[0]
+    @cached_property
+    def whole(self) -> bool:
+        """Whether network pixels are blocks of whole pixels."""
+        return all(f >= 1 and float(f).is_integer() for f in self.factors)
+
+    @cached_property
+    def identity(self) -> bool:
+        """Whether the network's pixels are the image's."""
+        return set(self.factors) == {1}
+
+    @cached_property
+    def network_shape(self) -> tuple[int, ...]:
+        """The image in pixels of the network."""
+        if self.whole:
+            return tuple(-(-n // int(f)) for n, f in zip(self.shape, self.factors, strict=True))
+        return tuple(max(1, round(n / f)) for n, f in zip(self.shape, self.factors, strict=True))
+
+    @cached_property
+    def steps(self) -> tuple[float, ...]:
+        """Pixels of the image from one network pixel to the next."""
+        if self.whole:
+            return self.factors
+        return tuple(n / m for n, m in zip(self.shape, self.network_shape))
+
+    def network_region(self, region: Slices) -> Slices:
+        """The network pixels that the pixels of a region are interpolated from."""
+        if self.identity:
+            return region
+        found = []
+        for axis, s in enumerate(region):
+            near, far, _ = self._neighbours(axis, s)
+            ends = (near[0], near[-1], far[0], far[-1])
+            found.append(slice(int(min(ends)), int(max(ends)) + 1))
+        return tuple(found)
+
+    def image_region(self, region: Slices) -> Slices:
+        """The pixels of the image that network pixels are made of."""
+        if self.whole:
+            return tuple(
+                slice(s.start * int(f), min(s.stop * int(f), n))
+                for s, f, n in zip(region, self.factors, self.shape)
+            )
+        return tuple(
+            slice(int(at.min()), int(at.max()) + 1)
+            for at, _ in (self._taps(axis, s) for axis, s in enumerate(region))
+        )
+
+    def to_network(self, pixels: np.ndarray, region: Slices) -> np.ndarray:
+        """Network pixels from those of the image.
+
+        Args:
+            pixels: (C, *image_region(region)) float32.
+            region: of the network's pixels, within ``network_shape``.
+
+        Returns:
+            (C, *region) float32.
+        """
+        if self.whole:
+            return downsample(pixels, [int(f) for f in self.factors])
+        starts = [s.start for s in self.image_region(region)]
+        for axis, s in enumerate(region):
+            at, weights = self._taps(axis, s)
+            # one tap after the other: each sum has the same order in every region
+            total = np.zeros(1, np.float32)
+            for places, weight in zip(at - starts[axis], weights):
+                along = weight.reshape([-1 if a == axis + 1 else 1 for a in range(pixels.ndim)])
+                total = total + np.take(pixels, places, axis + 1) * along
+            pixels = total
+        return pixels
+
+    def to_image(self, values: np.ndarray, within: Slices, region: Slices) -> np.ndarray:
+        """Values at the pixels of the image.
+
+        Args:
+            values: (K, *within) float32, such as probabilities.
+            within: the network pixels that they are of; holds ``network_region(region)``.
+            region: of the image.
+
+        Returns:
+            (K, *region) float32.
+        """
+        return self._interpolated(torch.from_numpy(values), within, region).numpy()
+
+    def classes_of(
+        self, values: np.ndarray, within: Slices, region: Slices, decide: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """The class of each pixel of a region, without holding its interpolated values at once.
+
+        Args:
+            values, within, region: as for ``to_image``.
+            decide: from (K, *S) to (*S) uint8, pixel by pixel.
+
+        Returns:
+            (*region) uint8.
+        """
+        tensor = torch.from_numpy(values)
+        if self.identity:
+            inside = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(region, within))
+            return decide(values[(slice(None), *inside)])
+        extent = [s.stop - s.start for s in region]
+        classes = np.empty(extent, np.uint8)
+        rows = max(1, SLAB_PIXELS // max(1, math.prod(extent[1:])))
+        for start in range(0, extent[0], rows):
+            stop = min(start + rows, extent[0])
+            slab = (slice(region[0].start + start, region[0].start + stop), *region[1:])
+            classes[start:stop] = decide(self._interpolated(tensor, within, slab).numpy())
+        return classes
+
+    def _interpolated(self, values: Tensor, within: Slices, region: Slices) -> Tensor:
+        for axis, (w, s) in enumerate(zip(within, region)):
+            near, far, weight = self._neighbours(axis, s)
+            along = [-1 if a == axis + 1 else 1 for a in range(values.ndim)]
+            first = values.index_select(axis + 1, torch.from_numpy(near - w.start))
+            if weight.any():
+                second = values.index_select(axis + 1, torch.from_numpy(far - w.start))
+                first = first + (second - first) * torch.from_numpy(weight).reshape(along)
+            values = first
+        return values
+
+    def _neighbours(self, axis: int, s: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of pixels of the image the nearest network pixel, that on the other side, and its weight."""
+        place = (np.arange(s.start, s.stop) + 0.5) / self.steps[axis] - 0.5
+        low = np.floor(place).astype(np.int64)
+        share = place - low
+        last = self.network_shape[axis] - 1
+        near = np.where(share < 0.5, low, low + 1)
+        far = np.where(share < 0.5, low + 1, low)
+        return near.clip(0, last), far.clip(0, last), np.minimum(share, 1 - share).astype(np.float32)
+
+    def _taps(self, axis: int, s: slice) -> tuple[np.ndarray, np.ndarray]:
+        """The pixels of the image that network pixels are sums of, and their weights, (taps, pixels)."""
+        step = self.steps[axis]
+        place = (np.arange(s.start, s.stop) + 0.5) * step - 0.5
+        low = np.floor(place).astype(np.int64)
+        share = place - low
+        sigma = max(0.0, (step - 1) / 2)
+        radius = int(TRUNCATE * sigma + 0.5)
+        bell = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
+        bell = np.append(bell / bell.sum(), 0.0)  # one further for the pixel above
+        weights = np.outer(bell, 1 - share) + np.outer(np.roll(bell, 1), share)
+        at = np.arange(-radius, radius + 2)[:, None] + low
+        return at.clip(0, self.shape[axis] - 1), weights.astype(np.float32)

@@ -1,21 +1,33 @@
-"""Table 1: the same network trained by each loss, and what becomes of its probabilities."""
+"""Table 1: the same network trained by each loss, and what becomes of its probabilities.
+
+The runs are planned, done by ``run_all``, and the table is written of all that is done.
+"""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from cleft.reproduce.drawing import COLOURS, QUIET, blank, save, tidy
-from cleft.reproduce.runs import CONFIGS, Run, finished, is_weak, work_through
-from cleft.reproduce.tables import MEASURES, Effort, Row, gather, markdown, spread
+from cleft.reproduce.report import (
+    COLOURS,
+    GREY,
+    SCORES,
+    Rows,
+    group_by_seed,
+    markdown,
+    mean_and_spread,
+    new_figure,
+    save,
+    tidy,
+)  # fmt: skip
+from cleft.reproduce.runs import CONFIGS, Run, RunOptions, is_weak, read_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LOSSES", "PAPER", "rows_of", "run", "table", "write"]
+__all__ = ["LOSSES", "PAPER", "plan", "rows_of", "table", "write"]
 
 LOSSES = ("CE", "BWM", "W3", "DSC", "J3", "J4")
 # P05, RQ, SQ, PQ of the paper's Table 1, on T cells of its own
@@ -31,96 +43,66 @@ PAPER = {
 }
 
 
-def run(
-    sets: Sequence[Path],
-    folder: Path,
-    effort: Effort,
-    console: Console,
-    losses: Sequence[str] = LOSSES,
-) -> Path:
-    """Train and test what isn't done yet; write table1.md, .json and .png of it.
+def plan(sets: Sequence[Path], options: RunOptions, losses: Sequence[str] = LOSSES) -> list[Run]:
+    """All runs, those of the first seed first.
 
     Args:
         sets: folders with ``train`` and ``test``, each with images and masks.
-        folder: to write to; also holds models and the results of single runs.
-        effort: steps and width of each training, and the number of seeds.
-        console: where to say what is being done.
+        options: steps and width of each training, and the number of seeds.
         losses: of ``CONFIGS``.
 
-    Returns:
-        The picture's path.
-
     Raises:
-        CleftError: an unknown loss, data that can't be learnt from, or runs made with other settings.
-
-    Source:
-        The paper, Table 1.
+        DataError: an unknown loss.
     """
-    blank(1, 1)  # where there is nothing to draw with, said before the work
-    work_through(plan(sets, effort, losses), folder, console)
-    return write(folder, losses, [data.name for data in sets])
+    seeds = range(options.seeds)
+    return [Run(data, config, seed, options) for seed in seeds for config in losses for data in sets]
 
 
 def write(folder: Path, losses: Sequence[str], sets: Sequence[str]) -> Path:
-    """Write the table and its picture of a folder's runs.
-
-    Args:
-        folder: of the runs, written to.
-        losses: of ``CONFIGS``, those to show.
-        sets: names of those to show.
-
-    Returns:
-        The picture's path.
-    """
-    rows = [row for row in rows_of(finished(folder)) if row.head[0] in sets and row.head[1] in losses]
-    (folder / "table1.md").write_text(table(rows) + "\n")
-    names = sorted({row.head[0] for row in rows})
-    figure = blank(5.2 * max(1, len(names)), 1.2 + 0.5 * len({row.head[1] for row in rows}))
-    axes: Any = figure.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
+    """Write table1.md, .json and .png of a folder's runs, of these losses on the sets of these names."""
+    every = rows_of(read_results(folder))
+    rows = {head: row for head, row in every.items() if head[0] in sets and head[1] in losses}
+    names = sorted({name for name, _, _ in rows})
     # one order for all sets: they share the axis of the losses, and not every set has every loss
-    order = sorted({row.head[1] for row in rows}, key=list(CONFIGS).index)
+    order = sorted({loss for _, loss, _ in rows}, key=list(CONFIGS).index)
+    figure = new_figure(5.2 * max(1, len(names)), 1.2 + 0.5 * len(order))
+    axes: Any = figure.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
     for axis, name in zip(axes, names):
-        _draw(axis, name, [row for row in rows if row.head[0] == name], order)
+        _draw(axis, name, rows, order)
     axes[0].invert_yaxis()
-    found = [{"set": r.head[0], "loss": r.head[1], "method": r.head[2], **r.values} for r in rows]
-    return save(figure, {"rows": found}, folder, "table1")
+    found = [{"set": name, "loss": loss, "method": by, **row} for (name, loss, by), row in rows.items()]
+    return save(figure, {"rows": found}, folder, "table1", table(rows))
 
 
-def plan(sets: Sequence[Path], effort: Effort, losses: Sequence[str] = LOSSES) -> list[Run]:
-    """All runs, those of the first seed first."""
-    return [effort.run(data, arm, seed) for seed in range(effort.seeds) for arm in losses for data in sets]
-
-
-def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
-    """By set, loss and method."""
+def rows_of(results: Sequence[dict[str, Any]]) -> Rows:
+    """By set, loss and method; without runs of weak annotation, or of what helps against it."""
+    names = [name for name, config in CONFIGS.items() if "ignore_uncertain" not in config]
     scores = [
         ((found["set"], found["arm"], method), score)
         for found in results
-        if found["target"] is None and not is_weak(found) and not found["settings"].get("doubt")
+        if found["target"] is None and not is_weak(found) and found["arm"] in names
         for method, score in found["test"].items()
     ]
-    order = list(CONFIGS)
-    scores.sort(key=lambda one: (one[0][0], one[0][2], order.index(one[0][1])))
-    return gather(scores)
+    scores.sort(key=lambda one: (one[0][0], one[0][2], names.index(one[0][1])))
+    return group_by_seed(scores)
 
 
-def table(rows: Sequence[Row], beside: bool = True) -> str:
-    """In Markdown, the paper's own below if they are to stand beside."""
-    lines = [[*row.head, *(spread(row.values[measure]) for measure in MEASURES)] for row in rows]
+def table(rows: Rows, with_paper: bool = True) -> str:
+    """In Markdown, the paper's own scores below if asked for."""
+    lines = [[*head, *(mean_and_spread(row[name]) for name in SCORES)] for head, row in rows.items()]
     paper = [["paper's T cells", *head, *(f"{x:.4f}"[1:] for x in scores)] for head, scores in PAPER.items()]
-    return markdown(["set", "loss", "by", *(m.upper() for m in MEASURES)], [*lines, *paper * beside])
+    return markdown(["set", "loss", "by", *(m.upper() for m in SCORES)], [*lines, *paper * with_paper])
 
 
-def _draw(axis: Axes, name: str, rows: Sequence[Row], order: Sequence[str]) -> None:
-    """PQ of each loss, a dot for each seed and a line at their mean; the losses from top to bottom."""
+def _draw(axis: Axes, name: str, rows: Rows, order: Sequence[str]) -> None:
+    """PQ of each loss on a set, from top to bottom: a dot for each seed, and a line at their mean."""
     tidy([axis])
-    for row in rows:
-        y, seeds = order.index(row.head[1]), row.values["pq"]
-        likeliest = row.head[2] == "MAP"
-        colour = COLOURS[1] if row.head[1].startswith("J") else COLOURS[0]
-        height = y + (0 if likeliest else 0.25)
-        colour = colour if likeliest else QUIET
-        axis.plot(seeds, [height] * len(seeds), "o", color=colour, mfc=colour if likeliest else "none")
-        axis.plot([row.mean()] * 2, [height - 0.12, height + 0.12], color=colour, lw=2)
+    for (_, loss, method), row in ((head, row) for head, row in rows.items() if head[0] == name):
+        y, pq, colour, fill = order.index(loss) + 0.25, row["pq"], GREY, "none"
+        if method == "MAP":
+            y, colour = y - 0.25, COLOURS[1] if loss.startswith("J") else COLOURS[0]
+            fill = colour
+        axis.plot(pq, [y] * len(pq), "o", color=colour, mfc=fill)
+        axis.plot([statistics.mean(pq)] * 2, [y - 0.12, y + 0.12], color=colour, lw=2)
     axis.set(yticks=range(len(order)), yticklabels=order, title=name)
     axis.set_xlabel("PQ on test; hollow: by watershed")

@@ -1,10 +1,10 @@
-"""Smooth noise over any number of axes."""
+"""Smooth random functions of the place: on a grid of pixels, and at scattered points."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["along", "smooth_noise"]
+__all__ = ["plane_waves", "smooth_noise"]
 
 
 def smooth_noise(shape: tuple[int, ...], scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -25,16 +25,35 @@ def smooth_noise(shape: tuple[int, ...], scale: np.ndarray, rng: np.random.Gener
     """
     coarse = [int(np.ceil(n / s)) + 3 for n, s in zip(shape, scale)]
     noise = rng.standard_normal(coarse, dtype=np.float32)
-    for axis, (n, s) in enumerate(zip(shape, scale)):
-        at = np.arange(n, dtype=np.float32) / np.float32(s) + rng.random(dtype=np.float32)
-        low = at.astype(np.intp)
-        f = (at - low.astype(np.float32)).reshape(along(axis, len(shape)))
-        taps = (0.5 * (1 - f) ** 2, 0.5 + f * (1 - f), 0.5 * f**2)
-        noise = np.add.reduce([w * noise.take(low + k, axis=axis) for k, w in enumerate(taps)])
+    for axis, (n, s) in enumerate(zip(shape, scale.tolist())):
+        place = np.arange(n, dtype=np.float32) / s + rng.random(dtype=np.float32)
+        low = place.astype(np.intp)
+        others = [a for a in range(len(shape)) if a != axis]
+        f = np.expand_dims(place - low.astype(np.float32), others)
+        weights = (0.5 * (1 - f) ** 2, 0.5 + f * (1 - f), 0.5 * f**2)
+        noise = np.add.reduce([w * noise.take(low + k, axis=axis) for k, w in enumerate(weights)])
     # A sum of squared weights along one axis averages 0.55: undo what the spreading took.
     return noise * np.float32(0.55 ** (-len(shape) / 2))
 
 
-def along(axis: int, ndim: int) -> tuple[int, ...]:
-    """The shape that lays a vector along one axis."""
-    return tuple(-1 if a == axis else 1 for a in range(ndim))
+def plane_waves(points: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
+    """A smooth random function of scattered points, the sum of a dozen plane waves.
+
+    Args:
+        points: (N, D).
+        length: of a wave, about.
+        rng: where the numbers come from.
+
+    Returns:
+        (N,) of mean about 0 and standard deviation about 1.
+
+    Example:
+        >>> plane_waves(np.zeros((3, 2)), 5.0, np.random.default_rng(0)).shape
+        (3,)
+    """
+    direction = rng.standard_normal((12, points.shape[1]))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    waves = direction * rng.uniform(0.6, 1.4, (12, 1)) * (2 * np.pi / length)
+    # Not a matrix product: its last bits depend on the number of threads.
+    phase = np.einsum("nd,wd->nw", points, waves, optimize=False)
+    return np.cos(phase + rng.uniform(0, 2 * np.pi, 12)).sum(axis=1) / np.sqrt(6)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 from torch.nn import functional
 
+from cleft.core.settings import AugmentationSettings
 from cleft.labels.classes import BACKGROUND, CELL, TOUCHING
 
-__all__ = ["OUTSIDE", "STRETCH", "invert", "modulate_touching", "random_affine_elastic", "vary_intensity"]
+__all__ = ["OUTSIDE", "invert", "modulate_touching", "random_affine_elastic", "vary_intensity"]
 
 OUTSIDE = -2  # label of what lies outside the image: no cell, and not to be learnt from
-STRETCH = 1.15  # along each axis by itself, at most; at least its inverse
-WARP_EVERY = 24  # pixels between the control points of a warp
-WARP_BY = 1.0  # pixels, standard deviation of their displacement
+DEFAULT = AugmentationSettings()
+AT_ONCE = 512  # windows of which medians are taken together
 
 
 def random_affine_elastic(
@@ -26,7 +26,7 @@ def random_affine_elastic(
     labels: np.ndarray,
     patch: Sequence[int],
     rng: np.random.Generator,
-    scale: float = STRETCH,
+    settings: AugmentationSettings = DEFAULT,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turn, mirror, scale and warp image and labels together, and cut the middle ``patch`` out.
 
@@ -38,12 +38,12 @@ def random_affine_elastic(
         labels: (*S) int32; values below 2^24 pass through float32 unchanged.
         patch: shape to cut, at most S.
         rng: where the chance comes from.
-        scale: what lies in the patch is larger or smaller than in the image by at most this.
+        settings: how far to scale and warp.
 
     Returns:
         (C, *patch) float32 and (*patch) int32; what lies outside S is ``OUTSIDE`` in the labels.
     """
-    where = _coordinates(patch, labels.shape, rng, scale)
+    where = _coordinates(patch, labels.shape, rng, settings)
     grid = torch.from_numpy(np.ascontiguousarray(where[::-1].transpose(*range(1, where.ndim), 0)))[None]
     image = functional.grid_sample(
         torch.from_numpy(channels)[None], grid, "bilinear", "reflection", align_corners=True
@@ -55,28 +55,28 @@ def random_affine_elastic(
 
 
 def _coordinates(
-    patch: Sequence[int], shape: Sequence[int], rng: np.random.Generator, scale: float
+    patch: Sequence[int], shape: Sequence[int], rng: np.random.Generator, settings: AugmentationSettings
 ) -> np.ndarray:
     """(d, *patch) float32: where in ``shape`` each pixel of the patch is taken from, scaled to [-1, 1]."""
-    d = len(patch)
-    matrix = np.diag(rng.choice([-1.0, 1.0], d) * rng.uniform(1 / STRETCH, STRETCH))
-    if scale > STRETCH:
-        alike = math.log(scale / STRETCH)  # along all axes
+    d, stretch = len(patch), settings.max_stretch
+    matrix = np.diag(rng.choice([-1.0, 1.0], d) * rng.uniform(1 / stretch, stretch))
+    if settings.max_scale > stretch:
+        alike = math.log(settings.max_scale / stretch)  # along all axes
         matrix *= math.exp(rng.uniform(-alike, alike))
     angle = rng.uniform(0, 2 * math.pi)
     turn = np.eye(d)
     turn[-2:, -2:] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    where = _warp(patch, rng)
+    where = _warp(patch, rng, settings)
     for column, axis in zip((turn @ matrix).T, np.ogrid[tuple(slice(n) for n in patch)], strict=True):
         where += column.reshape(-1, *(1,) * d) * (axis - (axis.size - 1) / 2)
     half = np.array([max(n - 1, 1) / 2 for n in shape]).reshape(-1, *(1,) * d)
     return (where / half).astype(np.float32)
 
 
-def _warp(patch: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+def _warp(patch: Sequence[int], rng: np.random.Generator, settings: AugmentationSettings) -> np.ndarray:
     """(d, *patch): a smooth random displacement in pixels."""
-    coarse = [max(2, round(n / WARP_EVERY) + 1) for n in patch]
-    displacement = rng.normal(0, rng.uniform(0, WARP_BY), (len(patch), *coarse))
+    coarse = [max(2, round(n / settings.warp_spacing) + 1) for n in patch]
+    displacement = rng.normal(0, rng.uniform(0, settings.warp_sigma), (len(patch), *coarse))
     for axis, (n, c) in enumerate(zip(patch, coarse, strict=True), start=1):
         # linear interpolation along one axis, as a matrix: far faster than an interpolation of all at once;
         # not by BLAS, whose threads would compete with the training's
@@ -87,27 +87,31 @@ def _warp(patch: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     return displacement
 
 
-def vary_intensity(channels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def vary_intensity(
+    channels: np.ndarray, rng: np.random.Generator, settings: AugmentationSettings = DEFAULT
+) -> np.ndarray:
     """At times change gamma, contrast and brightness, blur, or add noise.
 
     Args:
         channels: (C, *S) float32, about 0 to 1.
         rng: where the chance comes from.
+        settings: how often and how much.
 
     Returns:
         (C, *S) float32.
     """
-    if rng.random() < 0.5:
+    if rng.random() < settings.p_intensity:
         low, high = channels.min(), channels.max()
         if high > low:
-            gamma = math.exp(rng.uniform(-0.3, 0.3))
+            gamma = math.exp(rng.uniform(-settings.gamma, settings.gamma))
             channels = low + (high - low) * ((channels - low) / (high - low)) ** gamma
-        channels = channels * rng.uniform(0.85, 1.15) + rng.uniform(-0.05, 0.05)
-    if rng.random() < 0.1:
-        sigma = rng.uniform(0.3, 0.8)
+        factor = rng.uniform(1 - settings.contrast, 1 + settings.contrast)
+        channels = channels * factor + rng.uniform(-settings.brightness, settings.brightness)
+    if rng.random() < settings.p_blur:
+        sigma = rng.uniform(*settings.blur_sigma)
         channels = ndimage.gaussian_filter(channels, [0, *[sigma] * (channels.ndim - 1)])
-    if rng.random() < 0.1:
-        channels = channels + rng.normal(0, rng.uniform(0, 0.05), channels.shape)
+    if rng.random() < settings.p_noise:
+        channels = channels + rng.normal(0, rng.uniform(0, settings.noise_sigma), channels.shape)
     return channels.astype(np.float32)
 
 
@@ -129,7 +133,10 @@ def invert(channels: np.ndarray) -> np.ndarray:
 
 
 def modulate_touching(
-    channels: np.ndarray, classes: np.ndarray, rng: np.random.Generator, width: int = 7
+    channels: np.ndarray,
+    classes: np.ndarray,
+    rng: np.random.Generator,
+    settings: AugmentationSettings = DEFAULT,
 ) -> np.ndarray:
     """Hide or sharpen the edges between touching cells: touching contrast modulation.
 
@@ -141,7 +148,7 @@ def modulate_touching(
         channels: (C, *S) float32.
         classes: (*S) uint8 as ``classes_by_rule`` gives them.
         rng: where the chance comes from.
-        width: of the window, in pixels.
+        settings: for the window's width and the noise.
 
     Returns:
         (C, *S) float32, the same array where nothing touches.
@@ -159,7 +166,8 @@ def modulate_touching(
     result = channels.copy()
     for before, after in zip(channels, result, strict=True):
         floor = np.median(before[classes == BACKGROUND]) if (classes == BACKGROUND).any() else -np.inf
-        middle = _median_around(before, interior, edge, width) + rng.normal(0, 0.015, int(edge.sum()))
+        noise = rng.normal(0, settings.touching_contrast_noise, int(edge.sum()))
+        middle = _median_around(before, interior, edge, settings.touching_contrast_window) + noise
         changed = (1 - strength) * before[edge] + strength * middle
         keep = np.isfinite(changed) & (changed > floor)
         after[edge] = np.where(keep, changed, before[edge])
@@ -169,24 +177,14 @@ def modulate_touching(
 def _median_around(image: np.ndarray, of: np.ndarray, at: np.ndarray, width: int) -> np.ndarray:
     """For each pixel ``at`` the median over the pixels ``of`` in a window around; NaN if there are none."""
     half = width // 2
-    padded, mask = np.pad(image, half), np.pad(of, half)
-    strides = [int(np.prod(padded.shape[a + 1 :])) for a in range(padded.ndim)]
-    reach = [np.arange(-half, half + 1) * s for s in strides]
-    offsets = sum(np.meshgrid(*reach, indexing="ij")).reshape(-1)  # type: ignore[union-attr]
-    centres = np.flatnonzero(np.pad(at, half))
-    return _medians(padded.reshape(-1), mask.reshape(-1), centres, offsets)
-
-
-@numba.njit(cache=True, nogil=True)
-def _medians(image, mask, centres, offsets):  # type: ignore[no-untyped-def]  # compiled
-    result = np.empty(centres.size, np.float32)
-    values = np.empty(offsets.size, np.float32)
-    for i in range(centres.size):
-        n = 0
-        for o in offsets:
-            q = centres[i] + o
-            if mask[q]:
-                values[n] = image[q]
-                n += 1
-        result[i] = np.median(values[:n]) if n else np.nan
-    return result
+    values = np.pad(np.where(of, image, np.inf), half, constant_values=np.inf).astype(np.float32)
+    windows, places = sliding_window_view(values, (2 * half + 1,) * image.ndim), np.nonzero(at)
+    result = np.empty(places[0].size, np.float32)
+    for first in range(0, result.size, AT_ONCE):
+        here = slice(first, first + AT_ONCE)
+        inside = windows[tuple(axis[here] for axis in places)].reshape(-1, windows[(0,) * image.ndim].size)
+        inside.sort(axis=1)
+        n = np.isfinite(inside).sum(1, keepdims=True)
+        middle = np.concatenate([np.maximum(n - 1, 0) // 2, n // 2], 1).clip(max=inside.shape[1] - 1)
+        result[here] = np.take_along_axis(inside, middle, 1).mean(1)
+    return np.where(np.isfinite(result), result, np.nan)

@@ -1,23 +1,32 @@
-"""Patches to learn from: every patch is a function of the seed and its number, and of nothing else."""
+"""Annotated images, checked, and patches of them: each a function of the seed and its number alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
 
+import fastremap
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from cleft.core.downsample import downsample, downsample_labels
+from cleft.core.errors import DataError
+from cleft.core.image import Image, as_image
+from cleft.core.intensity import normalise
 from cleft.core.settings import TrainSettings
+from cleft.io import check_pixels, find_pairs, read_image, read_labels
+from cleft.labels.check import LARGEST_LABEL, check_pair, check_set
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.training.augment import OUTSIDE, invert, modulate_touching, random_affine_elastic, vary_intensity
 
-__all__ = ["Example", "PatchSampler", "Patches"]
+__all__ = ["Annotated", "Example", "PatchSampler", "Patches", "hold_out", "load_examples"]
 
-MODULATED = 0.2  # share of patches whose touching contrast is changed
+T = TypeVar("T")
+Annotated = tuple[np.ndarray | Image, np.ndarray | Image]
 SPOTS = 20_000  # pixels remembered per class and image: enough to draw from, little to keep
 WeightMap = Callable[[np.ndarray, np.ndarray, Sequence[float] | None], np.ndarray]
 
@@ -61,6 +70,104 @@ class Example:
                 self.spots[kind] = rng.choice(found, min(SPOTS, found.size), replace=False)
 
 
+def load_examples(
+    data: str | Path | Sequence[Annotated],
+    settings: TrainSettings,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+    limit: int | None = None,
+) -> list[Example]:
+    """Images with their labels, read, checked and normalised.
+
+    Args:
+        data: a folder of pairs (see ``cleft.io.find_pairs``), or (image, labels) arrays or ``Image``\\ s.
+        settings: for the percentiles of the normalisation, and the label that means not annotated.
+        axes: of every image, where the files or arrays don't say; arrays of two dimensions are YX.
+        spacing: micrometres per pixel along each spatial axis, for every image, where not read.
+        limit: bytes that each image may take, as for ``read_image``.
+
+    Raises:
+        DataError: no pairs, or one that can't be learnt from; the message names it.
+    """
+    if isinstance(data, (str, Path)):
+        pairs = [
+            (p.name, read_image(p.image, axes, spacing, limit), read_labels(p.labels, axes, spacing, limit))
+            for p in find_pairs(Path(data))
+        ]
+    else:
+        pairs = []
+        for i, (x, y) in enumerate(data):
+            image = as_image(x, axes, spacing, f"image {i}")
+            # labels have no channels, and lie as their image does
+            pairs.append((f"pair {i}", image, as_image(y, image.spatial_axes, spacing, f"labels {i}")))
+    if (ignore := settings.classes.ignore_label) is not None:
+        pairs = [(name, image, _not_annotated(labels, ignore)) for name, image, labels in pairs]
+    _check(pairs)
+    return [
+        Example(
+            name,
+            normalise(image.channels_first(), settings.data.percentiles),
+            _small_numbers(labels.channels_first()[0]),
+            image.standard().spacing or labels.standard().spacing,
+        )
+        for name, image, labels in pairs
+    ]
+
+
+def _not_annotated(labels: Image, ignore: int) -> Image:
+    """The labels with -1 where they are ``ignore``; what int64 can't hold is left to the check."""
+    if labels.data.dtype.kind not in "iu":
+        return labels
+    ignored = labels.data == ignore
+    others = np.where(ignored, labels.data.dtype.type(0), labels.data)
+    if others.max(initial=0) > LARGEST_LABEL:
+        return labels
+    return replace(labels, data=np.where(ignored, -1, others.astype(np.int64)))
+
+
+def _small_numbers(labels: np.ndarray) -> np.ndarray:
+    """The labels as int32, renumbered where augmentation's float32 couldn't hold them."""
+    if labels.max(initial=0) < 1 << 24:
+        return labels.astype(np.int32)
+    return np.where(labels < 0, -1, fastremap.renumber(np.where(labels > 0, labels, 0))[0]).astype(np.int32)
+
+
+def _check(pairs: Sequence[tuple[str, Image, Image]]) -> None:
+    """Refuse pairs that can't be learnt from, or not together."""
+    if not pairs:
+        raise DataError("data: found no pair of image and labels, expected at least one")
+    first = pairs[0][1]
+    for _, image, labels in pairs:
+        check_pixels(image)
+        check_pair(image, labels)
+        kind, expected = ((sorted(x.spatial_axes), len(x.channels_first())) for x in (image, first))
+        if kind != expected:
+            raise DataError(
+                f"{image.source}: axes {image.axes} of shape {image.data.shape}, "
+                f"expected as in {first.source}: {first.axes} of shape {first.data.shape}"
+            )
+    check_set([labels for _, _, labels in pairs])
+
+
+def hold_out(examples: list[T], share: float, seed: int) -> tuple[list[T], list[T]]:
+    """Split into training and validation by image; with fewer than ten images nothing is held out.
+
+    Args:
+        examples: all of them.
+        share: of the images to hold out, 0 to 0.5.
+        seed: which ones.
+
+    Returns:
+        Training and validation examples, in their order.
+    """
+    n = round(len(examples) * share) if len(examples) >= 10 else 0
+    chosen = set(np.random.default_rng([seed, 2]).permutation(len(examples))[:n].tolist())
+    return (
+        [e for i, e in enumerate(examples) if i not in chosen],
+        [e for i, e in enumerate(examples) if i in chosen],
+    )
+
+
 class Patches(Dataset):
     """Augmented patches of annotated images with their classes, numbered without end.
 
@@ -72,8 +179,8 @@ class Patches(Dataset):
         examples: at least one, all with the same number of channels and axes.
         rule: how labels become classes.
         patch: shape in pixels.
-        settings: for ``seed``, of which patch number i is always the same, for ``rare``, the share drawn
-            around a random class's pixel, and for what is done to patches: ``scale``, ``inverted``.
+        settings: for ``seed``, of which patch number i is always the same, for the share drawn around a
+            random class's pixel, and for what is done to patches.
         weigh: (labels, classes, spacing) to a weight map, for a loss that wants one. Patches are the same
             with and without, and with three classes or four. Cells beyond the patch are seen as far as the
             classes need it.
@@ -92,43 +199,44 @@ class Patches(Dataset):
         weigh: WeightMap | None = None,
     ) -> None:
         self.examples, self.rule, self.patch = list(examples), rule, tuple(patch)
-        self.settings, self.weigh = settings, weigh
+        self.settings, self.weigh, self.seed = settings, weigh, settings.run.seed
         # gaps are drawn around and looked beyond also where they are no class: J3 and J4 see the same patches
         self._four = replace(rule, n_classes=4)
         for i, example in enumerate(self.examples):
-            example.find_spots(self._four, np.random.default_rng([settings.seed, 1, i]))
+            example.find_spots(self._four, np.random.default_rng([self.seed, 1, i]))
         share = np.sqrt([example.labels.size for example in self.examples])
         named, groups = np.unique([example.group for example in self.examples], return_inverse=True)
         share /= np.bincount(groups, share)[groups]
-        if settings.shares is not None:
-            share *= np.array(settings.shares)[named][groups]
+        if settings.data.sampling_weights is not None:
+            share *= np.array(settings.data.sampling_weights)[named][groups]
         self.chances = share / share.sum()
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
-        rng = np.random.default_rng([self.settings.seed, 0, index])
+        rng = np.random.default_rng([self.seed, 0, index])
         example = self.examples[int(rng.choice(len(self.examples), p=self.chances))]
         margin = self._margin(example)
         wide = [n + 2 * m for n, m in zip(self.patch, margin, strict=True)]
-        scale = self.settings.scale
-        channels, labels = _surroundings(example, self._centre(example, rng), wide, scale)
-        channels, labels = random_affine_elastic(channels, labels, wide, rng, scale)
+        how = self.settings.augmentation
+        reach = max(how.max_stretch, how.max_scale)
+        channels, labels = _surroundings(example, self._centre(example, rng), wide, reach)
+        channels, labels = random_affine_elastic(channels, labels, wide, rng, how)
         outside = labels == OUTSIDE
         # nothing lies outside the image, which is known; unlike what is not annotated within
         classes = classes_by_rule(np.where(outside, 0, labels), self.rule, example.spacing)
         classes[outside] = IGNORE
-        if rng.random() < MODULATED:
-            channels = modulate_touching(channels, classes, rng)
+        if rng.random() < how.p_touching_contrast:
+            channels = modulate_touching(channels, classes, rng, how)
         patch = tuple(slice(m, m + n) for m, n in zip(margin, self.patch, strict=True))
         truth = [classes] if self.weigh is None else [classes, self.weigh(labels, classes, example.spacing)]
-        channels = vary_intensity(channels[(slice(None), *patch)], rng)
-        if self.settings.inverted and rng.random() < self.settings.inverted:
+        channels = vary_intensity(channels[(slice(None), *patch)], rng, how)
+        if how.p_invert and rng.random() < how.p_invert:
             channels = invert(channels)
         parts = channels, *(part[patch] for part in truth)
         return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
 
     def _centre(self, example: Example, rng: np.random.Generator) -> np.ndarray:
         shape = np.array(example.labels.shape)
-        if example.spots and rng.random() < self.settings.rare:
+        if example.spots and rng.random() < self.settings.data.foreground_oversampling:
             kind = int(rng.choice(sorted(example.spots)))
             spot = int(rng.choice(example.spots[kind]))
             centre = np.array(np.unravel_index(spot, shape))

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from cleft.core.errors import CleftError
@@ -23,19 +24,21 @@ from cleft.core.settings import ModelCard, TrainSettings
 from cleft.core.text import print_plain
 from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.models.file import halved, write_model
-from cleft.models.unet import make_unet
-from cleft.training.checkpoint import SafeCheckpoints
-from cleft.training.dataset import Example
-from cleft.training.examples import hold_out
-from cleft.training.fingerprint import digest, fingerprints
-from cleft.training.module import Learner
-from cleft.training.plan import Plan, choose_shrink, make_plan
-from cleft.training.pretrained import Pretrained, settled, start_of
-from cleft.training.progress import ProgressBar
-from cleft.training.run_folder import RunFolder, last_checkpoint, run_folder
+from cleft.models.unet import UNet
+from cleft.training.configure import Configuration, choose_shrink, configure
+from cleft.training.dataset import Example, hold_out
+from cleft.training.learner import Learner
+from cleft.training.pretrained import Pretrained, load_pretrained, with_pretrained
+from cleft.training.run_folder import (
+    RunFolder,
+    SafeCheckpoints,
+    digest,
+    fingerprints,
+    run_folder,
+)
 from cleft.training.trainer import make_loader, make_trainer
 
-__all__ = ["fit", "last_checkpoint"]
+__all__ = ["fit"]
 
 
 def fit(
@@ -57,7 +60,7 @@ def fit(
         examples: what to learn from.
         settings: how.
         path: of the model file.
-        validation: what to measure PQ on; if empty, ``settings.held_out`` of the examples.
+        validation: what to measure PQ on; if empty, ``settings.data.val_fraction`` of the examples.
         resume: go on from the last checkpoint in the ``.run`` folder.
         console: where to report; by default standard error.
         overwrite: begin anew where the ``.run`` folder holds an unfinished training, or files that are no
@@ -75,60 +78,60 @@ def fit(
     """
     # of several processes the first one talks
     console = (console or Console(stderr=True)) if rank_zero_only.rank == 0 else Console(quiet=True)
-    started, settings, start = time.perf_counter(), settled(settings), start_of(settings)
-    if start is not None:
-        start.check(examples)
+    started, pretrained = time.perf_counter(), load_pretrained(settings)
+    settings = with_pretrained(settings, pretrained)
+    if pretrained is not None:
+        pretrained.check(examples)
     learn, check = list(examples), list(validation)
     if not check:
-        learn, check = hold_out(learn, settings.held_out, settings.seed)
-    seen = {"learnt_from": fingerprints(learn), "checked_on": fingerprints(check)}
-    shrink = choose_shrink(learn, settings, start)
+        learn, check = hold_out(learn, settings.data.val_fraction, settings.run.seed)
+    seen = {"learnt from": fingerprints(learn), "validated on": fingerprints(check)}
+    shrink = choose_shrink(learn, settings.data, pretrained)
     learn, check = [e.shrunk(shrink) for e in learn], [e.shrunk(shrink) for e in check]
-    plan = make_plan(learn, settings, shrink, start)
-    for line in plan.lines(len(check)):
+    configuration = configure(learn, settings, shrink, pretrained)
+    for line in configuration.summary(len(check)):
         print_plain(console, line)
-    about = {"images": len(learn), "validated on": len(check), **seen}
-    learner = _learner(plan, start, about)
+    learner = _learner(configuration, pretrained, {"settings": settings.flat(), **seen})
     with run_folder(path, rank_zero_only.rank == 0, resume, overwrite) as run:
         done = run.steps_done(learner.about) if resume else 0
         run.begin(settings, done)
-        score, main = _run(learner, plan, run, (learn, check), done, console)
-        net = learner.net.cpu().eval()
-        if settings.half:
+        score, main = _run(learner, configuration, run, (learn, check), done, console)
+        net, minutes = learner.net.cpu().eval(), round((time.perf_counter() - started) / 60, 1)
+        if settings.run.save_fp16:
             net.load_state_dict(halved(net.state_dict()))  # so that what is returned is what the file holds
         if not all(torch.isfinite(weights).all() for weights in net.parameters()):
             run.finish(settings)  # there is nothing to go on from
             raise CleftError(f"{path}: not written, training diverged to NaN; try a lower learning_rate")
-        minutes = round((time.perf_counter() - started) / 60, 1)
-        card = plan.card.model_copy(
+        card = configuration.card.model_copy(
             update={
                 "scores": {} if score is None else {"val_pq": score},
-                "training": {**settings.model_dump(mode="json"), "minutes": minutes},
-                "trained_on": {**plan.card.trained_on, "fingerprint": digest(*seen.values())},
+                "training": {**settings.flat(), "minutes": minutes},
+                "trained_on": {**configuration.card.trained_on, "fingerprint": digest(*seen.values())},
             }
         )
         if main:
-            write_model(path, net, card, settings.half)
+            write_model(path, net, card, settings.run.save_fp16)
             print_plain(console, f"{path}: trained in {minutes:.1f} minutes")
         run.finish(settings)
     return net, card
 
 
-def _learner(plan: Plan, start: Pretrained | None, about: dict[str, Any]) -> Learner:
+def _learner(configuration: Configuration, pretrained: Pretrained | None, about: dict[str, Any]) -> Learner:
     """Network and loss; the seed fixes the first weights, if no model gives them."""
-    settings = plan.settings
-    lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    net = make_unet(plan.card.net) if start is None else start.network(plan.card.net)
-    loss = MergedGapLoss(make_loss(settings), settings.gap_decided)
-    learner = Learner(net, loss, plan)
-    began = None if start is None else plan.card.trained_on["from"]["sha256"]
-    learner.about = {**settings.model_dump(mode="json"), **about, "start_sha256": began}
-    return learner
+    card, settings = configuration.card, configuration.settings
+    lightning.seed_everything(settings.run.seed, workers=True, verbose=False)
+    net = UNet(card.net) if pretrained is None else pretrained.network(card.net)
+    for layer in net.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.momentum = settings.network.batch_norm_momentum
+    loss = MergedGapLoss(make_loss(settings.loss), settings.loss.merged_gap_weight)
+    sha256 = None if pretrained is None else card.trained_on["from"]["sha256"]
+    return Learner(net, loss, configuration, {**about, "pretrained_sha256": sha256})
 
 
 def _run(
     learner: Learner,
-    plan: Plan,
+    configuration: Configuration,
     run: RunFolder,
     data: tuple[list[Example], list[Example]],
     done: int,
@@ -136,15 +139,14 @@ def _run(
 ) -> tuple[float | None, bool]:
     """Train, and leave the learner with the best weights; their PQ, and whether this is the main process."""
     learn, check = data
-    bar = ProgressBar(console, plan.settings.steps)
-    trainer, best = make_trainer(plan, run.path, bar, bool(check), done)
-    with warnings.catch_warnings(), _interruptible(trainer, plan, run, console):
+    trainer, best = make_trainer(configuration, run.path, console, bool(check), done)
+    with warnings.catch_warnings(), _interruptible(trainer, configuration, run, console):
         # Lightning's advice on workers and on logging; what it advises is decided here on purpose
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
         trainer.fit(
             learner,
-            make_loader(learn, plan, trainer, done),
+            make_loader(learn, configuration, trainer, done),
             DataLoader(check, batch_size=None) if check else None,  # type: ignore[arg-type]
             ckpt_path=str(run.last) if done else None,
         )
@@ -157,7 +159,7 @@ def _run(
 
 @contextmanager
 def _interruptible(
-    trainer: lightning.Trainer, plan: Plan, run: RunFolder, console: Console
+    trainer: lightning.Trainer, configuration: Configuration, run: RunFolder, console: Console
 ) -> Iterator[None]:
     """Say how to go on where Ctrl-C or SIGTERM ends the block, of which Lightning makes a SystemExit."""
     handler = signal.getsignal(signal.SIGINT)
@@ -165,7 +167,7 @@ def _interruptible(
         yield
         return
     except (KeyboardInterrupt, SystemExit):
-        told = _how_to_go_on(trainer.global_step, plan, run)
+        told = _how_to_go_on(trainer.global_step, configuration, run)
     finally:
         # Lightning has had Ctrl-C ignored while it shut down
         if threading.current_thread() is threading.main_thread():
@@ -174,11 +176,12 @@ def _interruptible(
     raise KeyboardInterrupt(told)
 
 
-def _how_to_go_on(step: int, plan: Plan, run: RunFolder) -> str:
+def _how_to_go_on(step: int, configuration: Configuration, run: RunFolder) -> str:
     """The one sentence that a training leaves that was stopped."""
-    stopped = f"stopped at step {step} of {plan.settings.steps}; "
+    steps = configuration.settings.optimiser.steps
+    stopped = f"stopped at step {step} of {steps}; "
     if not run.last.exists():
-        first = min(plan.per_epoch, plan.settings.steps)
+        first = min(configuration.steps_per_epoch, steps)
         return f"{stopped}nothing is kept yet, the first checkpoint would have been at step {first}"
     kept = int(SafeCheckpoints().load_checkpoint(run.last)["global_step"])
     return f"{stopped}the same command with --resume goes on from step {kept} ({run.last})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +9,14 @@ from typing import Any
 from torch import nn
 
 from cleft.core.errors import DataError
-from cleft.core.settings import ModelCard, NetSettings, TrainSettings
-from cleft.models.file import read_card, read_model
-from cleft.models.inflate import inflate_2d_to_3d
-from cleft.models.zoo import find_model
+from cleft.core.settings import PRETRAINED_DEFAULTS, ModelCard, NetSettings, TrainSettings
+from cleft.io.files import sha256_of
+from cleft.models.card import find_model, read_card
+from cleft.models.file import read_model
+from cleft.models.unet import inflate_2d_to_3d
 from cleft.training.dataset import Example
 
-__all__ = ["Pretrained", "settled", "start_of"]
-
-# what suits a network that knows cells already, where nothing else is asked for (docs/results.md)
-GENTLY: dict[str, Any] = {"steps": 1500, "learning_rate": 1e-3}
-
+__all__ = ["Pretrained", "load_pretrained", "with_pretrained"]
 
 GENERATIONS = 3  # of models that began with models, as a card tells them
 
@@ -42,15 +38,11 @@ class Pretrained:
         net = read_model(find_model(self.name))[0]
         return (net if wanted == self.card.net else inflate_2d_to_3d(net, wanted)).train()
 
-    def suits(self, ndim: int) -> bool:
-        """Whether the network is taken over as it is by images of so many spatial axes."""
-        return len(self.card.axes) == ndim
-
     def about(self) -> dict[str, Any]:
         """What the new model's card says of it."""
         path, card = find_model(self.name), self.card
         return {
-            "model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+            "model": path.name, "sha256": sha256_of(path)[:16],
             "licence": card.licence, "trained_on": _recent(card.trained_on, GENERATIONS),
         }  # fmt: skip
 
@@ -85,47 +77,46 @@ def _recent(learnt: dict[str, Any], generations: int) -> dict[str, Any]:
     return {**learnt, "from": {**before, "trained_on": its}}
 
 
-def start_of(settings: TrainSettings) -> Pretrained | None:
+def load_pretrained(settings: TrainSettings) -> Pretrained | None:
     """The model that a training begins with, if it has one.
 
     Raises:
         ModelError: there is no such model, or its file is damaged.
     """
-    return (
-        None if settings.start is None else Pretrained(settings.start, read_card(find_model(settings.start)))
-    )
+    name = settings.network.pretrained
+    return None if name is None else Pretrained(name, read_card(find_model(name)))
 
 
-def settled(settings: TrainSettings) -> TrainSettings:
-    """The settings with what the model to begin with decides: its network, its intensities, gentle steps.
+def with_pretrained(settings: TrainSettings, pretrained: Pretrained | None) -> TrainSettings:
+    """The settings with what the model to begin with decides: its network, its intensities, fewer steps.
 
     Args:
-        settings: as given; without ``start`` they stay as they are.
+        settings: as given; without a model they stay as they are.
+        pretrained: as ``load_pretrained`` gives it.
 
     Raises:
         DataError: something was asked for that the model doesn't have.
-        ModelError: there is no such model.
 
     Example:
-        >>> settled(TrainSettings(start="cells2d")).width
+        >>> settings = TrainSettings(pretrained="cells2d")
+        >>> with_pretrained(settings, load_pretrained(settings)).network.width
         22
-        >>> settled(TrainSettings(start="cells2d", width=32))
+        >>> with_pretrained(settings.replace(width=32), load_pretrained(settings))
         Traceback (most recent call last):
         cleft.core.errors.DataError: width is 32, but training is to begin with cells2d, where it is 22
     """
-    start = start_of(settings)
-    if start is None:
+    if pretrained is None:
         return settings
-    card = start.card
+    card, asked, given = pretrained.card, settings.flat(), settings.given()
     its = {
-        "width": card.net.width, "classes": card.net.n_classes, "levels": len(card.net.strides) + 1,
-        "percentiles": card.percentiles,
+        "width": card.net.width, "n_classes": card.net.n_classes, "levels": len(card.net.strides) + 1,
+        "percentiles": list(card.percentiles),
     }  # fmt: skip
-    for name in its.keys() & settings.model_fields_set:
-        if getattr(settings, name) != its[name]:
+    for name in its.keys() & given:
+        if asked[name] != its[name]:
             raise DataError(
-                f"{name} is {getattr(settings, name)}, but training is to begin with {start.name}, "
+                f"{name} is {asked[name]}, but training is to begin with {pretrained.name}, "
                 f"where it is {its[name]}"
             )
-    mild = {name: value for name, value in GENTLY.items() if name not in settings.model_fields_set}
-    return settings.model_copy(update={**its, **mild})
+    mild = {name: value for name, value in PRETRAINED_DEFAULTS.items() if name not in given}
+    return settings.replace(**its, **mild)

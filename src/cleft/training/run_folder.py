@@ -1,26 +1,44 @@
-"""The folder beside a model file: whose it is, who is at work in it, and what of a training it keeps."""
+"""The folder beside a model file: whose it is, who is at work in it, and what of a training it keeps.
+
+Checkpoints are safetensors and JSON, so that resuming unpickles nothing; fingerprints of the images tell
+whether any was edited before a training goes on.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors.torch import save
+
 from cleft.core.errors import DataError, ModelError
 from cleft.core.settings import TrainSettings
 from cleft.io.files import atomic_path, exclusive_lock
-from cleft.training.checkpoint import SafeCheckpoints
-from cleft.training.fingerprint import changes
+from cleft.models.card import SafetensorsFile, open_safetensors, parse_json, reason
+from cleft.models.file import read_tensor
+from cleft.training.dataset import Example
 
-__all__ = ["RunFolder", "check_place", "last_checkpoint", "run_folder", "unfinished"]
+__all__ = [
+    "RunFolder", "SafeCheckpoints", "changes", "check_place", "digest", "fingerprint", "fingerprints",
+    "last_checkpoint", "run_folder", "unfinished",
+]  # fmt: skip
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 MARK = "cleft.json"  # says that the folder is a training's, of which settings, and whether it has ended
 LOCK = "lock"
+DEEPEST = 100  # dicts and lists in each other in a checkpoint; Lightning's have about ten
+NAMED = 5  # images that a sentence names
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,7 @@ class RunFolder:
             self._mark(settings, finished=True)
 
     def _mark(self, settings: TrainSettings, finished: bool) -> None:
-        said = {"cleft": version("cleft"), "finished": finished, "settings": settings.model_dump(mode="json")}
+        said = {"cleft": version("cleft"), "finished": finished, "settings": settings.flat()}
         with atomic_path(self.path / MARK) as beside:
             beside.write_text(json.dumps(said, indent=1) + "\n")
 
@@ -191,35 +209,185 @@ def _read_last(run: Path) -> tuple[int, int] | None:
     """Steps done and to do by the last checkpoint, if there is one of a training of cleft."""
     try:
         checkpoint = SafeCheckpoints().load_checkpoint(run / LAST)
-        return int(checkpoint["global_step"]), int(checkpoint["about"]["steps"])
-    except (ModelError, KeyError, TypeError, ValueError):
+        about = checkpoint["about"]
+        return int(checkpoint["global_step"]), int(about.get("settings", about)["steps"])
+    except (ModelError, AttributeError, KeyError, TypeError, ValueError):
         return None
-
-
-# what a checkpoint keeps of the images, and how it is told; older ones have neither, and count them only
-SEEN = {"learnt_from": "of the images learnt from", "checked_on": "of the images validated on"}
-COUNTS = ("images", "validated on")
 
 
 def _check_same(last: Path, stored: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Refuse to go on with other settings, from another model or from other images."""
-    later = {*SEEN, "start_sha256", *(COUNTS if "learnt_from" in stored else ())}
-    other = [
-        f"{name} {stored.get(name)} (now {now})"
-        for name, now in about.items()
-        if name not in later and stored.get(name) != now
-    ]
-    if other:
+    before, now = stored.get("settings"), about["settings"]
+    if not isinstance(before, dict) or before.keys() != now.keys():
+        raise DataError(
+            f"{last}: can't resume, another version of cleft began this training; "
+            "go on with that one, or begin anew with --overwrite"
+        )
+    if other := [
+        f"{name} {before[name]} (now {value})" for name, value in now.items() if before[name] != value
+    ]:
         raise DataError(f"{last}: can't resume a training of {', '.join(other)}; give the same settings")
     changed = [
-        f"{what} {', '.join(told)}"
-        for name, what in SEEN.items()
-        if name in stored and (told := changes(stored[name], about[name]))
+        f"of the images {which} {', '.join(told)}"
+        for which in ("learnt from", "validated on")
+        if (told := changes(stored[which], about[which]))
     ]
-    if stored.get("start_sha256", about["start_sha256"]) != about["start_sha256"]:
-        changed.append(f"the model to begin with, {about['start']}, is another")
+    if stored["pretrained_sha256"] != about["pretrained_sha256"]:
+        changed.append(f"the model to begin with, {now['pretrained']}, is another")
     if changed:
         raise DataError(
             f"{last}: can't resume, something has changed since the training began: {'; '.join(changed)}. "
             "Give it as it was, or begin anew with --overwrite"
         )
+
+
+class SafeCheckpoints(CheckpointIO):
+    """Reads and writes a tree of dicts, lists, numbers, strings and tensors as one safetensors file."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        tensors: dict[str, torch.Tensor] = {}
+        tree = _pack(checkpoint, tensors)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(Path(path)) as beside:
+            Path(beside).write_bytes(save(tensors, {"tree": json.dumps(tree)}))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, **_: Any) -> dict[str, Any]:
+        try:
+            with open_safetensors(path, "checkpoint") as file:
+                return _tree(file)
+        except ModelError as error:
+            said = str(error).removeprefix(f"{path}: ")
+            raise ModelError(f"{path}: not a checkpoint that can be resumed from ({said})") from error
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """The value as JSON, its tensors put aside under running numbers."""
+    if isinstance(value, torch.Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"dict": [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {type(value).__name__: [_pack(v, tensors) for v in value]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a checkpoint holds a {type(value).__name__}, which is not saved")
+
+
+def _tree(file: SafetensorsFile) -> dict[str, Any]:
+    """The tree in an open file."""
+    try:
+        packed, left = parse_json(file.metadata["tree"]), dict.fromkeys(file.tensors)
+        tree = _unpack(packed, file, left, DEEPEST)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{file.path}: its tree is none of cleft's ({reason(error)})") from error
+    if not isinstance(tree, dict):
+        raise ModelError(f"{file.path}: its tree is a {type(tree).__name__}, expected a dict")
+    return tree
+
+
+def _unpack(value: Any, file: SafetensorsFile, left: dict[str, None], deeper: int) -> Any:
+    """The value, its tensors each once from those left: a file must not grow by naming one again."""
+    if not deeper:
+        raise ValueError(f"more than {DEEPEST} dicts and lists in each other")
+    if not isinstance(value, dict):
+        if isinstance(value, list):
+            raise ValueError("a list without its kind")
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        del left[content]
+        return read_tensor(file, content)
+    parts = partial(_unpack, file=file, left=left, deeper=deeper - 1)
+    if kind == "dict":
+        return {parts(k): parts(v) for k, v in content}
+    return {"list": list, "tuple": tuple}[kind](parts(v) for v in content)
+
+
+def fingerprint(example: Example) -> str:
+    """The SHA-256 of an example's channels, labels and spacing, in 32 hexadecimal digits.
+
+    Args:
+        example: at full size. Where its labels were completed by a model, it keeps the fingerprint it had.
+
+    Example:
+        >>> one = Example("a", np.zeros((1, 2, 2), np.float32), np.ones((2, 2), np.int32))
+        >>> len(fingerprint(one)), fingerprint(one) == fingerprint(Example("b", one.channels, one.labels))
+        (32, True)
+    """
+    if example.fingerprint:
+        return example.fingerprint
+    spacing = example.spacing and tuple(float(s) for s in example.spacing)
+    hashed = hashlib.sha256(repr(spacing).encode())
+    for array in (example.channels, example.labels):
+        hashed.update(f"{array.dtype.str} {array.shape}".encode())
+        hashed.update(np.ascontiguousarray(array).reshape(-1).data)
+    return hashed.hexdigest()[:32]
+
+
+def fingerprints(examples: Iterable[Example]) -> dict[str, str]:
+    """The fingerprint of each example by its name, in their order.
+
+    Args:
+        examples: those of one name are told apart by their folder, or by a number.
+
+    Example:
+        >>> one = Example("a", np.zeros((1, 2, 2), np.float32), np.ones((2, 2), np.int32), folder="mine/x")
+        >>> list(fingerprints([one, one]))
+        ['mine/x/a', 'mine/x/a (2)']
+    """
+    some = list(examples)
+    alone = Counter(e.name for e in some)
+    names = [e.name if alone[e.name] == 1 else f"{e.folder or 'arrays'}/{e.name}" for e in some]
+    seen: Counter[str] = Counter()
+    found = {}
+    for name, example in zip(names, some, strict=True):
+        seen[name] += 1
+        found[name if seen[name] == 1 else f"{name} ({seen[name]})"] = fingerprint(example)
+    return found
+
+
+def digest(learnt_from: Mapping[str, str], validated_on: Mapping[str, str]) -> str:
+    """One fingerprint of all that a training sees, whatever the images are called.
+
+    Example:
+        >>> digest({"a": "12"}, {}) == digest({"b": "12"}, {}) != digest({}, {"a": "12"})
+        True
+    """
+    both = [list(part.values()) for part in (learnt_from, validated_on)]
+    return hashlib.sha256(repr(both).encode()).hexdigest()[:32]
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What became of images since their fingerprints were taken.
+
+    Args:
+        before: fingerprints by name.
+        now: the same of today.
+
+    Example:
+        >>> changes({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "4", "d": "5"})
+        ['b is changed', 'd is new', 'c is gone']
+        >>> changes({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
+        ['their order is another']
+    """
+    found = [
+        _told([name for name in now if name in before and before[name] != now[name]], "changed"),
+        _told([name for name in now if name not in before], "new"),
+        _told([name for name in before if name not in now], "gone"),
+    ]
+    told = [one for one in found if one]
+    return told or (["their order is another"] if list(before) != list(now) else [])
+
+
+def _told(names: Sequence[str], what: str) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more} {'is' if len(names) == 1 else 'are'} {what}"

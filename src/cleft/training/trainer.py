@@ -1,4 +1,4 @@
-"""Lightning's trainer and torch's loader, set up for a plan."""
+"""Lightning's trainer and torch's loader, set up for a training."""
 
 from __future__ import annotations
 
@@ -6,45 +6,56 @@ import logging
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from rich.console import Console
 from torch.utils.data import DataLoader
 
 from cleft.core.errors import CleftError
 from cleft.core.settings import TrainSettings
 from cleft.labels.weights import WEIGHT_MAPS
-from cleft.training.checkpoint import SafeCheckpoints
+from cleft.prediction.device import bfloat16_is_native, device_of
+from cleft.training.callbacks import (
+    BatchRenormRamp,
+    DataWait,
+    FreezeBatchNorm,
+    JWeightSchedule,
+    ProgressBar,
+    StopAfterSteps,
+)
+from cleft.training.configure import Configuration
 from cleft.training.dataset import Example, Patches, PatchSampler
-from cleft.training.plan import Plan, level_extents
-from cleft.training.progress import ProgressBar
+from cleft.training.run_folder import SafeCheckpoints
 
-__all__ = ["make_loader", "make_trainer"]
-
-LONGEST_GRADIENT = 1.0  # one odd patch must not undo what others taught
+__all__ = ["devices_of", "make_loader", "make_trainer", "precision_of"]
 
 
-def make_loader(examples: Sequence[Example], plan: Plan, trainer: lightning.Trainer, done: int) -> DataLoader:
+def make_loader(
+    examples: Sequence[Example], configuration: Configuration, trainer: lightning.Trainer, done: int
+) -> DataLoader:
     """Batches of patches from a process (on a card: several) of its own.
 
     Args:
         examples: to cut patches from.
-        plan: rule, shapes, steps and seed.
+        configuration: rule, shapes, steps and seed.
         trainer: for its devices.
         done: steps already behind, a whole number of epochs.
     """
-    settings = plan.settings
-    weigh = WEIGHT_MAPS.get(settings.loss)
-    patches = Patches(examples, plan.rule, plan.patch, settings, weigh)
-    sampler = PatchSampler(plan.per_epoch * plan.batch, trainer.global_rank, trainer.world_size)
+    settings, batch_size = configuration.settings, configuration.batch_size
+    weigh = WEIGHT_MAPS.get(settings.loss.loss)
+    patches = Patches(examples, configuration.rule, configuration.patch_size, settings, weigh)
+    per_epoch = configuration.steps_per_epoch
+    sampler = PatchSampler(per_epoch * batch_size, trainer.global_rank, trainer.world_size)
     # Lightning draws the first patches before it tells which epoch it is in
-    sampler.set_epoch(done // plan.per_epoch)
+    sampler.set_epoch(done // per_epoch)
     workers = 1 if trainer.strategy.root_device.type == "cpu" else 8
     return DataLoader(
-        patches, plan.batch, sampler=sampler, num_workers=workers, persistent_workers=True,
+        patches, batch_size, sampler=sampler, num_workers=workers, persistent_workers=True,
         prefetch_factor=4, pin_memory=workers > 1, worker_init_fn=_leave_signals_to_the_training,
         # a process that talks to others has threads, whose locks a fork may copy while they are held
         multiprocessing_context="forkserver" if trainer.world_size > 1 else None,
@@ -58,53 +69,67 @@ def _leave_signals_to_the_training(_: int) -> None:
 
 
 def make_trainer(
-    plan: Plan, run: Path, report: ProgressBar, validates: bool, done: int
+    configuration: Configuration, run: Path, console: Console, validates: bool, done: int
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     """A trainer, and the checkpoint that its best model will be in.
 
     Args:
-        plan: settings and the steps of an epoch.
+        configuration: settings and the steps of an epoch.
         run: folder of checkpoints and logs.
-        report: the progress bar.
+        console: for the progress bar.
         validates: whether there is anything to validate on.
         done: steps already behind.
     """
-    settings = plan.settings
+    settings, per_epoch = configuration.settings, configuration.steps_per_epoch
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # both at the end of an epoch: from a checkpoint of its middle Lightning would resume it halfway
     best = last = ModelCheckpoint(run, "last", enable_version_counter=False, save_on_train_epoch_end=True)
-    callbacks: list[Callback] = [report]
+    callbacks = _callbacks(settings, console)
     if validates:
         best = ModelCheckpoint(
             run, "best", "val_pq", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
         )
         callbacks.append(best)
-    if settings.average:
-        callbacks.append(EMAWeightAveraging(decay=settings.average))
-    if validates and settings.patience:
-        callbacks.append(EarlyStopping("val_pq", mode="max", patience=settings.patience))
+    if settings.optimiser.ema_decay:
+        callbacks.append(EMAWeightAveraging(decay=settings.optimiser.ema_decay))
+    if validates and settings.optimiser.patience:
+        callbacks.append(EarlyStopping("val_pq", mode="max", patience=settings.optimiser.patience))
     callbacks.append(last)  # after the others, whose state it keeps
     log = f"log-from-{done}" if done else "log"  # Lightning would delete the log it finds
     trainer = lightning.Trainer(
-        # no max_steps: with it Lightning resumes within the epoch that had ended; the learner stops it
-        max_epochs=-(-settings.steps // plan.per_epoch), limit_train_batches=plan.per_epoch,
-        precision=_precision(plan), gradient_clip_val=LONGEST_GRADIENT, **_machines(settings),
-        callbacks=callbacks, plugins=[SafeCheckpoints()], logger=_loggers(run, log, settings.tensorboard),
-        log_every_n_steps=plan.per_epoch, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False, num_sanity_val_steps=0, deterministic="warn", benchmark=False,
+        # no max_steps: with it Lightning resumes within the epoch that had ended
+        max_epochs=-(-settings.optimiser.steps // per_epoch), limit_train_batches=per_epoch,
+        precision=precision_of(configuration), gradient_clip_val=settings.optimiser.gradient_clip,
+        **devices_of(settings), callbacks=callbacks, plugins=[SafeCheckpoints()],
+        logger=_loggers(run, log, settings.run.tensorboard), log_every_n_steps=per_epoch,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        num_sanity_val_steps=0, deterministic="warn", benchmark=False,
     )  # fmt: skip
     return trainer, best
 
 
-def _machines(settings: TrainSettings) -> dict[str, Any]:
+def _callbacks(settings: TrainSettings, console: Console) -> list[Callback]:
+    """What changes from step to step."""
+    network, steps = settings.network, settings.optimiser.steps
+    found: list[Callback] = [
+        DataWait(),
+        ProgressBar(console, steps),
+        JWeightSchedule(settings.loss.j_weight_schedule, steps),
+        FreezeBatchNorm(network.freeze_batch_norm_from, steps),
+        StopAfterSteps(steps),
+    ]
+    return [*found, BatchRenormRamp(network.batch_renorm_ramp, steps)] if network.batch_renorm else found
+
+
+def devices_of(settings: TrainSettings) -> dict[str, Any]:
     """Lightning's words for how many processes train; on cards they share what normalisation sees."""
-    several = (settings.devices or 1) * settings.nodes > 1
+    run = settings.run
+    several = (run.devices or 1) * run.nodes > 1
     cards = torch.cuda.device_count() > 1 or (several and torch.cuda.is_available())
     return {
-        "devices": settings.devices or "auto", "num_nodes": settings.nodes,
-        "strategy": "ddp" if several else "auto",
+        "devices": run.devices or "auto", "num_nodes": run.nodes, "strategy": "ddp" if several else "auto",
         # torch would put its own layers in place of those of batch renormalisation, which need it less
-        "sync_batchnorm": cards and not settings.renorm,
+        "sync_batchnorm": cards and not settings.network.batch_renorm,
     }  # fmt: skip
 
 
@@ -120,21 +145,23 @@ def _loggers(run: Path, version: str, tensorboard: bool) -> list[Logger]:
     return loggers
 
 
-def _precision(plan: Plan) -> Any:
-    """Half precision where the hardware has it: twice as fast on such processors, more on cards."""
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if _native_bf16() and not _thin(plan) else "32-true"
+def precision_of(configuration: Configuration) -> Literal["bf16-mixed", "32-true"]:
+    """As the settings say; if not, half precision where the hardware has it.
+
+    It is twice as fast on such processors, more on cards.
+    """
+    if configuration.settings.optimiser.precision != "auto":
+        return configuration.settings.optimiser.precision
+    device = device_of("auto")
+    thin = device.type == "cpu" and _thin(configuration)
+    return "bf16-mixed" if bfloat16_is_native(device) and not thin else "32-true"
 
 
-def _native_bf16() -> bool:
-    avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
-    return avx512 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def _thin(plan: Plan) -> bool:
-    """Whether a level of a volume's patch is two pixels thin.
+def _thin(configuration: Configuration) -> bool:
+    """Whether at a level of the network a stack's patch is two pixels thin.
 
     There torch 2.13 gives garbage for the gradient of a bfloat16 convolution's weights on processors.
     """
-    return len(plan.patch) > 2 and any(2 in extent for extent in level_extents(plan))
+    patch, strides = np.array(configuration.patch_size), np.array(configuration.card.net.strides)
+    extents = [patch, *patch // np.cumprod(strides, axis=0)]
+    return patch.size > 2 and any(2 in extent for extent in extents)

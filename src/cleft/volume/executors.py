@@ -1,192 +1,135 @@
-"""Who does the blocks: this process, with reading and writing beside the network, or Dask's workers."""
+"""Who does the blocks: threads of this process, or Dask's workers; one loop hands them out."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from pathlib import Path
-from typing import Any, Protocol
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-import torch
-
-from cleft.core.errors import CleftError, DataError
+from cleft.core.errors import CleftError
 from cleft.core.memory import trim_memory
-from cleft.io.read import open_image
-from cleft.prediction.model import Model, load_model
-from cleft.volume import steps
-from cleft.volume.blocks import BlockPredictor
+from cleft.labels.blockwise import Step
 from cleft.volume.store import RunStore
 
-__all__ = ["DaskExecutor", "Engine", "LocalExecutor"]
+__all__ = ["ClusterOptions", "dask_executor", "run_step"]
 
 log = logging.getLogger("cleft")
-Done = Callable[[], None]
-AHEAD = 2  # blocks read before the network asks for them
 
 
-class Engine(Protocol):
-    """Does blocks in any order; what a block leaves behind is on disk."""
-
-    def find(self, work: RunStore, blocks: Sequence[int], done: Done) -> list[CleftError]:
-        """Read blocks, classify them and keep their parts; the errors of blocks that can't be read."""
-
-    def each(self, work: RunStore, step: str, blocks: Sequence[int], done: Done) -> None:
-        """Do a later step of blocks: ``meet``, ``grow``, ``finish``, or ``level1`` and so on."""
-
-
-class LocalExecutor:
-    """This process: one thread reads ahead, the network runs, one keeps; later steps on several threads.
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Which of Dask's workers do the blocks (needs ``cleft[dask]``); none of them: this process.
 
     Args:
-        model: that the plan names.
-        jobs: threads for the steps after the network.
+        scheduler: address of a scheduler that runs, such as ``tcp://node7:8786``.
+        workers: to start: processes of this machine, which share its processors (a graphics card each, if
+            there are any), or Slurm jobs.
+        slurm: start them as Slurm jobs, each as dask-jobqueue's own configuration says.
     """
 
-    def __init__(self, model: Model, jobs: int) -> None:
-        self.model, self.jobs = model, jobs
+    scheduler: str | None = None
+    workers: int | None = None
+    slurm: bool = False
 
-    def find(self, work: RunStore, blocks: Sequence[int], done: Done) -> list[CleftError]:
-        failed: list[CleftError] = []
-        plan = work.plan
-        with (
-            open_image(plan.source, plan.axes, plan.given_spacing, plan.limit) as image,
-            ThreadPoolExecutor(1) as reader,
-            ThreadPoolExecutor(1) as keeper,
-        ):
-            finder = BlockPredictor(work, self.model, image)
-            kept: deque[Future[None]] = deque()
-            for reading in _ahead(reader, finder.read, blocks):
-                try:
-                    piece = reading.result()
-                except DataError as error:  # of this block alone; the others go on
-                    log.warning("%s", error)
-                    failed.append(error)
-                    continue
-                classes = finder.classify(piece)
-                if kept:
-                    kept.popleft().result()
-                    trim_memory()
-                    done()
-                kept.append(keeper.submit(finder.keep, piece, classes))
-            for last in kept:
-                last.result()
-                done()
-        self.model.compiled.clear()  # what other runtimes hold isn't needed for the steps that follow
-        return failed
-
-    def each(self, work: RunStore, step: str, blocks: Sequence[int], done: Done) -> None:
-        with ThreadPoolExecutor(self.jobs) as pool:
-            waiting: set[Future[None]] = set()
-            for block in blocks:
-                waiting.add(pool.submit(do_step, work, step, block))
-                if len(waiting) > 2 * self.jobs:
-                    waiting = _collect(waiting, done)
-            while waiting:
-                waiting = _collect(waiting, done)
+    def __bool__(self) -> bool:
+        return self.scheduler is not None or self.workers is not None or self.slurm
 
 
-def _collect(waiting: set[Future[None]], done: Done) -> set[Future[None]]:
-    ready, rest = wait(waiting, return_when=FIRST_COMPLETED)
-    for future in ready:
-        future.result()
-        done()
-    trim_memory()
-    return rest
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, read: Callable[[int], Any], blocks: Iterable[int]
-) -> Iterator[Future[Any]]:
-    """Futures of what is read, a few of them under way."""
-    waiting: deque[Future[Any]] = deque()
-    for block in blocks:
-        waiting.append(pool.submit(read, block))
-        if len(waiting) >= AHEAD:
-            yield waiting.popleft()
-    yield from waiting
-
-
-class DaskExecutor:
-    """Workers of ``dask.distributed``; all see the same files. One that dies costs its blocks' time only.
+def run_step(
+    store: RunStore,
+    step: Step,
+    executor: Executor,
+    in_flight: int,
+    progress: Callable[[str, int, int], None],
+) -> list[str]:
+    """Do what is left of a step, a bounded number of blocks at once, in any order.
 
     Args:
-        client: of the scheduler.
+        store: of the run.
+        step: prepared.
+        executor: to do the blocks; of another process it gets the store by the name of its folder.
+        in_flight: blocks handed out at once.
+        progress: called with the step's title, the blocks done and those there are.
+
+    Returns:
+        The reasons of the blocks that can't be read.
     """
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-
-    def find(self, work: RunStore, blocks: Sequence[int], done: Done) -> list[CleftError]:
-        results = self._run(_find_one, work, [(i,) for i in blocks], done)
-        return [DataError(message) for message in results if message]
-
-    def each(self, work: RunStore, step: str, blocks: Sequence[int], done: Done) -> None:
-        self._run(_step_one, work, [(step, i) for i in blocks], done)
-
-    def _run(self, function: Callable[..., Any], work: RunStore, tasks: list[tuple], done: Done) -> list[Any]:
-        """Hand out tasks as workers come free: a scheduler that holds millions of them is slow."""
-        from distributed import as_completed
-
-        todo, results = iter(tasks), []
-        n = 4 * max(1, sum(self.client.nthreads().values()))
-        folder = str(work.folder.resolve())
-        # not pure: a task whose files are gone must not be taken for done
-        submit = functools.partial(self.client.submit, function, folder, pure=False)
-        running = as_completed([submit(*task) for task in itertools.islice(todo, n)])
-        for future in running:
-            results.append(future.result())
-            done()
-            future.release()
-            for task in itertools.islice(todo, 1):
-                running.add(submit(*task))
-        return results
-
-
-@functools.lru_cache(maxsize=1)
-def _finder(folder: str) -> BlockPredictor:
-    """Of a worker: network and image stay open between its blocks; each worker of a machine takes a card."""
-    work = RunStore.open(Path(folder))
-    plan = work.plan
-    model = load_model(plan.models, _own_card(), plan.tta)
-    return BlockPredictor(work, model, open_image(plan.source, plan.axes, plan.given_spacing, plan.limit))
-
-
-def _own_card() -> str:
-    """The device of a worker: of several cards the one that its number among the workers gives."""
-    from distributed import get_worker
-
-    cards, name = torch.cuda.device_count(), str(get_worker().name)
-    return f"cuda:{int(name) % cards}" if cards > 1 and name.isdecimal() else "auto"
-
-
-def _find_one(folder: str, block: int) -> str:
-    """A block on a worker; what is wrong with its pixels, if anything."""
-    finder = _finder(folder)
+    count = step.count(store)
+    pending = store.pending(step.name, count)
+    done = count - len(pending)
+    progress(step.title, done, count)
+    unreadable: list[str] = []
+    waiting: set[Future[str | None]] = set()
+    blocks = iter(pending)
     try:
-        piece = finder.read(block)
-    except DataError as error:
-        return str(error)
-    finder.keep(piece, finder.classify(piece))
-    return ""
+        while True:
+            more = itertools.islice(blocks, in_flight - len(waiting))
+            waiting |= {executor.submit(step.run, store, block) for block in more}
+            if not waiting:
+                return unreadable
+            ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ready:
+                if reason := future.result():
+                    log.warning("%s", reason)
+                    unreadable.append(reason)
+                done += 1
+                progress(step.title, done, count)
+            trim_memory()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
-@functools.lru_cache(maxsize=1)
-def _work(folder: str) -> RunStore:
-    """Of a worker: its arrays stay open between blocks."""
-    return RunStore.open(Path(folder))
+@contextmanager
+def dask_executor(options: ClusterOptions) -> Iterator[Executor]:
+    """Dask's workers as a standard executor; they are stopped at the end if they were started here.
+
+    Workers see the same files; one that dies costs its blocks' time alone.
+
+    Raises:
+        CleftError: dask isn't installed, or the scheduler doesn't answer.
+    """
+    with dask_client(options) as client:
+        yield client.get_executor(pure=False)  # a block whose files are gone must not be taken for done
 
 
-def _step_one(folder: str, step: str, block: int) -> None:
-    do_step(_work(folder), step, block)
+@contextmanager
+def dask_client(options: ClusterOptions) -> Iterator[Any]:
+    """A client of Dask's workers.
 
+    Raises:
+        CleftError: as ``dask_executor``.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError as error:
+        raise CleftError("Dask is not installed; pip install 'cleft[dask]'") from error
+    if options.scheduler is not None:
+        try:
+            client = Client(options.scheduler, timeout=10)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise CleftError(f'no Dask scheduler answers at "{options.scheduler}" ({error})') from error
+        with client:
+            yield client
+        return
+    n = options.workers or 1
+    if options.slurm:
+        from dask_jobqueue import SLURMCluster
 
-def do_step(work: RunStore, step: str, block: int) -> None:
-    """One of the steps after the network, for one block."""
-    if step.startswith("level"):
-        steps.coarsen(work, int(step.removeprefix("level")), block)
+        cluster: Any = SLURMCluster(scheduler_options={"dashboard_address": ":0"})
+        cluster.scale(jobs=n)
     else:
-        {"met": steps.meet, "grown": steps.grow_block, "finished": steps.finish}[step](work, block)
+        threads = str(max(1, (os.cpu_count() or 1) // n))
+        # each worker's libraries would else take every processor
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+        cluster = LocalCluster(
+            n_workers=n, threads_per_worker=1, dashboard_address=":0", memory_limit=0,
+            env=dict.fromkeys(names, threads),
+        )  # fmt: skip
+    with cluster, Client(cluster) as client:
+        yield client

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,31 +18,22 @@ from cleft.io.files import exclusive_lock
 from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.io.read import open_image
 from cleft.io.write import write_labels
-from cleft.io.zarr_labels import remove_labels
+from cleft.io.zarr_labels import fill_level, level_grid, remove_labels
+from cleft.labels.blockwise import STEPS, LabelBlocks, Step
 from cleft.prediction.model import Model
-from cleft.volume import steps
-from cleft.volume.executors import Engine, LocalExecutor
-from cleft.volume.plan import VolumeOptions, estimate_resources, make_plan, sized
-from cleft.volume.store import LOCK, MADE, RunStore, VolumePlan
+from cleft.volume.executors import run_step
+from cleft.volume.plan import VolumeOptions, make_plan
+from cleft.volume.resources import estimate_resources
+from cleft.volume.store import LABELS, LOCK, RunStore
 
-__all__ = ["Watch", "check_work_folder", "segment_volume", "work_folder", "working_on"]
+__all__ = ["Downsample", "StepProgress", "check_run_folder", "run_folder_of", "running", "segment_volume"]
 
+StepProgress = Callable[[str, int, int], None]
 TIFF = (".tif", ".tiff")
 VERB = "segment"  # of the command line, whose results those of the library are
-
-
-class Watch:
-    """What a run tells while it goes; does nothing by itself.
-
-    ``say`` gets sentences, ``step`` the name of each step with the blocks it has and those already done,
-    ``done`` is called for each block.
-    """
-
-    def say(self, line: str) -> None: ...
-
-    def step(self, name: str, of: int, before: int) -> None: ...
-
-    def done(self) -> None: ...
+READ_AHEAD = 3  # blocks being read, asked about and written at once by threads of this process
+MAX_IN_FLIGHT = 1000  # blocks handed to other processes at once: a scheduler that holds millions is slow
+log = logging.getLogger("cleft")
 
 
 def segment_volume(
@@ -47,8 +41,8 @@ def segment_volume(
     source: str | Path,
     output: str | Path,
     options: VolumeOptions | None = None,
-    engine: Engine | None = None,
-    watch: Watch | None = None,
+    executor: Executor | None = None,
+    progress: StepProgress = lambda step, done, of: None,
 ) -> int:
     """Segment an image of any size into an OME-Zarr of labels, block by block.
 
@@ -61,8 +55,9 @@ def segment_volume(
         output: the folder to make, by habit ``labels.ome.zarr``; or a TIFF, ``labels.tif``, of labels that
             fit in memory.
         options: how.
-        engine: who does it: this process, if not given.
-        watch: told of the progress.
+        executor: who does the blocks, such as ``dask_executor``; by default threads of this process.
+        progress: called with the name of a step, its blocks that are done and those there are, at its
+            beginning and after each.
 
     Returns:
         The number of cells. The folder holds uint32 (uint64 from 2**32 cells on), numbered in raster order,
@@ -78,41 +73,104 @@ def segment_volume(
         >>> import tempfile
         >>> from cleft.prediction.model import load_model
         >>> from cleft.io import read_labels, write_image
-        >>> from cleft.synthetic.cells import make_cells
+        >>> from cleft.synthetic import make_cells
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_image(f"{folder}/cells.tif", make_cells((96, 96), seed=0)[0])
         ...     n = segment_volume(load_model("cells2d"), f"{folder}/cells.tif", f"{folder}/labels.zarr")
         ...     int(read_labels(f"{folder}/labels.zarr").data.max()) == n
         True
     """
-    output, options, watch = Path(output), options or VolumeOptions(), watch or Watch()
+    output, options = Path(output), options or VolumeOptions()
     check_outputs([output], [Path(source)], options.overwrite, VERB)
-    folder = work_folder(output)
-    check_work_folder(output)
-    with working_on(output):
+    folder = run_folder_of(output)
+    check_run_folder(output)
+    with running(output):
         if options.overwrite:
             _clear(folder)
-        jobs = engine.jobs if isinstance(engine, LocalExecutor) else os.cpu_count() or 1
+        jobs = os.cpu_count() or 1
         with open_image(source, options.axes, options.spacing, options.memory) as image:
-            model = sized(model, image, options.diameter)
-            plan, jobs = make_plan(model, image, folder, options, jobs)
-        work = RunStore.begin(folder, plan)
-        for line in estimate_resources(work, model, jobs):
-            watch.say(line)
-        _run(work, engine or LocalExecutor(model, jobs), watch)
-        cells = int(work.table("numbers").max(initial=0))
-        _move(folder / MADE, output, plan, cells)
+            plan, cost = make_plan(model, image, folder, options, jobs)
+        store = RunStore.begin(folder, plan)
+        for line in estimate_resources(plan, model.predictor(plan.precision, plan.runtime), cost):
+            log.info(line)
+        _run(store, model, executor, cost.jobs, progress)
+        cells = int(store.table("numbers").max(initial=0))
+        _move(store, output, cells)
         shutil.rmtree(folder)
     return cells
 
 
-def check_work_folder(output: Path) -> None:
+def _run(store: RunStore, model: Model, executor: Executor | None, jobs: int, progress: StepProgress) -> None:
+    """Every step, each going on where it was."""
+    with ExitStack() as stack:
+        local = executor is None
+        if executor is None:
+            executor = stack.enter_context(ThreadPoolExecutor(max(jobs, READ_AHEAD)))
+        for step in steps_of(store):
+            step.prepare(store)
+            asks = local and isinstance(step, LabelBlocks)
+            if asks:
+                store.use(model)
+            in_flight = READ_AHEAD if asks else jobs if local else MAX_IN_FLIGHT
+            try:
+                unreadable = run_step(store, step, executor, in_flight, progress)
+            finally:
+                store.release()
+            if unreadable:
+                store.note_unreadable(unreadable)
+                more = f" and {len(unreadable) - 1} more blocks" if len(unreadable) > 1 else ""
+                raise DataError(
+                    f"{unreadable[0]}{more}; the other {len(store.grid) - len(unreadable)} blocks are kept: "
+                    "mend the image and give the same command again"
+                )
+            if asks:
+                model.release()  # what runtimes hold isn't needed for the steps that follow
+
+
+@dataclass(frozen=True)
+class Downsample(Step):
+    """Fill a level of the labels' pyramid from the level before it."""
+
+    level: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # each level has records of its own
+        return f"level{self.level}"
+
+    title = "coarser levels"
+
+    def count(self, store: RunStore) -> int:
+        return len(level_grid(store.labels, self.level))
+
+    def run(self, store: RunStore, block: int) -> str | None:
+        group = store.labels
+        part = level_grid(group, self.level).slices(block)
+        fine = [-(-n // m) for n, m in zip(store.plan.shape, group[str(self.level)].shape)]
+        region = tuple(
+            slice(s.start * f, min(s.stop * f, n)) for s, f, n in zip(part, fine, store.plan.shape)
+        )
+        blank = store.table("blank")
+        if not all(blank[i] for i, _ in store.grid.within(region)):
+            with store.guarded():
+                fill_level(group, self.level, part)
+        store.save(self.name, block)
+        return None
+
+
+def steps_of(store: RunStore) -> Iterator[Step]:
+    """The steps in their order; the levels are known once those before are done."""
+    yield from STEPS
+    for level in range(1, len(list(store.labels.array_keys()))):
+        yield Downsample(level)
+
+
+def check_run_folder(output: Path) -> None:
     """Refuse a place for unfinished work where something else stands.
 
     Raises:
         DataError: it is no folder of cleft's.
     """
-    folder = work_folder(output)
+    folder = run_folder_of(output)
     if os.path.lexists(folder) and (os.path.islink(folder) or not RunStore.stands_in(folder)):
         raise DataError(
             f"{folder}: is where the work on {output.name} would stand, but holds something else; "
@@ -120,9 +178,9 @@ def check_work_folder(output: Path) -> None:
         )
 
 
-def working_on(output: Path) -> AbstractContextManager[None]:
+def running(output: Path) -> AbstractContextManager[None]:
     """Hold what is made of an image; a second process is told who does."""
-    return exclusive_lock(work_folder(output) / LOCK, str(output))
+    return exclusive_lock(run_folder_of(output) / LOCK, str(output))
 
 
 def _clear(folder: Path) -> None:
@@ -136,69 +194,26 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _move(made: Path, output: Path, plan: VolumePlan, cells: int) -> None:
-    """Put the labels in their place."""
-    _note(made, plan, cells)
+def _move(store: RunStore, output: Path, cells: int) -> None:
+    """Put the labels in their place, with what they were made from."""
+    store.labels.attrs[MARK] = {
+        "made_by": software_tag(VERB),
+        **store.plan.model_dump(mode="json"),
+        "cells": cells,
+    }
     if output.suffix in TIFF:
-        import zarr
-
-        labels = np.asarray(zarr.open_array(made / "0", mode="r")[...])
-        write_labels(output, labels, "ZYX"[-labels.ndim :], plan.spacing_um, VERB)
+        labels = np.asarray(store.labels["0"][...])
+        write_labels(output, labels, "ZYX"[-labels.ndim :], store.plan.spacing_um, VERB)
         return
     remove_labels(output)
-    os.replace(made, output)
+    os.replace(store.folder / LABELS, output)
 
 
-def work_folder(output: Path) -> Path:
+def run_folder_of(output: Path) -> Path:
     """Where the labels of an image are made until they are whole.
 
     Example:
-        >>> work_folder(Path("a/labels.ome.zarr")).as_posix()
+        >>> run_folder_of(Path("a/labels.ome.zarr")).as_posix()
         'a/labels.ome.zarr.work'
     """
     return output.with_name(output.name + ".work")
-
-
-def _run(work: RunStore, engine: Engine, watch: Watch) -> None:
-    """Every step, each going on where it was."""
-    n = len(work.grid)
-
-    def over(step: str, of: int = n) -> list[int]:
-        left = work.left(step, of)
-        watch.step(step, of, of - len(left))
-        return left
-
-    _make_arrays(work)
-    failed = engine.find(work, over("found"), watch.done)
-    if failed:
-        work.note_unreadable(failed)
-        raise DataError(
-            f"{failed[0]}" + (f" and {len(failed) - 1} more blocks" if len(failed) > 1 else "")
-            + f"; the other {n - len(failed)} blocks are kept: mend the image and give the same command again"
-        )  # fmt: skip
-    steps.count(work)
-    engine.each(work, "met", over("met"), watch.done)
-    steps.join(work)
-    work.over_image("grown", work.table("part_labels").dtype)
-    engine.each(work, "grown", over("grown"), watch.done)
-    steps.settle(work)
-    levels = steps.make_labels(work)
-    engine.each(work, "finished", over("finished"), watch.done)
-    for level, pieces in enumerate(levels[1:], start=1):
-        engine.each(work, f"level{level}", over(f"level{level}", pieces), watch.done)
-
-
-def _make_arrays(work: RunStore) -> None:
-    """Before several begin to write to them."""
-    work.over_image("marks", np.uint32)
-    for axis, rows in enumerate(work.grid.counts):
-        if rows > 1:
-            work.seam(axis)
-
-
-def _note(made: Path, plan: VolumePlan, cells: int) -> None:
-    """What the labels were made from, in their attributes."""
-    import zarr
-
-    group: Any = zarr.open_group(made, mode="r+")
-    group.attrs[MARK] = {"made_by": software_tag(VERB), **plan.model_dump(mode="json"), "cells": cells}

@@ -1,0 +1,227 @@
+"""What follows from data and settings together: radii of the classes, shapes, the model's card."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from cleft.core.downsample import pyramid_strides
+from cleft.core.errors import DataError
+from cleft.core.settings import DataSettings, ModelCard, NetSettings, Settings, TrainSettings, explain
+from cleft.labels.classes import ClassRule
+from cleft.labels.rule import (
+    cell_diameter,
+    cell_diameters,
+    choose_rule,
+    estimate_min_size,
+    roundtrip_pq,
+    share_known,
+)
+from cleft.models.unet import net_stride
+from cleft.training.dataset import Example
+from cleft.training.pretrained import Pretrained
+
+S = TypeVar("S", bound=Settings)
+N = TypeVar("N", int, float)
+
+__all__ = ["Configuration", "choose_shrink", "configure"]
+
+ENOUGH_KNOWN = 0.5  # of the annotated cells' pixels; dic-hela-weak, cells annotated here and there, has .9
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a training does: its settings, and what they leave open.
+
+    Args:
+        settings: as given.
+        card: of the model to be, without scores.
+        rule: how labels become classes.
+        patch_size: shape in pixels.
+        batch_size: patches per step and device.
+        steps_per_epoch: between two validations.
+        known: of the annotated cells' pixels, the share whose class is known.
+    """
+
+    settings: TrainSettings
+    card: ModelCard
+    rule: ClassRule
+    patch_size: tuple[int, ...]
+    batch_size: int
+    steps_per_epoch: int
+    known: float
+
+    def summary(self, validating_on: int) -> list[str]:
+        """Lines to tell the user before it starts, ``validating_on`` so many images."""
+        card, steps, lines = self.card, self.settings.optimiser.steps, []
+        if "from" in card.trained_on:
+            lines.append(f"beginning with {self.settings.network.pretrained}")
+        lines.append(
+            f"training on {card.trained_on['images']} images ({card.trained_on['cells']} cells of about "
+            f"{card.cell_diameter:.0f} pixels), validating on {validating_on}"
+        )
+        if max(card.shrink) > 1:
+            lines.append(f"large cells: images are shrunk {_times(card.shrink)} for the network")
+        lines.append(
+            f"touching radius {card.touching_radius:g}, gap radius {card.gap_radius:g} pixels: "
+            f"round trip (labels -> classes -> labels) PQ {card.roundtrip_pq:.3f}"
+        )
+        if self.known < ENOUGH_KNOWN:
+            lines.append(
+                f"of the annotated cells' pixels only {self.known:.0%} have a class: whether a cell touches "
+                f"depends on {card.touching_radius:g} pixels around, not annotated; "
+                "annotate blocks rather than single planes"
+            )
+        lines.append(
+            f"U-Net of width {card.net.width} with {len(card.net.strides) + 1} levels; "
+            f"{steps} steps of {self.batch_size} patches of {_times(self.patch_size)} pixels; "
+            f"seed {self.settings.run.seed}"
+        )
+        return lines
+
+
+def choose_shrink(
+    examples: Sequence[Example], settings: DataSettings, pretrained: Pretrained | None = None
+) -> tuple[int, ...]:
+    """The whole factor along each axis that brings cells nearest to the size that suits, never enlarging.
+
+    Args:
+        examples: at least one, at full size.
+        settings: ``shrink`` is taken if given; what suits is ``shrunk_diameter``.
+        pretrained: the model to begin with; what suits is then the size of its cells.
+
+    Raises:
+        DataError: a given one doesn't fit the images.
+    """
+    ndim = examples[0].labels.ndim
+    if settings.shrink is not None:
+        if len(settings.shrink) != ndim or min(settings.shrink) < 1:
+            raise DataError(f"shrink is {settings.shrink}, expected {ndim} whole numbers, at least 1")
+        return settings.shrink
+    spacing = _median_spacing(examples) or (1.0,) * ndim
+    mean = float(np.prod(spacing)) ** (1 / ndim)
+    diameter = cell_diameter([e.labels for e in examples])
+    suits = _of_dimension(settings.shrunk_diameter, ndim)
+    if pretrained is not None:
+        suits = pretrained.card.cell_diameter / math.prod(pretrained.card.shrink) ** (1 / ndim)
+    return tuple(max(1, round(diameter * mean / s / suits)) for s in spacing)
+
+
+def configure(
+    examples: Sequence[Example],
+    settings: TrainSettings,
+    shrink: tuple[int, ...],
+    pretrained: Pretrained | None = None,
+) -> Configuration:
+    """Decide what the settings leave open.
+
+    Args:
+        examples: already shrunk.
+        settings: of the training.
+        shrink: the factors they were shrunk by.
+        pretrained: the model to begin with, whose network is taken over.
+
+    Raises:
+        DataError: a radius of the classes or a patch that doesn't fit the images.
+    """
+    some = examples[:: -(-len(examples) // settings.classes.auto_images)]
+    labels, spacings = [e.labels for e in some], [e.spacing for e in some]
+    classes, data = settings.classes, settings.data
+    rule = choose_rule(labels, classes.n_classes, classes.touching_radius, classes.gap_radius, spacings)
+    rule = replace(rule, unlabeled_as=classes.unlabeled_as)
+    net, patch_size = _shapes(examples, settings, pretrained)
+    found = _statistics(examples, shrink)
+    if pretrained is not None:
+        found["trained_on"]["from"] = pretrained.about()
+    card = _bounded(
+        ModelCard, cleft=version("cleft"), net=net, axes="ZYX"[-len(shrink) :], shrink=shrink,
+        touching_radius=rule.touching_radius, gap_radius=rule.gap_radius, percentiles=data.percentiles,
+        roundtrip_pq=roundtrip_pq(labels, rule, spacings), licence=settings.run.licence,
+        notes=settings.run.notes, **found,
+    )  # fmt: skip
+    usual = _of_dimension(data.auto_batch_size, len(shrink)) * _of_dimension(
+        data.auto_patch_edge, len(shrink)
+    ) ** len(shrink)
+    return Configuration(
+        settings, card, rule, patch_size,
+        batch_size=data.batch_size or max(1, round(usual / math.prod(patch_size))),
+        steps_per_epoch=-(-settings.optimiser.steps // settings.run.validations),
+        known=share_known(labels, rule, spacings),
+    )  # fmt: skip
+
+
+def _statistics(examples: Sequence[Example], shrink: tuple[int, ...]) -> dict[str, Any]:
+    """What a card tells of images and cells; sizes in pixels of the images before they were shrunk."""
+    labels, spacing, times = [e.labels for e in examples], _median_spacing(examples), math.prod(shrink)
+    inside, at_border = estimate_min_size(labels)
+    at_full_size = float(times) ** (1 / len(shrink))
+    low, middle, high = (d * at_full_size for d in cell_diameters(labels, (5, 50, 95)))
+    return {
+        "spacing_um": spacing and tuple(s / f for s, f in zip(spacing, shrink, strict=True)),
+        "cell_diameter": middle,
+        "diameters": (low, high),
+        "min_size": inside * times,
+        "min_size_at_border": at_border * times,
+        "trained_on": {
+            "images": len(examples),
+            "cells": sum(int(np.unique(g[g > 0]).size) for g in labels),
+            "folders": dict(Counter(e.folder or "arrays" for e in examples)),
+            "names": [e.name for e in examples][:100],
+        },
+    }
+
+
+def _bounded(kind: type[S], **fields: Any) -> S:
+    """A card or a network of what follows from the data, which may be beyond what either may be."""
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise DataError(f"data: no model can be made of it ({explain(error)})") from error
+
+
+def _median_spacing(examples: Sequence[Example]) -> tuple[float, ...] | None:
+    """Of the images that tell theirs."""
+    known = [e.spacing for e in examples if e.spacing is not None]
+    return tuple(np.median(known, axis=0).tolist()) if known else None
+
+
+def _shapes(
+    examples: Sequence[Example], settings: TrainSettings, pretrained: Pretrained | None
+) -> tuple[NetSettings, tuple[int, ...]]:
+    """The network and the patch: of equal extent in space along each axis, no larger than the images."""
+    data, largest = settings.data, np.max([e.labels.shape for e in examples], axis=0)
+    spacing = _median_spacing(examples) or (1.0,) * largest.size
+    edge = _of_dimension(data.auto_patch_edge, largest.size)
+    edges = data.patch_size or tuple(
+        min(int(n), max(data.min_patch_edge, round(edge * min(spacing) / s)))
+        for s, n in zip(spacing, largest, strict=True)
+    )
+    if len(edges) != largest.size:
+        raise DataError(f"patch_size is {edges}, expected {largest.size} numbers of pixels")
+    if pretrained is not None and len(pretrained.card.axes) == largest.size:
+        net = pretrained.card.net
+    else:
+        levels = settings.network.levels
+        while levels > 3 and max(edges) >> (levels - 1) < settings.network.min_coarsest:
+            levels -= 1
+        net = _bounded(
+            NetSettings, channels=examples[0].channels.shape[0], n_classes=settings.classes.n_classes,
+            width=settings.network.width, strides=pyramid_strides(spacing, levels),
+        )  # fmt: skip
+    return net, tuple(-(-e // s) * s for e, s in zip(edges, net_stride(net), strict=True))
+
+
+def _of_dimension(pair: tuple[N, N], ndim: int) -> N:
+    """The number for planes or the one for stacks."""
+    return pair[ndim - 2]
+
+
+def _times(numbers: Sequence[int]) -> str:
+    return " x ".join(map(str, numbers))

@@ -1,5 +1,6 @@
 """Volumes block by block: the labels of one piece, whatever the blocks, whatever goes wrong on the way."""
 
+import errno
 import json
 import logging
 import shutil
@@ -711,3 +712,16 @@ def test_real_stack_by_blocks(shared_data: Path, tmp_path: Path) -> None:
     model = load_model("cells3d", "cpu")
     labels = in_blocks(model, path, tmp_path / "l.zarr", (48, 48, 64), exact=True)
     np.testing.assert_array_equal(labels, model.segment(read_image(path)))
+
+
+def test_a_disk_that_is_full_while_a_record_is_written(
+    hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = save_classes(tmp_path / "image.zarr", blobs((16, 16), 1))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(DataError, match=r"No space left on device\); what is done is kept"):
+        segment_volume(model_for(hand_file, 2), image, tmp_path / "l.zarr", VolumeOptions(block=(8, 8)))

@@ -346,11 +346,12 @@ class RunStore:
         """Say of a full disk what it means here."""
         try:
             yield
-        except OSError as error:
-            if error.errno not in DISK_ERRORS:
+        except (OSError, DataError) as error:  # of zarr, or of what writes files whole
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not (isinstance(cause, OSError) and cause.errno in DISK_ERRORS):
                 raise
             raise DataError(
-                f"{self.folder}: can't be written ({error.strerror}); "
+                f"{self.folder}: can't be written ({cause.strerror}); "
                 "what is done is kept: make room and give the same command again"
             ) from error
 

@@ -1,6 +1,7 @@
 """Fixtures every test may use."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # a small sample, the same each time; `make test-all` takes the large one (--hypothesis-profile=large)
 _ALLOWED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+# a shell that runs the tests in the background has Ctrl-C ignored, here and in every process that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("large", max_examples=100, deadline=None, suppress_health_check=_ALLOWED)
 settings.register_profile("small", settings.get_profile("large"), max_examples=10, derandomize=True)
 settings.load_profile("small")

@@ -20,7 +20,7 @@ def test_table_worked_by_hand() -> None:
     truth = np.array([[0, 1, 1, -1], [2, 2, 1, 0]], np.int16)
     labels = np.array([[7, 7, 7, 8], [0, 9, 7, 9]], np.uint8)
     table = overlap(truth, labels)
-    assert as_dict(table) == {(0, 7): 1, (0, 9): 1, (1, 7): 3, (2, 0): 1, (2, 9): 1}
+    assert as_dict(table) == {(0, 7): 1, (0, 9): 1, (1, 7): 3, (2, 0): 1, (2, 9): 1, (-1, 8): 1}
     assert table.true_ids.tolist() == [1, 2]
     assert table.true_sizes.tolist() == [3, 2]
     assert table.pred_ids.tolist() == [7, 9]  # 8 lies where nothing is annotated
@@ -38,7 +38,7 @@ def test_equals_counting_pixel_by_pixel(data: st.DataObject) -> None:
     labels = data.draw(hnp.arrays(np.uint32, shape, elements=st.integers(0, 3)))
     expected: dict[tuple[int, int], int] = {}
     for t, p in zip(truth.ravel().tolist(), labels.ravel().tolist()):
-        if t != -1:
+        if t != -1 or p:
             expected[t, p] = expected.get((t, p), 0) + 1
     assert as_dict(overlap(truth, labels)) == expected
 
@@ -65,9 +65,9 @@ def test_large_and_wide_labels_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("truth", [np.zeros((0, 4), int), np.full((2, 2), -1)])
-def test_nothing_annotated_gives_an_empty_table(truth: np.ndarray) -> None:
+def test_nothing_annotated_gives_no_cells(truth: np.ndarray) -> None:
     table = overlap(truth, np.ones(truth.shape, int))
-    assert table.pixels.size == table.true_ids.size == table.pred_ids.size == table.pairs.iou.size == 0
+    assert table.true_ids.size == table.pred_ids.size == table.mostly_void.size == table.pairs.iou.size == 0
 
 
 @pytest.mark.parametrize(

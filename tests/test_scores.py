@@ -137,11 +137,24 @@ def test_a_perfect_prediction_scores_one_whatever_its_labels(ndim: int, rng: np.
 @pytest.mark.parametrize("ndim", [2, 3])
 @given(data=st.data())
 def test_what_is_not_annotated_takes_part_in_nothing(ndim: int, data: st.DataObject) -> None:
+    """But for which finds count, it doesn't matter what was found there."""
     truth, labels = pair(data, ndim, low=-1)
     truth[0] = -1
     other = labels.copy()
     other[truth == -1] = np.random.default_rng(0).integers(0, 99, (truth == -1).sum())
-    assert score(truth, other).to_dict() == score(truth, labels).to_dict()
+    one, two = score(truth, other), score(truth, labels)
+    for name in ("n_true", "tp", "iou_sum", "seg_sum", "aji_intersection"):
+        assert getattr(one, name) == pytest.approx(getattr(two, name)), name
+
+
+def test_a_find_mostly_where_nobody_annotated_counts_only_if_it_is_matched() -> None:
+    truth = np.array([[1, 1, -1, -1, -1, 0, -1, -1, 0, 0, -1]])
+    labels = np.array([[4, 4, 4, 4, 4, 5, 5, 5, 6, 6, 6]])
+    s = score(truth, labels)
+    # 4 has a match, 5 lies on -1 for more than half, 6 does not
+    assert (s.tp, s.n_pred, s.fp) == (1, 2, 1)
+    assert (s.aji_union, s.ap[0.5]) == (4, 0.5)
+    assert score(truth, np.where(labels == 5, 0, labels)).to_dict() == s.to_dict()
 
 
 def test_a_cell_partly_outside_the_annotation_is_judged_by_its_part_inside() -> None:

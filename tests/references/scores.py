@@ -22,9 +22,21 @@ def iou(a: set, b: set) -> float:
     return len(a & b) / len(a | b)
 
 
+def counted(truth: np.ndarray, labels: np.ndarray) -> list[set]:
+    """Predicted cells but for those without a match of which more than half lies on what isn't annotated."""
+    everywhere = np.ones(truth.shape, bool)
+    true, known = cells(truth, truth != -1).values(), cells(labels, truth != -1)
+    whole = cells(labels, everywhere)
+    return [
+        p
+        for label, p in known.items()
+        if 2 * len(p) >= len(whole[label]) or any(iou(t, p) > 0.5 for t in true)
+    ]
+
+
 def panoptic(truth: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """P05, RQ, SQ and PQ with matches of IoU > 0.5; at least one cell must be there."""
-    true, pred = both(truth, labels)
+    true, pred = both(truth, labels)[0], counted(truth, labels)
     hits = [iou(t, p) for t in true for p in pred if iou(t, p) > 0.5]
     tp, fp, fn = len(hits), len(pred) - len(hits), len(true) - len(hits)
     sq = sum(hits) / tp if tp else 0.0
@@ -55,7 +67,8 @@ def aji(truth: np.ndarray, labels: np.ndarray) -> float:
         used.add(best)
         intersection += len(t & pred[best])
         union += len(t | pred[best])
-    union += sum(len(p) for i, p in enumerate(pred) if i not in used)
+    these = counted(truth, labels)
+    union += sum(len(p) for i, p in enumerate(pred) if i not in used and p in these)
     return intersection / union
 
 

@@ -35,9 +35,10 @@ class Overlap:
     block. Memory grows with the number of overlaps, never with true cells times predicted cells.
 
     Args:
-        truth: (E,) int64, the true label of each entry, background 0 included.
+        truth: (E,) int64, the true label of each entry, background 0 included, and -1 where a predicted cell
+            lies on what is not annotated.
         labels: (E,) int64, the predicted label of each entry, background 0 included.
-        pixels: (E,) int64, how many annotated pixels have both; ordered by truth, then labels.
+        pixels: (E,) int64, how many pixels have both; ordered by truth, then labels.
 
     Example:
         >>> left = overlap(np.array([1, 1, 2]), np.array([4, 4, 4]))
@@ -69,12 +70,19 @@ class Overlap:
     @cached_property
     def pred_ids(self) -> np.ndarray:
         """(P,) int64, the labels of the predicted cells with an annotated pixel, ascending."""
-        return np.unique(self.labels[self.labels > 0])
+        return np.unique(self.labels[(self.labels > 0) & (self.truth >= 0)])
 
     @cached_property
     def pred_sizes(self) -> np.ndarray:
         """(P,) int64, the annotated pixels of each predicted cell."""
-        return _sizes(self.pred_ids, self.labels, self.pixels)
+        known = self.truth >= 0
+        return _sizes(self.pred_ids, self.labels[known], self.pixels[known])
+
+    @cached_property
+    def mostly_void(self) -> np.ndarray:
+        """(P,) bool, which predicted cells lie for more than half on what is not annotated."""
+        void = (self.truth < 0) & np.isin(self.labels, self.pred_ids)
+        return _sizes(self.pred_ids, self.labels[void], self.pixels[void]) > self.pred_sizes
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -92,11 +100,12 @@ def overlap(truth: np.ndarray, labels: np.ndarray) -> Overlap:
     Neighbouring pixels with the same pair are counted as one run first, so what is sorted is the runs.
 
     Args:
-        truth: (*S) integer; 0 background, 1.. cells, -1 not annotated. Pixels of -1 take part in nothing.
+        truth: (*S) integer; 0 background, 1.. cells, -1 not annotated. Pixels of -1 belong to no size and no
+            pair; what of a predicted cell lies there is kept for ``mostly_void``.
         labels: (*S) integer; 0 background, 1.. cells.
 
     Returns:
-        The table; without entries where the arrays are empty or nothing is annotated.
+        The table; without entries where the arrays are empty.
 
     Raises:
         DataError: shapes differ, an array isn't integer, or a label is negative (other than -1 in truth).
@@ -121,14 +130,14 @@ def overlap(truth: np.ndarray, labels: np.ndarray) -> Overlap:
     new_run[1:] |= flat_labels[1:] != flat_labels[:-1]
     starts = np.flatnonzero(new_run)
     run_truth = flat_truth[starts].astype(np.int64)
-    known = run_truth != NOT_ANNOTATED
-    run_labels = flat_labels[starts].astype(np.int64)[known]
-    run_truth = run_truth[known]
+    run_labels = flat_labels[starts].astype(np.int64)
+    kept = (run_truth != NOT_ANNOTATED) | (run_labels != 0)
+    run_truth, run_labels = run_truth[kept], run_labels[kept]
     for name, run, also in (("truth", run_truth, " or -1 for not annotated"), ("labels", run_labels, "")):
-        if run.min(initial=0) < 0:
+        if run.min(initial=0) < (NOT_ANNOTATED if also else 0):
             expected = f"0 for background, 1.. for cells{also}"
             raise DataError(f"{name}: found the label {run.min()}, expected {expected}")
-    return _grouped(run_truth, run_labels, np.diff(starts, append=truth.size)[known])
+    return _grouped(run_truth, run_labels, np.diff(starts, append=truth.size)[kept])
 
 
 def _grouped(truth: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> Overlap:

@@ -46,6 +46,18 @@ class Matching(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Matched:
+    """What is matched at a threshold: pairs, the sum of their IoUs, and the predicted cells that count."""
+
+    tp: int
+    iou_sum: float
+    n_pred: int
+
+    def __add__(self, other: Matched) -> Matched:
+        return Matched(self.tp + other.tp, self.iou_sum + other.iou_sum, self.n_pred + other.n_pred)
+
+
+@dataclass(frozen=True)
 class Scores:
     """The scores of one image, or pooled over several: sums are kept, every ratio is made from them.
 
@@ -54,13 +66,14 @@ class Scores:
 
     Args:
         n_true: true cells.
-        n_pred: predicted cells with an annotated pixel.
+        n_pred: predicted cells with an annotated pixel, but for those without a match that lie for more than
+            half on what is not annotated.
         tp: pairs with IoU > 0.5.
         iou_sum: the sum of their IoUs.
         seg_sum: over the true cells, the IoU with the predicted cell that covers more than half of it.
         aji_intersection: numerator of AJI in pixels.
         aji_union: denominator of AJI in pixels.
-        matched: for each threshold the number of pairs matched at IoU >= threshold and the sum of their IoUs.
+        matched: for each threshold what is matched at IoU >= threshold.
 
     Example:
         >>> empty = np.zeros((2, 2), int)
@@ -78,7 +91,7 @@ class Scores:
     seg_sum: float
     aji_intersection: int
     aji_union: int
-    matched: Mapping[float, tuple[int, float]]
+    matched: Mapping[float, Matched]
 
     def __add__(self, other: Scores) -> Scores:
         if set(self.matched) != set(other.matched):
@@ -91,10 +104,7 @@ class Scores:
             for field in fields(self)
             if field.name != "matched"
         }
-        matched = {
-            thresh: (tp + other.matched[thresh][0], total + other.matched[thresh][1])
-            for thresh, (tp, total) in self.matched.items()
-        }
+        matched = {thresh: found + other.matched[thresh] for thresh, found in self.matched.items()}
         return Scores(**sums, matched=matched)
 
     @property
@@ -141,8 +151,8 @@ class Scores:
     def ap(self) -> dict[float, float]:
         """For each threshold TP / (TP + FP + FN), a match being IoU >= threshold."""
         return {
-            thresh: self._ratio(tp, self.n_true + self.n_pred - tp)
-            for thresh, (tp, _) in self.matched.items()
+            thresh: self._ratio(found.tp, self.n_true + found.n_pred - found.tp)
+            for thresh, found in self.matched.items()
         }
 
     def matching(self, thresh: float = 0.5) -> Matching:
@@ -153,8 +163,9 @@ class Scores:
         """
         if thresh not in self.matched:
             raise DataError(f"thresh: found {thresh}, expected one of {tuple(self.matched)}")
-        tp, total = self.matched[thresh]
-        n_true, n_pred = self.n_true, self.n_pred
+        found = self.matched[thresh]
+        tp, total, n_pred = found.tp, found.iou_sum, found.n_pred
+        n_true = self.n_true
 
         def ratio(part: float, whole: float) -> float:
             return float(part / whole) if whole else 0.0
@@ -199,8 +210,9 @@ def score(truth: np.ndarray, labels: np.ndarray, thresholds: Sequence[float] = T
     """Score predicted cells against true ones, in planes, volumes or any other number of axes.
 
     Args:
-        truth: (*S) integer; 0 background, 1.. cells, -1 not annotated. Pixels of -1 take part in nothing: a
-            predicted cell is judged by its part outside, and not at all if it has none.
+        truth: (*S) integer; 0 background, 1.. cells, -1 not annotated. Pixels of -1 belong to no cell: a
+            predicted one is matched by its part outside. One without a match (IoU > 0.5) of which more than
+            half lies on -1 counts as nothing, for nobody knows what is there.
         labels: (*S) integer; 0 background, 1.. cells. Labels need not be consecutive.
         thresholds: the IoUs, above 0 and up to 1, for ``ap`` and ``matching``.
 
@@ -209,6 +221,9 @@ def score(truth: np.ndarray, labels: np.ndarray, thresholds: Sequence[float] = T
 
     Raises:
         DataError: shapes differ, an array isn't integer, a label is negative or a threshold not in (0, 1].
+
+    Source:
+        Kirillov et al. 2019, "Panoptic segmentation", section 4.1: matching, and void labels.
 
     Example:
         >>> s = score(np.array([[1, 1, 1, 2, 2]]), np.array([[1, 1, 0, 2, 2]]))
@@ -219,11 +234,12 @@ def score(truth: np.ndarray, labels: np.ndarray, thresholds: Sequence[float] = T
     pairs = table.pairs
     # An IoU above one half can't be shared, so these pairs need no assignment.
     hits = pairs.iou[pairs.iou > 0.5]
+    counted = _counted(table, pairs.pred[pairs.iou > 0.5])
     most = 2 * pairs.pixels > table.true_sizes[pairs.true]
-    intersection, union = _aggregated(table)
+    intersection, union = _aggregated(table, counted)
     return Scores(
         n_true=table.true_ids.size,
-        n_pred=table.pred_ids.size,
+        n_pred=int(counted.sum()),
         tp=hits.size,
         iou_sum=float(hits.sum()),
         seg_sum=float(pairs.iou[most].sum()),
@@ -384,33 +400,45 @@ def score_markers(markers: np.ndarray, labels: np.ndarray) -> MarkerScores:
     return MarkerScores(table.true_ids.size, table.pred_ids.size, int((covered == 1).sum()))
 
 
-def _aggregated(table: Overlap) -> tuple[int, int]:
-    """Numerator and denominator of AJI; of equally good predicted cells the smallest label is taken."""
+def _counted(table: Overlap, matched: np.ndarray) -> np.ndarray:
+    """(P,) bool, which predicted cells count: the matched ones, and those not mostly on -1."""
+    counted = ~table.mostly_void
+    counted[matched] = True
+    return counted
+
+
+def _aggregated(table: Overlap, counted: np.ndarray) -> tuple[int, int]:
+    """Numerator and denominator of AJI; of equally good predicted cells the smallest label is taken.
+
+    Of those that no true cell is judged by, only the ``counted`` add to the denominator.
+    """
     pairs = table.pairs
     order = np.lexsort((pairs.pred, -pairs.iou, pairs.true))
     best = order[np.unique(pairs.true[order], return_index=True)[1]]
     used = pairs.pred[best]
     intersection = int(pairs.pixels[best].sum())
-    unused = int(table.pred_sizes.sum() - table.pred_sizes[np.unique(used)].sum())
+    free = counted.copy()
+    free[used] = False
+    unused = int(table.pred_sizes[free].sum())
     union = int(table.true_sizes.sum() + table.pred_sizes[used].sum()) - intersection
     return intersection, union + unused
 
 
-def _count_matches(table: Overlap, thresh: float) -> tuple[int, float]:
-    """How many pairs match at a threshold, and the sum of their IoUs."""
+def _count_matches(table: Overlap, thresh: float) -> Matched:
+    """What is matched at a threshold."""
     if not 0 < thresh <= 1:
         raise DataError(f"thresh: found {thresh}, expected an IoU above 0 and up to 1")
     pairs = table.pairs
     if thresh < 0.5:
-        good = pairs.iou[_assigned(table, thresh)]
-        good = good[good >= thresh]
-        return good.size, float(good.sum())
-    # Two pairs of IoU >= 0.5 share a cell only where it is cut into exact halves: any one of them will do.
-    reached = pairs.iou >= thresh
-    true, pred, iou = pairs.true[reached], pairs.pred[reached], pairs.iou[reached]
-    first = np.unique(true, return_index=True)[1]
-    first = first[np.unique(pred[first], return_index=True)[1]]
-    return first.size, float(iou[first].sum())
+        matched = _assigned(table, thresh)
+        matched = matched[pairs.iou[matched] >= thresh]
+    else:
+        # Two pairs of IoU >= 0.5 share a cell only where it is cut into exact halves: any one will do.
+        matched = np.flatnonzero(pairs.iou >= thresh)
+        matched = matched[np.unique(pairs.true[matched], return_index=True)[1]]
+        matched = matched[np.unique(pairs.pred[matched], return_index=True)[1]]
+    n_pred = int(_counted(table, pairs.pred[matched]).sum())
+    return Matched(matched.size, float(pairs.iou[matched].sum()), n_pred)
 
 
 def _assigned(table: Overlap, thresh: float) -> np.ndarray:

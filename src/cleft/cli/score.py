@@ -17,13 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cleft.core.errors import DataError
+from cleft.core.image import Image
 from cleft.core.memory import available_memory
 from cleft.core.text import printable
 from cleft.core.units import format_bytes
 from cleft.io import atomic_path, base_name, by_name, find_images, read_labels, write_image, write_labels
 from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.labels.scores import MarkerScores, Scores, average, pool, score, score_markers
-from cleft.synthetic import checked_shape, make_cells, random_settings
+from cleft.synthetic import checked_shape, make_cells, make_empty, random_settings
 
 __all__ = ["make_files", "score_files"]
 
@@ -152,12 +153,19 @@ def make_files(
 def _make_file(output: Path, shape: tuple[int, ...], seed: int, fixed: dict[str, Any], i: int) -> None:
     """Write the made image of one number, a function of it and of the seed."""
     rng = np.random.default_rng([seed, i])
+    if fixed.get("style") == "empty":
+        image = make_empty(shape, int(rng.integers(2**31)))
+        _write(output, i, image, np.zeros(shape, np.int32))
+        return
     settings = random_settings(rng, len(shape))
     if fixed.get("style") is not None:
         settings = replace(settings, style=fixed["style"])
     if fixed.get("diameter") is not None:
         settings = replace(settings, diameter=fixed["diameter"] * rng.uniform(0.75, 1.25))
-    image, labels = make_cells(shape, seed=int(rng.integers(2**31)), settings=settings)
+    _write(output, i, *make_cells(shape, seed=int(rng.integers(2**31)), settings=settings))
+
+
+def _write(output: Path, i: int, image: Image, labels: np.ndarray) -> None:
     picture, mask = _made(output, i)
     write_image(picture, image, "synthetic")
     write_labels(mask, labels, image.axes, image.spacing, "synthetic")

@@ -7,18 +7,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-__all__ = ["CLIP_MAX", "CLIP_MIN", "Limits", "intensity_limits", "normalise", "rescale"]
+__all__ = ["CLIP_MAX", "CLIP_MIN", "Limits", "estimate_noise", "intensity_limits", "normalise", "rescale"]
 
 ENOUGH = 1 << 22  # pixels a percentile is taken from; more change it by less than one part in a thousand
 SPOTS = 6  # places along each axis that a sample is taken at
 CLIP_MIN, CLIP_MAX = -1, 5  # of what the network is given
+NORMAL_MEDIAN = 0.6745  # of the absolute value, where the standard deviation is 1
 SLAB = 1 << 24  # pixels looked at at once where all must be
 
 Limits = tuple[tuple[float, float], ...]  # for each channel, what becomes 0 and what becomes 1
 Read = Callable[[tuple[slice, ...]], np.ndarray]
 
 
-def normalise(channels: np.ndarray, percentiles: tuple[float, float] = (1.0, 99.8)) -> np.ndarray:
+def normalise(
+    channels: np.ndarray, percentiles: tuple[float, float] = (1.0, 99.8), noise_floor: float = 0.0
+) -> np.ndarray:
     """Scale each channel so that its two percentiles become 0 and 1, then limit it to [-1, 5].
 
     Call it once on the whole image, never on a part: the percentiles of a part differ.
@@ -26,6 +29,7 @@ def normalise(channels: np.ndarray, percentiles: tuple[float, float] = (1.0, 99.
     Args:
         channels: (C, *S), any numeric dtype.
         percentiles: the lower and the upper, in percent.
+        noise_floor: as for ``intensity_limits``.
 
     Returns:
         (C, *S) float32. A channel whose two percentiles are equal is scaled by its extremes, and is all
@@ -39,12 +43,13 @@ def normalise(channels: np.ndarray, percentiles: tuple[float, float] = (1.0, 99.
         array([[0. , 0.5, 1. ]], dtype=float32)
     """
     shape = channels.shape[1:]
-    return rescale(
-        channels, intensity_limits(lambda part: channels[(slice(None), *part)], shape, percentiles)
-    )
+    limits = intensity_limits(lambda part: channels[(slice(None), *part)], shape, percentiles, noise_floor)
+    return rescale(channels, limits)
 
 
-def intensity_limits(read: Read, shape: Sequence[int], percentiles: tuple[float, float]) -> Limits:
+def intensity_limits(
+    read: Read, shape: Sequence[int], percentiles: tuple[float, float], noise_floor: float = 0.0
+) -> Limits:
     """Each channel's intensities that become 0 and 1, from a sample of an image that need not be in memory.
 
     Up to four million pixels are looked at all; of larger images boxes on a regular grid, six along
@@ -54,6 +59,8 @@ def intensity_limits(read: Read, shape: Sequence[int], percentiles: tuple[float,
         read: from slices along the axes of S to those pixels, (C, *slices).
         shape: S.
         percentiles: the lower and the upper, in percent.
+        noise_floor: the limits are at least so many standard deviations of the pixels' noise apart, so that
+            the noise of an image with few cells or none doesn't come to look like cells; 0 is none.
 
     Returns:
         (low, high) of each channel: the percentiles of the sample; where they are equal, the extremes of
@@ -70,8 +77,41 @@ def intensity_limits(read: Read, shape: Sequence[int], percentiles: tuple[float,
     limits = []
     for channel in range(len(boxes[0])):
         low, high = np.percentile(np.concatenate([box[channel].reshape(-1) for box in boxes]), percentiles)
-        limits.append((float(low), float(high)) if high > low else _extremes(read, shape, channel))
+        if high <= low:
+            low, high = _extremes(read, shape, channel)
+        elif noise_floor:
+            high = max(high, low + noise_floor * estimate_noise([box[channel] for box in boxes]))
+        limits.append((float(low), float(high)))
     return tuple(limits)
+
+
+def estimate_noise(boxes: Sequence[np.ndarray]) -> float:
+    """The standard deviation of noise that is independent from pixel to pixel.
+
+    In squares of four pixels along the last two axes, one diagonal less the other is 0 but for noise
+    wherever intensities change evenly; the median over all squares isn't moved by the edges of cells.
+
+    Args:
+        boxes: parts of an image, (*S) each, any numeric dtype.
+
+    Returns:
+        In the image's units; 0 where no box is two pixels wide, or most squares are flat.
+
+    Source:
+        Donoho and Johnstone, Biometrika 81 (1994): the median of the finest diagonal wavelet details.
+
+    Example:
+        >>> noise = np.random.default_rng(0).normal(100, 7, (200, 200))
+        >>> round(estimate_noise([noise + np.arange(200)]))
+        7
+    """
+    found = []
+    for box in boxes:
+        if box.ndim > 1 and min(box.shape[-2:]) > 1:
+            pixels = box.astype(np.float64)
+            right = pixels[..., 1:] - pixels[..., :-1]
+            found.append(np.abs(right[..., 1:, :] - right[..., :-1, :]).reshape(-1) / 2)
+    return float(np.median(np.concatenate(found))) / NORMAL_MEDIAN if found else 0.0
 
 
 def rescale(channels: np.ndarray, limits: Limits) -> np.ndarray:

@@ -6,12 +6,15 @@ import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
+from cleft.synthetic.empty import EMPTY_KINDS, make_empty
 from cleft.synthetic.geometry import make_labels
 from cleft.synthetic.imaging import render
 from cleft.synthetic.random_settings import random_settings
 from cleft.synthetic.settings import STYLES, CellSettings
 
-__all__ = ["STYLES", "CellSettings", "checked_shape", "make_cells", "random_settings"]
+__all__ = [
+    "EMPTY_KINDS", "STYLES", "CellSettings", "checked_shape", "make_cells", "make_empty", "random_settings",
+]  # fmt: skip
 
 _DEFAULTS = CellSettings()
 

@@ -316,6 +316,19 @@ def test_labels_keep_name_axes_and_spacing(
     np.testing.assert_array_equal(labels.data, truth)
 
 
+def test_a_model_is_chosen_by_the_axes(cleft_says: Says, tmp_path: Path) -> None:
+    """Of planes and of stacks; the same labels as of the model by name, and as from Python."""
+    for shape, name in (((64, 72), "cells2d"), ((12, 40, 44), "cells3d")):
+        image, _ = cleft.make_cells(shape, seed=1)
+        write_image(tmp_path / "a.tif", image)
+        said = cleft_says("segment", tmp_path / "a.tif", "-o", tmp_path / "chosen", "--overwrite")
+        assert (said.code, f"no model given: {name}" in said.err) == (0, True)
+        cleft_says("segment", tmp_path / "a.tif", "-o", tmp_path / "named", "-m", name, "--overwrite")
+        found, named = (read_labels(tmp_path / folder / "a.tif").data for folder in ("chosen", "named"))
+        np.testing.assert_array_equal(found, named)
+        np.testing.assert_array_equal(found, cleft.segment(image))
+
+
 def test_given_axes_and_spacing(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
     """A stack stored X first: the labels are stored with X last, as TIFF has it, and mean the same."""
     image, truth = squares(3)

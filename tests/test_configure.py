@@ -1,10 +1,13 @@
 """What a training decides by itself: how far images are shrunk, shapes of network and patch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cleft.core.settings import DataSettings, TrainSettings
-from cleft.training.configure import choose_shrink, configure
+from cleft.labels.rule import cell_diameter
+from cleft.training.configure import choose_factors, configure
 from cleft.training.dataset import Example
 
 
@@ -35,15 +38,44 @@ def test_large_cells_are_shrunk(
     shape: tuple[int, ...], cell: tuple[int, ...], spacing: tuple[float, ...] | None, factors: tuple[int, ...]
 ) -> None:
     example, given = boxes(shape, cell, spacing), (5,) * len(shape)
-    assert choose_shrink([example], DataSettings()) == factors
-    assert choose_shrink([example], DataSettings(shrink=given)) == given
+    assert choose_factors([example], DataSettings()) == (factors, [factors])
+    assert choose_factors([example], DataSettings(shrink=given)) == (given, [given])
+
+
+def test_images_of_very_different_sizes_are_each_brought_to_one(ndim: int) -> None:
+    """As of a 20x and a 63x objective: each by its own cells; one without cells stays as it is."""
+    small, large = (boxes((8 * n,) * ndim, (n,) * ndim, None) for n in (10, 32))
+    nothing = replace(small, labels=np.zeros_like(small.labels))
+    usual, [first, second, third] = choose_factors([small, large, nothing], DataSettings())
+    assert usual == third == (1,) * ndim
+    np.testing.assert_allclose(np.array(second) / first, 3.2, rtol=1e-6)
+    sizes = [cell_diameter([e.rescaled(f).labels]) for e, f in ((small, first), (large, second))]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
+
+
+def test_every_image_is_brought_to_the_size_asked_for(ndim: int) -> None:
+    examples = [boxes((6 * n,) * ndim, (n,) * ndim, None) for n in (8, 10, 13)]
+    usual, factors = choose_factors(examples, DataSettings(network_diameter=12))
+    assert usual == (1,) * ndim
+    found = [cell_diameter([e.rescaled(f).labels]) for e, f in zip(examples, factors, strict=True)]
+    np.testing.assert_allclose(found, 12, rtol=0.12)
+
+
+def test_pixels_of_other_shapes_get_one_shape() -> None:
+    """Of stacks with planes a fourth and half as far apart as wide, two pixels wide are one in depth."""
+    flat, deep = (boxes((24, 96, 96), (4, 12, 12), (s, 1.0, 1.0)) for s in (4.0, 2.0))
+    examples = [flat, flat, deep]
+    _, factors = choose_factors(examples, DataSettings(network_diameter=6))
+    spacings = [example.rescaled(f).spacing for example, f in zip(examples, factors, strict=True)]
+    assert [s[0] / s[2] for s in spacings if s] == pytest.approx([4, 4, 4], rel=0.05)
 
 
 def test_the_spacing_is_the_median_of_those_known() -> None:
     shape, cell = (50, 70, 70), (12, 26, 26)
     spacings = [None, (2.0, 1.0, 1.0), (1.0, 1.0, 1.0), (2.2, 1.1, 1.1)]
     examples = [boxes(shape, cell, spacing) for spacing in spacings]
-    found = configure(examples, TrainSettings(), choose_shrink(examples, DataSettings()))
+    shrink, _ = choose_factors(examples, DataSettings())
+    found = configure(examples, TrainSettings(), shrink)
     assert found.card.shrink == (1, 2, 2)
     assert found.card.spacing_um == (2.0, 0.5, 0.5)
 

@@ -229,9 +229,9 @@ def test_three_classes_have_no_gap(ndim: int) -> None:
     assert any((made[i][1] == GAP).any() for i in range(10))
 
 
-def test_shrunk_examples_keep_their_group_and_their_size_in_micrometres() -> None:
+def test_rescaled_examples_keep_their_group_and_their_size_in_micrometres() -> None:
     made = Example("a", np.ones((1, 8, 9), np.float32), np.ones((8, 9), np.int32), (0.5, 0.25), 3)
-    small = made.shrunk((1, 3))
+    small = made.rescaled((1, 3))
     assert small.channels.shape == (1, 8, 3)
     assert small.labels.shape == (8, 3)
     assert (small.spacing, small.group, small.name) == ((0.5, 0.75), 3, "a")

@@ -77,13 +77,13 @@ def test_parity_for_images_of_any_size(
     model: Path, tmp_path: Path, to: Any, load: Callable[[Path], tuple[Run, str]], rng: np.random.Generator
 ) -> None:
     export(model, to, tmp_path / "there")
-    here, (run, card) = load_model(model, "cpu"), load(tmp_path / "there")
+    here, (run, card) = load_model(model, "cpu", precision="float32"), load(tmp_path / "there")
     assert ModelCard.model_validate_json(card) == here.card
     ndim = len(here.card.axes)
     for shape in ((2, 1, 3), (13, 40, 37), (8, 12, 64)):
         image = (1000 * rng.random((2, *shape[-ndim:])) ** 3).astype(np.float32)
         expected = here.probabilities(Image(image, "C" + here.card.axes))
-        found = run(normalise(image, here.card.percentiles)[None])
+        found = run(normalise(image, here.card.percentiles, here.card.noise_floor)[None])
         assert found.dtype == np.float32
         np.testing.assert_allclose(found[0], expected, atol=TOLERANCE)
     assert expected.std() > 0.01

@@ -26,7 +26,7 @@ def test_openvino_equals_torch_in_any_extent(name: str, extent: tuple[int, ...])
     for shape in (extent, tuple(2 * n for n in extent)):
         x = torch.rand(1, 1, *shape)
         with torch.inference_mode():
-            expected = model.predictor().logits(x)
+            expected = model.predictor("float32").logits(x)
             torch.testing.assert_close(exact(x), expected, rtol=0, atol=1e-4)
             found = fast(x)
         same = (found[:, :3].argmax(1) == expected[:, :3].argmax(1)).double().mean().item()
@@ -98,4 +98,4 @@ def test_it_takes_several_images_at_once() -> None:
     x = torch.rand(3, 1, 32, 48)
     with torch.inference_mode():
         found = model.predictor("float32", "openvino").logits(x)
-        torch.testing.assert_close(found, model.predictor().logits(x), rtol=0, atol=1e-4)
+        torch.testing.assert_close(found, model.predictor("float32").logits(x), rtol=0, atol=1e-4)

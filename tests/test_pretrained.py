@@ -23,7 +23,7 @@ from cleft.models.file import read_model, write_model
 from cleft.models.unet import UNet, inflate_2d_to_3d
 from cleft.prediction.model import Model, load_model
 from cleft.synthetic import CellSettings, make_cells
-from cleft.training.configure import choose_shrink
+from cleft.training.configure import choose_factors
 from cleft.training.dataset import Example, load_examples
 from cleft.training.fit import fit
 from cleft.training.pretrained import GENERATIONS, _recent, load_pretrained, with_pretrained
@@ -139,8 +139,8 @@ def test_cells_are_shrunk_to_the_size_that_the_model_knows(tmp_path: Path) -> No
     for diameter, shrink, expected in ((24.0, (1, 1), 3), (24.0, (2, 2), 6), (100.0, (1, 1), 1)):
         write_model(path, net, card.model_copy(update={"cell_diameter": diameter, "shrink": shrink}))
         model = load_pretrained(TrainSettings(pretrained=str(path)))
-        assert choose_shrink([example], DataSettings(), model) == (expected, expected)
-    assert choose_shrink([example], DataSettings()) == (2, 2)
+        assert choose_factors([example], DataSettings(), model)[0] == (expected, expected)
+    assert choose_factors([example], DataSettings())[0] == (2, 2)
 
 
 def test_it_is_resumed_only_from_the_same_beginning(parents: Callable[[int], Path], tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_pixels_and_lengths(given: Any, spacing: tuple[float, ...] | None, expec
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("wide", 'diameter is "wide", expected pixels such as 30, a length such as 12um, or auto'),
+        ("wide", 'diameter is "wide", expected pixels such as 30, a length such as 12um, auto or keep'),
         (-3, 'diameter is "-3", expected'),
         ("12um", "but the image says no pixel size; give pixels, or spacing"),
         (1.5, "diameter is 1.5, 1.5 pixels, expected at least 2"),
@@ -82,7 +82,8 @@ def test_what_is_no_diameter(given: Any, told: str) -> None:
 
 @pytest.fixture(scope="module")
 def card2() -> Any:
-    return read_card(find_model("cells2d")).model_copy(update={"cell_diameter": 20.0, "spacing_um": None})
+    changes = {"cell_diameter": 20.0, "spacing_um": None, "default_diameter": None}
+    return read_card(find_model("cells2d")).model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +224,8 @@ def nuclei() -> tuple[Image, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return load_model("cells2d", "cpu")
+    """One that tells the size of cells by agreement."""
+    return load_model("cells2d-small", "cpu")
 
 
 def enlarge_both(pair: tuple[Image, np.ndarray], by: float) -> tuple[Image, np.ndarray]:
@@ -364,7 +366,7 @@ def test_tiles_do_not_matter_there_either(model: Model, nuclei: tuple[Image, np.
 def test_small_finds_are_those_of_the_size(nuclei: tuple[Image, np.ndarray]) -> None:
     """Twice the diameter, four times the pixels; a number of one's own is taken as it is."""
     image, _ = enlarge_both(nuclei, 2)
-    strict, lax = load_model("cells2d", "cpu"), load_model("cells2d", "cpu")
+    strict, lax = load_model("cells2d-small", "cpu"), load_model("cells2d-small", "cpu")
     strict.card = strict.card.model_copy(update={"min_size": 100.0, "min_size_at_border": 0.0})
     lax.card = lax.card.model_copy(update={"min_size": 0.0, "min_size_at_border": 0.0})
     diameter = 2 * strict.card.cell_diameter
@@ -399,7 +401,7 @@ def test_small_images_are_looked_at_too(model: Model) -> None:
     """Two cells fit across this one: scales for cells as large as learnt are looked at all the same."""
     image, _ = make_cells((24, 24), 1, CellSettings(diameter=12, size_spread=0.1, photons=300))
     found = estimate_diameter(model.predictor(), LazyImage.of(image))
-    assert found == pytest.approx(12, rel=0.3)
+    assert found == pytest.approx(12, rel=0.35)
 
 
 @pytest.mark.long
@@ -412,7 +414,7 @@ def test_the_first_image_is_looked_at(
         write_image(tmp_path / "learnt" / f"{name}.tif", nuclei[0])
     told = "a.tif: cells look about 1"
     for folder, times in (("large", 1), ("learnt", 0)):
-        asked = ["segment", tmp_path / folder, "-m", "cells2d", "-o", tmp_path / "out", "--device", "cpu"]
+        asked = ["segment", tmp_path / folder, "-m", "cells2d-small", "-o", tmp_path / "out"]
         assert cleft_says(*asked).err.count("cells look about") == times
     assert told in cleft_says("segment", tmp_path / "large", *asked[2:]).err
     assert "cells look" not in cleft_says("segment", tmp_path / "large", *asked[2:], "--diameter", 112).err
@@ -433,7 +435,7 @@ def test_every_way_gives_the_same_labels(
     made, _ = make_cells(shape, seed=3, settings=CellSettings(diameter=16))
     image = Image(made.data, made.axes, SPACING[ndim])
     write_image(tmp_path / "a.tif", image)
-    model = load_model(name, "cpu")
+    model = load_model(name, "cpu", precision="float32")
     learnt = model.card.cell_diameter
     diameter = {
         "learnt": None, "nearly learnt": 1.1 * learnt, "small": 0.8 * learnt, "large": 1.7 * learnt,
@@ -441,7 +443,7 @@ def test_every_way_gives_the_same_labels(
     }[kind]  # fmt: skip
     expected = model.segment(image, diameter=diameter)
     given = ("--diameter", diameter) if diameter is not None else ()
-    asked = ["segment", tmp_path / "a.tif", "-m", name, "--device", "cpu", *given]
+    asked = ["segment", tmp_path / "a.tif", "-m", name, "--device", "cpu", "--precision", "float32", *given]
     for output, more in ((tmp_path / "whole.zarr", ()), (tmp_path / "l.zarr", ("--block", block, "--exact"))):
         said = cleft_says(*asked, "-o", output, *more)
         assert said.code == 0, said.err
@@ -484,7 +486,7 @@ def test_the_command(
 ) -> None:
     image, _ = enlarge_both(nuclei, 3)
     write_image(tmp_path / "in" / "a.tif", image)
-    asked = ["segment", tmp_path / "in", "-m", "cells2d", "-o", tmp_path / "out", "--device", "cpu"]
+    asked = ["segment", tmp_path / "in", "-m", "cells2d-small", "-o", tmp_path / "out", "--device", "cpu"]
     assert cleft_says(*asked, "--diameter", 42, "--probabilities").code == 0
     np.testing.assert_array_equal(
         read_labels(tmp_path / "out" / "a.tif").data, model.segment(image, diameter=42)

@@ -15,10 +15,11 @@ import torch
 
 from cleft.io import write_labels
 from cleft.io.write import write_image
+from cleft.models.card import read_card
 from cleft.synthetic import CellSettings, make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-TABLES = ("shipped", "made", "finetune", "averaging")
+TABLES = ("shipped-scores", "shipped-sizes", "shipped-nothing", "made", "finetune", "averaging")
 
 
 @pytest.fixture
@@ -50,26 +51,57 @@ def images(folder: Path, *names: str, shape: tuple[int, ...] = (48, 64)) -> None
 
 
 @pytest.mark.long
-def test_scores_of_the_shipped_models(
+def test_tables_of_the_shipped_models(
     script: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images(tmp_path / "some" / "test", "a", "b")
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
     shipped = script(
-        "shipped", "--ways", "", "inverted", DATA=tmp_path, RESULTS=tmp_path / "docs" / "results",
-        TEST={"cells2d": {"some/test": "a"}},
+        "shipped", DATA=tmp_path, RESULTS=results, TEST={2: {"some/test": "a"}}, MODELS=["cells2d"],
+        FIELD={2: (64, 64)},
     )  # fmt: skip
-    (tmp_path / "docs" / "results").mkdir(parents=True)
     shipped.main()
-    rows = json.loads((tmp_path / "docs" / "results" / "shipped-test.json").read_text())
-    assert [(row["set"], row["n"], row["way"]) for row in rows] == [
-        ("some/test", 1, ""), ("some/test", 1, "inverted")
+    found = {
+        table: json.loads((results / f"shipped-{table}.json").read_text())
+        for table in ("scores", "sizes", "nothing")
+    }
+    assert [(row["of"], row["n"], row["way"]) for row in found["scores"]] == [
+        ("some/test", 1, "as it is"), ("some/test", 1, "auto")
     ]  # fmt: skip
+    assert [row["way"] for row in found["sizes"]] == ["0.5", "1", "2"]
+    assert len({row["of"] for row in found["nothing"]}) == 22
     text = (tmp_path / "models.md").read_text()
-    assert "| model | images | as it is | inverted | RQ | SQ | pooled PQ |" in text
-    pqs = [f"{row['mean']['pq']:.3f}" for row in rows]
-    assert f"| cells2d | some/test, a (1) | {pqs[0]} | {pqs[1]} |" in text
+    pqs = " | ".join(f"{row['mean']['pq']:.3f}" for row in found["scores"])
+    assert f"| some/test | {pqs} |" in text
+    assert "| cells2d | as it is | auto | RQ | SQ |" in text
     monkeypatch.setattr(shipped, "measure", None)
     shipped.main()  # not done again
+
+
+@pytest.mark.long
+def test_a_shipped_model_is_made_by_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Callable[..., ModuleType]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS.parent / "models"))
+    images(tmp_path / "some" / "train", *"abcdefgh")
+    make = script("make", "cells2d", "--folder", tmp_path / "runs", "--steps", 2, DATA=tmp_path)
+    parts = [
+        make.Part("some/train", 0.7, 2),
+        make.Part("any", 0.2, count=2),
+        make.Part("empty", 0.1, count=2),
+    ]
+    monkeypatch.setitem(make.PARTS, "cells2d", parts)
+    make.main()
+    card = read_card(tmp_path / "runs" / "cells2d" / "cells2d.safetensors")
+    assert card.trained_on["images"] == 10
+    held_out = tmp_path / "runs" / "cells2d" / "data" / "held out" / "images"
+    assert len(list(held_out.iterdir())) == 2
+    assert (card.default_diameter, card.net.size_head, card.training["network_diameter"]) == (
+        "auto",
+        True,
+        28,
+    )
 
 
 @pytest.mark.long
@@ -78,7 +110,7 @@ def test_what_made_cells_buy(script: Callable[..., ModuleType], tmp_path: Path) 
     images(tmp_path / "other" / "test", "c")
     made = script(
         "made", "--work", tmp_path / "work", "--dims", 2, DATA=tmp_path, REAL={2: ("real",)}, STEPS={2: 2},
-        MADE={2: (2, (64, 64))}, TEST={"cells2d": {"other/test": ""}},
+        MADE={2: (2, (64, 64))}, TEST={2: {"other/test": ""}},
     )  # fmt: skip
     sys.modules["shipped"].DATA = tmp_path  # type: ignore[attr-defined]
     made.main()

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "VolumeOptions", "load_model",
-    "make_cells", "read_image", "read_labels", "score", "segment_volume", "to_classes", "to_labels", "train",
-    "write_labels",
+    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "VolumeOptions",
+    "load_model", "make_cells", "read_image", "read_labels", "score", "segment", "segment_volume",
+    "to_classes", "to_labels", "train", "write_labels",
 ]  # fmt: skip
 
 _HOME = {
@@ -25,6 +25,7 @@ _HOME = {
     "read_image": "cleft.io.read",
     "read_labels": "cleft.io.read",
     "score": "cleft.labels.scores",
+    "segment": "cleft.prediction.model",
     "segment_volume": "cleft.volume.segment",
     "to_classes": "cleft.labels.rule",
     "to_labels": "cleft.labels.instances",
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from cleft.labels.rule import to_classes
     from cleft.labels.scores import Scores, score
     from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
-    from cleft.prediction.model import Model, load_model
+    from cleft.prediction.model import Model, load_model, segment
     from cleft.synthetic import make_cells
     from cleft.volume.plan import VolumeOptions
     from cleft.volume.segment import segment_volume

@@ -20,6 +20,7 @@ from cleft.core.settings import TrainSettings, differences, read_settings
 from cleft.core.text import print_plain
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import find_pairs
+from cleft.labels.check import check_set
 from cleft.models.card import find_model
 from cleft.prediction.model import Model, load_model
 from cleft.training.dataset import Annotated, Example, hold_out, load_examples
@@ -108,6 +109,7 @@ def train(
     load = partial(_examples, settings=chosen, axes=axes, spacing=spacing, limit=limit)
     with _told_if_stopped(places, console):
         learn, check = load(training), load(validation)
+        check_set([Image(e.labels, "ZYX"[-e.labels.ndim :], source=e.source) for e in learn])
         if rounds and not check:
             # validated on the annotation as it is
             learn, check = hold_out(learn, chosen.data.val_fraction, chosen.run.seed)

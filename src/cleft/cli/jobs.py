@@ -21,9 +21,10 @@ from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.labels.instances import Method
-from cleft.models.card import find_model
+from cleft.models.card import default_model, find_model
 from cleft.prediction.diameter import warn_of_another_size
 from cleft.prediction.model import Model
+from cleft.prediction.scale import or_default
 from cleft.volume.executors import ClusterOptions, dask_executor
 from cleft.volume.plan import VolumeOptions, choose_strategy
 from cleft.volume.segment import VERB, check_run_folder, run_folder_of, running, segment_volume
@@ -78,6 +79,16 @@ class Job:
         return [path for path in (self.labels, self.probabilities, self.overlay) if path is not None]
 
 
+def model_for(inputs: Sequence[Path], axes: str | None) -> str:
+    """The name of the model that ships for images such as the first.
+
+    Raises:
+        DataError: there are no images, or the first one's axes aren't known.
+    """
+    with open_image(find_images(inputs)[0], axes) as image:
+        return default_model(image.axes)
+
+
 def segment_files(
     model: Model, inputs: Sequence[Path], options: SegmentOptions, console: Console
 ) -> list[tuple[Path, CleftError]]:
@@ -117,7 +128,7 @@ def segment_files(
                     n = _segment_blockwise(model, job, job.blocks, executor, console)
                 else:
                     n = _segment_whole(model, job, options)
-                    if i == 0 and options.volume.diameter is None:
+                    if i == 0 and or_default(model.card, options.volume.diameter) == "keep":
                         _warn_of_another_size(model, job, options.volume)
             except CleftError as error:
                 failed.append((path, error))

@@ -145,7 +145,7 @@ def synthetic(
     ] = None,
     style: Annotated[
         str | None,
-        typer.Option(help="brightfield, cytoplasm, dic, membrane, nuclei, phase, speckle."),
+        typer.Option(help="brightfield, cytoplasm, dic, membrane, nuclei, phase, speckle, or empty."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,22 +18,28 @@ LARGE: Any = {"rich_help_panel": "Large images"}
 
 def segment(
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "-m", "--model", help="cells2d, cells2d-small, cells3d, or a model file; several are averaged."
-        ),
-    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for label TIFFs, or NAME.ome.zarr for one image.")
     ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-m",
+            "--model",
+            help="cells2d, cells2d-small, cells3d, or a model file; several are averaged. By "
+            "default cells2d for planes, cells3d for stacks.",
+        ),
+    ] = None,
     axes: Axes = None,
     spacing: Spacing = None,
     method: Annotated[Method, typer.Option(help="How classes are decided; map has nothing to tune.")] = "map",
     tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
     diameter: Annotated[
         str | None,
-        typer.Option(help="Of the cells: 30 (pixels), 12um, or auto; by default what the model learnt."),
+        typer.Option(
+            help="Of the cells: 30 (pixels), 12um, auto, or keep (images as they are). By default auto, or "
+            "keep where a model learnt from images of one size."
+        ),
     ] = None,
     min_size: Annotated[
         float | None,
@@ -45,6 +51,10 @@ def segment(
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write them too.")] = False,
     overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with outlines.")] = False,
     device: Device = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="Of the network's numbers; auto is bfloat16 where the hardware has it."),
+    ] = "auto",
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace files and OME-Zarr labels that stand there."),
@@ -61,7 +71,12 @@ def segment(
         typer.Option(help="Block in pixels, such as 64,256,256; about four million by default.", **LARGE),
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Bit for bit as in one piece; several times slower.", **LARGE)
+        bool,
+        typer.Option(
+            "--exact",
+            help="Bit for bit as in one piece, in float32 on any machine; several times slower.",
+            **LARGE,
+        ),
     ] = False,
     empty: Annotated[
         float | None, typer.Option(help="Blocks nowhere brighter than this are background.", **LARGE)
@@ -77,7 +92,7 @@ def segment(
     What doesn't fit in memory goes block by block into an OME-Zarr of labels; stopped, the same command
     goes on.
     """
-    from cleft.cli.jobs import SegmentOptions, segment_files
+    from cleft.cli.jobs import SegmentOptions, model_for, segment_files
     from cleft.prediction.model import load_model
     from cleft.volume.executors import ClusterOptions
     from cleft.volume.plan import VolumeOptions
@@ -102,7 +117,11 @@ def segment(
         ),
         cluster=ClusterOptions(scheduler=scheduler, workers=workers, slurm=slurm),
     )
-    failed = segment_files(load_model(model, device, tta), inputs, options, said)
+    if model is None:
+        model = [model_for(inputs, axes)]
+        print_plain(said, f"no model given: {model[0]}")
+    precision = "float32" if exact and precision == "auto" else precision
+    failed = segment_files(load_model(model, device, tta, precision), inputs, options, said)
     if failed:
         print_plain(said, "", f"{len(failed)} of the images failed:")
         for path, reason in failed:

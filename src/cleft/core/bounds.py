@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 __all__ = [
-    "LARGEST", "Factor", "Free", "LongText", "Percentiles", "Pixels", "Share", "ShortText", "Spacing",
-    "Stride", "Times", "Width", "shown",
+    "LARGEST", "Factor", "Free", "LongText", "NoiseFloor", "Percentiles", "Pixels", "Share", "ShortText",
+    "Spacing", "Stride", "Times", "Width", "shown",
 ]  # fmt: skip
 
 DEEPEST = 100  # dicts and lists in each other; a model begun with a model adds two
@@ -66,6 +66,7 @@ Factor = Annotated[int, Field(le=256)]  # a block of so many pixels along three 
 Free = Annotated[dict[str, Any], AfterValidator(_kept)]  # what nobody computes with
 LongText = Annotated[str, Field(max_length=100_000)]
 Micrometres = Annotated[float, Field(ge=1e-9, le=1e9)]  # products of three are numbers still
+NoiseFloor = Annotated[float, Field(ge=0, le=1000)]  # standard deviations
 Percentiles = Annotated[tuple[float, float], AfterValidator(_rising)]
 Pixels = Annotated[float, Field(ge=0, le=1e15)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -84,6 +84,7 @@ class NetSettings(Settings):
     n_classes: Literal[3, 4] = 4
     width: int = Field(32, ge=1, le=256)
     strides: tuple[tuple[bounds.Stride, ...], ...] = Field(min_length=2, max_length=6)
+    size_head: bool = Field(False, description="whether it tells how large cells are, too")
 
     @field_validator("strides")
     @classmethod
@@ -107,11 +108,17 @@ class ModelCard(Settings):
     touching_radius: bounds.Width = Field(ge=1, description="touching window, in pixels after shrinking")
     gap_radius: bounds.Width = Field(ge=1, description="gap ball, in pixels after shrinking")
     percentiles: bounds.Percentiles
+    noise_floor: bounds.NoiseFloor = Field(
+        0.0, description="standard deviations of an image's noise that its limits are at least apart"
+    )
     cell_diameter: float = Field(
         gt=0, le=1e6, description="median diameter of the training cells, in pixels of the image"
     )
     diameters: tuple[bounds.Pixels, bounds.Pixels] | None = Field(
         None, description="the same of one in twenty smaller, and one in twenty larger"
+    )
+    default_diameter: Literal["auto"] | None = Field(
+        None, description="where no diameter is given: auto looks at each image, none leaves it as it is"
     )
     min_size: bounds.Pixels = Field(0.0, description="pixels of the image; smaller finds are dropped")
     min_size_at_border: bounds.Pixels = Field(0.0, description="the same of cells at the border of an image")
@@ -188,6 +195,13 @@ class NetworkSettings(Group):
         0.7, description="share of the steps after which the running averages stay, and normalise: a network "
         "that relies on a batch's own statistics is another one at prediction",
     )  # fmt: skip
+    size_head: bool | None = Field(
+        None, description="whether the model learns, at the end, to tell the size of cells, by which "
+        "diameter auto goes; if not given, where each image was brought to one size",
+    )  # fmt: skip
+    size_views: int = Field(
+        3000, ge=1, description="views of the images at random scales that it learns this from"
+    )
     batch_renorm: bool = Field(
         False, description="batch renormalisation: for folders of images that look very different"
     )
@@ -251,6 +265,14 @@ class DataSettings(Group):
     """Which pixels are learnt from. Pairs hold a number for planes and one for stacks."""
 
     percentiles: bounds.Percentiles = Field((1.0, 99.8), description="intensities that become 0 and 1")
+    noise_floor: bounds.NoiseFloor = Field(
+        10.0, description="the two are at least so many standard deviations of the image's noise apart: the "
+        "noise of an empty field must not look like cells",
+    )  # fmt: skip
+    network_diameter: Positive | None = Field(
+        None, description="pixels across a cell that each image is brought to by its own labels, whatever "
+        "their size in it; if not given, images of about one size of cells stay as they are",
+    )  # fmt: skip
     shrink: tuple[bounds.Factor, ...] | None = Field(
         None, description="average blocks of so many pixels along each axis; auto if not given"
     )

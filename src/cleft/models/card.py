@@ -53,6 +53,22 @@ def shipped_models() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 
 
+def default_model(axes: str) -> str:
+    """The name of the model that ships for images of these spatial axes.
+
+    Raises:
+        ModelError: there is none.
+
+    Example:
+        >>> default_model("YX"), default_model("ZYX")
+        ('cells2d', 'cells3d')
+    """
+    try:
+        return {2: "cells2d", 3: "cells3d"}[len(axes)]
+    except KeyError:
+        raise ModelError(f"found spatial axes {axes}, expected YX or ZYX to choose a model by") from None
+
+
 def find_model(name: str | Path) -> Path:
     """The file of a model, by shipped name or path.
 
@@ -159,7 +175,7 @@ def open_safetensors(path: str | Path, kind: str = "model file") -> Iterator[Saf
 
     Example:
         >>> with open_safetensors(find_model("cells2d")) as file:
-        ...     file.tensors["output_block.conv.conv.bias"].shape
+        ...     file.tensors["head.bias"].shape
         (4,)
     """
     path = Path(path)

@@ -88,6 +88,7 @@ def check_alike(names: Sequence[str], cards: Sequence[ModelCard]) -> None:
             ("strides", cards[0].net.strides, card.net.strides),
             ("shrink", cards[0].shrink, card.shrink),
             ("percentiles", cards[0].percentiles, card.percentiles),
+            ("noise_floor", cards[0].noise_floor, card.noise_floor),
         ):
             if first != other:
                 raise ModelError(

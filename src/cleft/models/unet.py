@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cleft.core.settings import NetSettings
 from cleft.models.batch_renorm import BatchRenorm
+from cleft.models.size_head import SizeHead
 
 __all__ = [
     "UNet",
@@ -28,6 +29,9 @@ __all__ = [
 # by the number of spatial axes
 CONVOLUTION: dict[int, Callable[..., Any]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Callable[..., Any]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+POOLED: dict[int, Callable[..., Tensor]] = {
+    2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d,
+}  # fmt: skip
 MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
 KERNEL = 3
 MAX_CLASSES = 4
@@ -81,6 +85,7 @@ class UNet(nn.Module):
         encoder: a block for each level, from fine to coarse.
         decoder: a block for each level but the coarsest, also from fine to coarse.
         head: the convolution from features to classes.
+        size_head: from the encoder's features to how large cells are, or ``None``.
 
     Shape:
         ``net(x (N, C, *S)) -> logits (N, K, *S)``; S must be multiples of ``net_stride``.
@@ -112,6 +117,7 @@ class UNet(nn.Module):
         self.head.out_channels = settings.n_classes
         self.head.weight = nn.Parameter(self.head.weight.detach()[: settings.n_classes].clone())
         self.head.bias = nn.Parameter(torch.zeros(settings.n_classes))
+        self.size_head = SizeHead(sum(features)) if settings.size_head else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *S) to logits (N, K, *S)."""
@@ -123,6 +129,15 @@ class UNet(nn.Module):
         for block in reversed(self.decoder):
             x = block(x, skips.pop())
         return self.head(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, C, *S) to what all levels of the encoder see, (N, F, *(S / net_stride))."""
+        levels: list[Tensor] = []
+        for block in self.encoder:
+            x = block(x)
+            levels.append(x)
+        pool = POOLED[x.ndim - 2]
+        return torch.cat([pool(level.float(), x.shape[2:]) for level in levels], 1)
 
     def _draw_weights(self) -> None:
         """He's normal, in the order and so with the values of MONAI's DynUNet, which we had before."""

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,12 @@ from cleft.core.errors import ModelError
 from cleft.core.settings import NetSettings
 from cleft.models.unet import net_stride
 
-__all__ = ["OpenVINONetwork", "bfloat16_is_native", "device_of", "openvino_is_faster"]
+__all__ = [
+    "OpenVINONetwork", "Precision", "bfloat16_is_native", "choose_precision", "device_of",
+    "openvino_is_faster",
+]  # fmt: skip
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def device_of(name: str) -> torch.device:
@@ -57,6 +63,18 @@ def bfloat16_is_native(device: torch.device) -> bool:
         and torch.cpu._is_avx512_bf16_supported()
         and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
+
+
+def choose_precision(device: torch.device, asked: Precision | Literal["auto"]) -> Precision:
+    """The precision asked for, or the fastest on a device.
+
+    Example:
+        >>> choose_precision(torch.device("cpu"), "float32")
+        'float32'
+    """
+    if asked != "auto":
+        return asked
+    return "bfloat16" if bfloat16_is_native(device) else "float32"
 
 
 def openvino_is_faster(device: torch.device) -> bool:

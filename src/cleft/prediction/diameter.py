@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from cleft.core.intensity import Limits, intensity_limits
 from cleft.core.settings import ModelCard
@@ -15,7 +16,9 @@ from cleft.io.lazy import LazyImage
 from cleft.labels.instances import classes_to_labels
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
-from cleft.prediction.predictor import Predictor, ScaledImage
+from cleft.models.size_head import LOG2_SIZES
+from cleft.models.unet import net_stride
+from cleft.prediction.predictor import Predictor, ScaledImage, pad_to_multiple
 from cleft.prediction.scale import Scale, factors_for, is_training_scale
 
 __all__ = ["estimate_diameter", "warn_of_another_size", "warn_of_size"]
@@ -29,13 +32,34 @@ MIN_RATIOS = 6  # looked at in any image, up to 1.4
 WARN_BEYOND = 1.25  # times the smallest or largest learnt
 CHANCE_CELLS = 6  # that are found twice by chance, such as a gland that shrank to one
 GOOD_ENOUGH = 0.8  # of the best agreement at the scale of the image: it may well be as the model learnt
+VIEW_EDGE = {2: 224, 3: 48}  # pixels of the network along each axis of a view, by the number of axes
+MIN_VIEW = 0.22  # of that: in less of an image, shown smaller still, there is nothing to see
+VIEWS = (
+    (-1, 2),
+    (0, 3),
+    (1, 2),
+    (2, 1),
+    (3, 1),
+    (4, 1),
+    (5, 1),
+)  # octaves of scale, and how many parts at each
+LOG2_DIAMETERS = np.arange(-2.5, 5.01, 1 / 16)  # looked for, in octaves from the one learnt
+DOUBT = 0.01  # the chance of what a view holds impossible
+NEAR = 2.0  # octaves from the size that a view shows best at which it counts .6
+ENOUGH_CELLS = 0.02  # of a view's places, with which it counts half as much as at most
+SURE = 0.985  # that there is a cell, where the view that shows the size best is surest; of noise it is .96
 MIN_AGREEMENT = 0.1  # less PQ from one scale to the next is noise
 
 
 def estimate_diameter(predictor: Predictor, image: LazyImage) -> float | None:
-    """The diameter of an image's cells, by the scale at which the model agrees best with itself.
+    """The diameter of an image's cells.
 
-    The middle of the image is shown at up to fourteen scales, for cells a quarter to 23 times as large as
+    A model that learnt to tell sizes (``SizeHead``) is shown parts of the image at half, once, twice, ... its
+    scale. At each it says of many places how likely cells are there, and how large; the diameter is that on
+    which all of them agree best.
+
+    One that didn't is asked at which scale it agrees best with itself. The middle of the image is shown at
+    up to fourteen scales, for cells a quarter to 23 times as large as
     those learnt and, beyond 1.4 times, at most half as wide as the image. Where they have a size that the
     model knows, it finds the same ones at the next scale up and down; enlarged noise and cells that shrank to
     specks come out differently each time. PQ between the labels of neighbouring scales tells.
@@ -46,10 +70,71 @@ def estimate_diameter(predictor: Predictor, image: LazyImage) -> float | None:
 
     Returns:
         Pixels, to give as a diameter: cells look to the model as if they were so large. ``None`` where it
-        finds no cell twice.
+        finds no cell.
     """
+    if predictor.settings.size_head:
+        return _by_size_head(predictor, image)
     agreed = _agreements(predictor, image)
     return None if agreed.max() < MIN_AGREEMENT else peak_ratio(agreed) * predictor.card.cell_diameter
+
+
+def _by_size_head(predictor: Predictor, image: LazyImage) -> float | None:
+    """The diameter on which the views agree best.
+
+    Each counts by how much of it is cells, and less for sizes that differ from those it shows best.
+    """
+    card, ndim = predictor.card, len(image.shape)
+    limits = intensity_limits(image.read, image.shape, card.percentiles, card.noise_floor)
+    wanted = LOG2_DIAMETERS[2**LOG2_DIAMETERS * card.cell_diameter <= max(image.shape) / MIN_CELLS_ACROSS]
+    evidence, weight, surest = np.zeros(wanted.size), np.full(wanted.size, 1e-12), {}
+    for octave, count in VIEWS:
+        factors = factors_for(card, 2.0**octave * card.cell_diameter, image.spacing)
+        edge = [n / f for n, f in zip(image.shape, factors, strict=True)]
+        if octave > 0 and min(edge) < MIN_VIEW * VIEW_EDGE[ndim]:
+            break
+        extent = [min(n, round(VIEW_EDGE[ndim] * f)) for n, f in zip(image.shape, factors, strict=True)]
+        found = np.concatenate(
+            [
+                _sizes_in(predictor, image, limits, part, factors)
+                for part in _spots(image.shape, extent, count)
+            ]
+        )
+        cells = 1 - found[:, -1]
+        surest[octave] = float(cells.max())
+        # the sure places tell more: of cells squared, one factor lies in what they say of sizes
+        likely = (found[:, :-1] * cells[:, None]).sum(0) / max(float((cells**2).sum()), 1e-9)
+        told = np.interp(wanted, np.array(LOG2_SIZES) + octave, likely, left=0, right=0)
+        share = float((cells**2).mean())
+        counts = share / (share + ENOUGH_CELLS) * np.exp(-0.5 * ((wanted - octave) / NEAR) ** 2)
+        evidence += counts * np.log(told + DOUBT)
+        weight += counts
+    if not wanted.size:
+        return None
+    best = wanted[(evidence / weight).argmax()]
+    nearest = min(surest, key=lambda octave: abs(octave - best))
+    return float(2.0**best) * card.cell_diameter if surest[nearest] >= SURE else None
+
+
+def _sizes_in(
+    predictor: Predictor, image: LazyImage, limits: Limits, part: Slices, factors: Sequence[float]
+) -> np.ndarray:
+    """What the model says of the places of a part of an image at a scale, (N, 26)."""
+    view = ScaledImage(image.read, limits, Scale(tuple(s.stop - s.start for s in part), tuple(factors)))
+    within = tuple(slice(0, n) for n in view.scale.network_shape)
+    channels = torch.from_numpy(view.to_network(image.read(part), within))[None]
+    return predictor.sizes(pad_to_multiple(channels, list(net_stride(predictor.settings)))).numpy()
+
+
+def _spots(shape: Sequence[int], extent: Sequence[int], count: int) -> list[Slices]:
+    """So many parts of an image, each in another row and column; one where it is hardly larger."""
+    if all(n < 1.5 * e for n, e in zip(shape, extent, strict=True)):
+        count = 1
+    spots = []
+    for i in range(count):
+        rows = (i if axis % 2 == 0 else 2 * i % count for axis in range(len(shape)))
+        starts = [round((n - e) * (row + 0.5) / count) for row, n, e in zip(rows, shape, extent, strict=True)]
+        spots.append(tuple(slice(a, a + e) for a, e in zip(starts, extent, strict=True)))
+    return spots
 
 
 def warn_of_another_size(predictor: Predictor, image: LazyImage) -> None:
@@ -101,7 +186,7 @@ def _view(predictor: Predictor, image: LazyImage, limits: Limits, part: Slices, 
 def _agreements(predictor: Predictor, image: LazyImage) -> np.ndarray:
     """How well the labels at each scale agree with those at the next."""
     card, views = predictor.card, []
-    limits = intensity_limits(image.read, image.shape, card.percentiles)
+    limits = intensity_limits(image.read, image.shape, card.percentiles, card.noise_floor)
     largest = max(image.shape) / MIN_CELLS_ACROSS / card.cell_diameter
     for ratio in [r for n, r in enumerate(RATIOS) if n < MIN_RATIOS or r <= largest]:
         factors = factors_for(card, ratio * card.cell_diameter, image.spacing)

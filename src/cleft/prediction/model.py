@@ -6,7 +6,9 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -18,15 +20,15 @@ from cleft.io.lazy import LazyImage
 from cleft.io.read import check_pixels
 from cleft.labels.blockwise import label_image
 from cleft.labels.instances import METHODS, Method, drop_small, to_labels
-from cleft.models.card import find_model
+from cleft.models.card import default_model, find_model
 from cleft.models.ensemble import Ensemble, check_alike, turns_for
 from cleft.models.file import read_model
-from cleft.prediction.device import device_of
+from cleft.prediction.device import Precision, choose_precision, device_of
 from cleft.prediction.diameter import estimate_diameter, warn_of_size
-from cleft.prediction.predictor import Precision, Predictor, Progress, Runtime, ScaledImage
-from cleft.prediction.scale import Diameter, choose_factors
+from cleft.prediction.predictor import Predictor, Progress, Runtime, ScaledImage
+from cleft.prediction.scale import Diameter, choose_factors, or_default
 
-__all__ = ["Model", "check_suits", "load_model"]
+__all__ = ["Model", "check_suits", "load_model", "segment"]
 
 log = logging.getLogger("cleft")
 
@@ -48,6 +50,8 @@ class Model:
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``, the fastest there is.
         name: for messages.
         origin: what it was loaded from.
+        precision: ``"bfloat16"``, ``"float32"``, or ``"auto"``: bfloat16 where the device computes it by
+            itself, two to three times as fast (docs/results.md says what it moves).
     """
 
     def __init__(
@@ -57,10 +61,12 @@ class Model:
         device: str = "auto",
         name: str = "model",
         origin: Origin | None = None,
+        precision: Precision | Literal["auto"] = "auto",
     ) -> None:
         self.card, self.name, self.origin = card, name, origin or Origin((name,))
         self.net = net.eval().to(device_of(device))
         self.device = next(self.net.parameters()).device
+        self.precision = choose_precision(self.device, precision)
         self._predictors: dict[tuple[Precision, Runtime], Predictor] = {}
 
     def __repr__(self) -> str:
@@ -89,9 +95,10 @@ class Model:
             min_size: pixels; what has fewer and doesn't touch the image's border is dropped. ``None`` is the
                 size of the smallest cells that the model learnt from, by another measure at the border
                 (``card.min_size``, ``card.min_size_at_border``); 0 keeps everything.
-            diameter: of the cells, where it isn't what the model learnt (``card.cell_diameter``): pixels
-                along the last axis, a length such as ``"12um"``, or ``"auto"``, estimated. The image is
-                resampled until cells have the size learnt.
+            diameter: of the cells: pixels along the last axis, a length such as ``"12um"``, ``"auto"``,
+                estimated, or ``"keep"``, the image as it is; ``None`` is what the model does by default, for
+                those that ship ``"auto"``. The image is resampled until cells have the size learnt
+                (``card.cell_diameter``).
 
         Returns:
             (*S) uint32 in the order of the image's spatial axes, 0 background, 1 to the number of cells.
@@ -121,7 +128,7 @@ class Model:
                 scaled, method=method, tile=_on_network(tile, factors), progress=progress
             )
             labels = label_image(classes, standard.spacing, least)
-        if diameter is None:
+        if or_default(self.card, diameter) == "keep":
             warn_of_size(self.card, labels, given.source)
         return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
 
@@ -156,7 +163,7 @@ class Model:
             ModelError: it is far from what the model learnt.
         """
         estimated = None
-        if diameter == "auto":
+        if or_default(self.card, diameter) == "auto":
             estimated = estimate_diameter(self.predictor(), image)
             if estimated is None:
                 log.warning("%s: found no cell at any scale, left at that of the model", image.source)
@@ -181,19 +188,20 @@ class Model:
         inside, cut = self.card.min_sizes()
         return inside * ratio, cut * ratio
 
-    def predictor(self, precision: Precision = "float32", runtime: Runtime = "torch") -> Predictor:
-        """The network as it predicts, made on first use.
+    def predictor(self, precision: Precision | None = None, runtime: Runtime = "torch") -> Predictor:
+        """The network as it predicts, made on first use; by default in the model's own precision.
 
         Raises:
             ModelError: OpenVINO is asked for and isn't installed.
 
         Example:
-            >>> load_model("cells2d").predictor().precision
+            >>> load_model("cells2d", precision="float32").predictor().precision
             'float32'
         """
-        if (precision, runtime) not in self._predictors:
-            self._predictors[precision, runtime] = Predictor(self.net, self.card, precision, runtime)
-        return self._predictors[precision, runtime]
+        key = (precision or self.precision, runtime)
+        if key not in self._predictors:
+            self._predictors[key] = Predictor(self.net, self.card, *key)
+        return self._predictors[key]
 
     def release(self) -> None:
         """Give back what predictors hold; they are made again when they are needed."""
@@ -250,7 +258,12 @@ def _on_network(tile: Sequence[int] | None, factors: Sequence[float]) -> list[in
     return [math.ceil(t / f) for t, f in zip(tile, factors)]
 
 
-def load_model(name: str | Path | Sequence[str | Path], device: str = "auto", tta: bool = False) -> Model:
+def load_model(
+    name: str | Path | Sequence[str | Path],
+    device: str = "auto",
+    tta: bool = False,
+    precision: Precision | Literal["auto"] = "auto",
+) -> Model:
     """A model by the name it ships under or by its path; or several as one, their probabilities averaged.
 
     Args:
@@ -259,6 +272,7 @@ def load_model(name: str | Path | Sequence[str | Path], device: str = "auto", tt
         device: ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         tta: whether to average over all mirror images and quarter turns of what is segmented, too
             (test-time augmentation): 8 times the work in a plane, 16 times in a stack.
+        precision: as for ``Model``.
 
     Raises:
         ModelError: no such model, its file is damaged or foreign, or several that can't be averaged.
@@ -275,6 +289,46 @@ def load_model(name: str | Path | Sequence[str | Path], device: str = "auto", tt
     net, card = nets[0], cards[0]
     if tta or len(nets) > 1:
         net = Ensemble(nets, turns_for(card)) if tta else Ensemble(nets)
-        widest = card.net.model_copy(update={"width": max(c.net.width for c in cards)})
+        heads = all(c.net.size_head for c in cards)
+        widest = card.net.model_copy(update={"width": max(c.net.width for c in cards), "size_head": heads})
         card = card.model_copy(update={"net": widest})
-    return Model(net, card, device, " + ".join(names), Origin(names, tta))
+    return Model(net, card, device, " + ".join(names), Origin(names, tta), precision)
+
+
+def segment(
+    image: np.ndarray | Image,
+    model: Model | str | Path | None = None,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+    diameter: Diameter = None,
+    min_size: float | None = None,
+) -> np.ndarray:
+    """Every cell of an image, with nothing to choose.
+
+    Args:
+        image: an ``Image``, or an array with ``axes`` and ``spacing``; any numeric dtype.
+        model: a ``Model``, the name of one that ships, or the path of a file; by default the one that ships
+            for planes or for stacks, whichever the image is.
+        axes, spacing, diameter, min_size: as for ``Model.segment``.
+
+    Returns:
+        (*S) uint32 in the order of the image's spatial axes, 0 background, 1 to the number of cells.
+
+    Raises:
+        DataError, ModelError: as ``Model.segment``.
+
+    Example:
+        >>> from cleft.synthetic import make_cells
+        >>> image, truth = make_cells((96, 96), seed=0)
+        >>> segment(image).shape
+        (96, 96)
+    """
+    if not isinstance(model, Model):
+        name = default_model(as_image(image, axes, spacing).spatial_axes) if model is None else str(model)
+        model = _loaded(name)
+    return model.segment(image, axes, spacing, diameter=diameter, min_size=min_size)
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str) -> Model:
+    return load_model(name)

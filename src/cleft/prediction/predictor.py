@@ -19,13 +19,13 @@ from cleft.core.memory import available_memory
 from cleft.core.settings import ModelCard, NetSettings
 from cleft.core.tiles import Slices, Tile, tiles
 from cleft.labels.instances import Method, decide
-from cleft.models.unet import fuse_conv_bn, memory_format, net_stride, receptive_field_radius
-from cleft.prediction.device import OpenVINONetwork
+from cleft.models.ensemble import Ensemble
+from cleft.models.unet import UNet, fuse_conv_bn, memory_format, net_stride, receptive_field_radius
+from cleft.prediction.device import OpenVINONetwork, Precision
 from cleft.prediction.scale import Scale
 
-__all__ = ["Precision", "Predictor", "Progress", "Runtime", "ScaledImage", "choose_tile", "pad_to_multiple"]
+__all__ = ["Predictor", "Progress", "Runtime", "ScaledImage", "choose_tile", "pad_to_multiple"]
 
-Precision = Literal["float32", "bfloat16"]
 Runtime = Literal["torch", "openvino"]
 Progress = Callable[[int, int], None]
 
@@ -66,7 +66,8 @@ class ScaledImage:
             return channels[(slice(None), *region)]
 
         shape = channels.shape[1:]
-        return cls(read, intensity_limits(read, shape, card.percentiles), Scale(shape, tuple(factors)))
+        limits = intensity_limits(read, shape, card.percentiles, card.noise_floor)
+        return cls(read, limits, Scale(shape, tuple(factors)))
 
     @property
     def whole(self) -> Slices:
@@ -139,6 +140,37 @@ class Predictor:
         """(N, C, *S) float32, S multiples of the network's stride, to (N, K, *S) float32 on the device."""
         like = memory_format(batch.ndim - 2)
         return self.net(batch.to(self.device, self._dtype).to(memory_format=like)).float()
+
+    @torch.inference_mode()
+    def features(self, batch: Tensor) -> Tensor:
+        """(N, C, *S), S multiples of the network's stride, to its encoder's features (N, F, *(S / stride)).
+
+        Of a network of torch, not of an ``Ensemble``.
+        """
+        assert isinstance(self.net, UNet)
+        like = memory_format(batch.ndim - 2)
+        return self.net.features(batch.to(self.device, self._dtype).to(memory_format=like))
+
+    @torch.inference_mode()
+    def sizes(self, batch: Tensor) -> Tensor:
+        """How large cells are at each place of the coarsest level, and how likely there is none.
+
+        Args:
+            batch: (N, C, *S) float32, S multiples of the network's stride.
+
+        Returns:
+            (N * places, 26) probabilities, see ``SizeHead``; the mean of the networks' of an ensemble.
+        """
+        like = memory_format(batch.ndim - 2)
+        given = batch.to(self.device, self._dtype).to(memory_format=like)
+        nets = self.net.nets if isinstance(self.net, Ensemble) else [self.net]
+        found = []
+        for net in nets:
+            assert isinstance(net, UNet)
+            assert net.size_head is not None
+            features = net.features(given).flatten(2).transpose(1, 2).to(self._dtype)
+            found.append(torch.softmax(net.size_head(features).float(), -1))
+        return torch.stack(found).mean(0).flatten(0, 1).cpu()
 
     @property
     def max_pixels(self) -> int:

@@ -21,7 +21,15 @@ from cleft.core.settings import ModelCard
 from cleft.core.tiles import Slices
 from cleft.core.units import parse_length
 
-__all__ = ["Diameter", "Scale", "choose_factors", "diameter_in_pixels", "factors_for", "is_training_scale"]
+__all__ = [
+    "Diameter",
+    "Scale",
+    "choose_factors",
+    "diameter_in_pixels",
+    "factors_for",
+    "is_training_scale",
+    "or_default",
+]
 
 Diameter = float | str | None
 MIN_DIAMETER = 2.0  # pixels: what is smaller is noise
@@ -49,7 +57,7 @@ def diameter_in_pixels(diameter: float | str, spacing: Sequence[float] | None) -
         value, physical = parse_length(str(diameter))
     except ValueError:
         raise DataError(
-            f'diameter is "{diameter}", expected pixels such as 30, a length such as 12um, or auto'
+            f'diameter is "{diameter}", expected pixels such as 30, a length such as 12um, auto or keep'
         ) from None
     if physical and spacing is None:
         raise DataError(
@@ -73,11 +81,12 @@ def choose_factors(
 
     Args:
         card: of the model.
-        diameter: of the cells: pixels along the last axis, a length such as ``"12um"``, ``"auto"``, or
-            ``None`` for what the model learnt.
+        diameter: of the cells: pixels along the last axis, a length such as ``"12um"``, ``"auto"``,
+            ``"keep"`` for the model's own scale, or ``None`` for what the model does by default.
         spacing: micrometres per pixel along each axis, if known.
         estimated: pixels, for ``"auto"``; ``None`` where no cell was found. The image then stays at the
-            model's own scale, as it does where the estimate is near to the learnt diameter.
+            model's own scale, as it does where the estimate is near to the learnt diameter. A model that is
+            ``"auto"`` by default is shown cells no further changed than to the nearest size it knows well.
 
     Raises:
         DataError: the diameter isn't one.
@@ -87,18 +96,44 @@ def choose_factors(
         >>> from cleft.models.card import read_card
         >>> from cleft.models.card import find_model
         >>> card = read_card(find_model("cells2d"))
-        >>> choose_factors(card, None, None), choose_factors(card, 3 * card.cell_diameter, None)
-        ((1.0, 1.0), (3.0, 3.0))
+        >>> choose_factors(card, "keep", None)
+        (1.0, 1.0)
+        >>> [round(factor, 3) for factor in choose_factors(card, 3 * card.cell_diameter, None)]
+        [3.0, 3.0]
     """
-    if diameter == "auto":
-        if estimated is None or is_training_scale(card, estimated):
-            diameter = None
-    elif diameter is not None:
-        estimated = diameter_in_pixels(diameter, spacing)
-    if diameter is None:
+    wanted = or_default(card, diameter)
+    if wanted == "auto":
+        estimated = None if estimated is None else _eased(card, estimated)
+    else:
+        estimated = None if wanted == "keep" else diameter_in_pixels(wanted, spacing)
+    if estimated is None:
         return tuple(float(f) for f in card.shrink)
-    assert estimated is not None
     return factors_for(card, estimated, spacing)
+
+
+def _eased(card: ModelCard, estimated: float) -> float | None:
+    """The diameter to resample by, of one estimated; ``None`` where the image is best left as it is.
+
+    A model that saw its cells at sizes around one knows those: the image is changed no further than to the
+    nearest of them.
+    """
+    if is_training_scale(card, estimated):
+        return None
+    if card.default_diameter is None:
+        return estimated
+    return estimated / TRAINING_SCALE if estimated > card.cell_diameter else estimated * TRAINING_SCALE
+
+
+def or_default(card: ModelCard, diameter: Diameter) -> float | str:
+    """The diameter asked for, or what a model does where none is: ``"auto"`` or ``"keep"``.
+
+    Example:
+        >>> from cleft.models.card import read_card
+        >>> from cleft.models.card import find_model
+        >>> or_default(read_card(find_model("cells2d")), 12)
+        12
+    """
+    return (card.default_diameter or "keep") if diameter is None else diameter
 
 
 def is_training_scale(card: ModelCard, diameter: float) -> bool:
@@ -237,6 +272,27 @@ class Scale:
                 total = total + np.take(pixels, places, axis + 1) * along
             pixels = total
         return pixels
+
+    def labels(self, labels: np.ndarray) -> np.ndarray:
+        """The label at the middle of each network pixel.
+
+        Args:
+            labels: (*shape) integer.
+
+        Returns:
+            (*network_shape) of the same type.
+
+        Example:
+            >>> Scale((7,), (3.0,)).labels(np.array([1, 1, 1, 2, 2, 2, 2]))
+            array([1, 2, 2])
+            >>> Scale((2,), (0.5,)).labels(np.array([5, 7]))
+            array([5, 5, 7, 7])
+        """
+        middles = [
+            ((np.arange(m) + 0.5) * step).astype(np.int64).clip(0, n - 1)
+            for m, step, n in zip(self.network_shape, self.steps, self.shape)
+        ]
+        return labels[np.ix_(*middles)]
 
     def to_image(self, values: np.ndarray, within: Slices, region: Slices) -> np.ndarray:
         """Values at the pixels of the image.

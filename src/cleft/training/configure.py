@@ -31,8 +31,10 @@ from cleft.training.pretrained import Pretrained
 S = TypeVar("S", bound=Settings)
 N = TypeVar("N", int, float)
 
-__all__ = ["Configuration", "choose_shrink", "configure"]
+__all__ = ["Configuration", "choose_factors", "configure"]
 
+MIXED_SIZES = 3.0  # from 20x to 63x; nuclei of one magnification differ by less
+SAME_SIZE = 1.1  # resampling blurs: an image so near to the wanted size stays as it is
 ENOUGH_KNOWN = 0.5  # of the annotated cells' pixels; dic-hela-weak, cells annotated here and there, has .9
 
 
@@ -48,6 +50,7 @@ class Configuration:
         batch_size: patches per step and device.
         steps_per_epoch: between two validations.
         known: of the annotated cells' pixels, the share whose class is known.
+        learns_sizes: whether it ends with learning to tell the size of cells.
     """
 
     settings: TrainSettings
@@ -57,6 +60,7 @@ class Configuration:
     batch_size: int
     steps_per_epoch: int
     known: float
+    learns_sizes: bool
 
     def summary(self, validating_on: int) -> list[str]:
         """Lines to tell the user before it starts, ``validating_on`` so many images."""
@@ -87,15 +91,24 @@ class Configuration:
         return lines
 
 
-def choose_shrink(
+def choose_factors(
     examples: Sequence[Example], settings: DataSettings, pretrained: Pretrained | None = None
-) -> tuple[int, ...]:
-    """The whole factor along each axis that brings cells nearest to the size that suits, never enlarging.
+) -> tuple[tuple[int, ...], list[tuple[float, ...]]]:
+    """How each image is brought to the size at which the network sees cells.
+
+    Images of about one size of cells are all downsampled by the same whole factors, if their cells are too
+    large. Where sizes differ more (``MIXED_SIZES`` times between one image in ten and nine), or
+    ``network_diameter`` is given, each image is resampled by the median diameter of its own cells; one
+    without cells stays as it is.
 
     Args:
         examples: at least one, at full size.
-        settings: ``shrink`` is taken if given; what suits is ``shrunk_diameter``.
+        settings: ``shrink``, ``network_diameter`` and ``shrunk_diameter``.
         pretrained: the model to begin with; what suits is then the size of its cells.
+
+    Returns:
+        Pixels of an image for one of the network along each axis: of the images that the model is for,
+        whole numbers; and of each example.
 
     Raises:
         DataError: a given one doesn't fit the images.
@@ -104,14 +117,28 @@ def choose_shrink(
     if settings.shrink is not None:
         if len(settings.shrink) != ndim or min(settings.shrink) < 1:
             raise DataError(f"shrink is {settings.shrink}, expected {ndim} whole numbers, at least 1")
-        return settings.shrink
+        return settings.shrink, [settings.shrink for _ in examples]
     spacing = _median_spacing(examples) or (1.0,) * ndim
-    mean = float(np.prod(spacing)) ** (1 / ndim)
+    mean = math.prod(spacing) ** (1 / ndim)
     diameter = cell_diameter([e.labels for e in examples])
     suits = _of_dimension(settings.shrunk_diameter, ndim)
     if pretrained is not None:
         suits = pretrained.card.cell_diameter / math.prod(pretrained.card.shrink) ** (1 / ndim)
-    return tuple(max(1, round(diameter * mean / s / suits)) for s in spacing)
+    each = [cell_diameter([e.labels]) for e in examples]
+    wanted = settings.network_diameter
+    if wanted is None:
+        low, high = np.percentile([d for d in each if d > 0] or [1.0], (10, 90), method="inverted_cdf")
+        if high <= MIXED_SIZES * low:
+            shrink = tuple(max(1, round(diameter * mean / s / suits)) for s in spacing)
+            return shrink, [shrink for _ in examples]
+        wanted = suits if pretrained is not None else min(diameter, suits)
+    shape = np.array(spacing) / mean
+    factors = []
+    for example, its in zip(examples, each, strict=True):
+        own = np.array(example.spacing or spacing)
+        ratios = (its / wanted if its > 0 else 1.0) * shape / (own / math.prod(own) ** (1 / ndim))
+        factors.append(tuple(np.where(np.abs(np.log(ratios)) < math.log(SAME_SIZE), 1.0, ratios).tolist()))
+    return (1,) * ndim, factors
 
 
 def configure(
@@ -119,6 +146,7 @@ def configure(
     settings: TrainSettings,
     shrink: tuple[int, ...],
     pretrained: Pretrained | None = None,
+    mixed: bool = False,
 ) -> Configuration:
     """Decide what the settings leave open.
 
@@ -127,6 +155,8 @@ def configure(
         settings: of the training.
         shrink: the factors they were shrunk by.
         pretrained: the model to begin with, whose network is taken over.
+        mixed: whether each image was brought to one size of cells by itself. The model then looks at each
+            image where no diameter is given.
 
     Raises:
         DataError: a radius of the classes or a patch that doesn't fit the images.
@@ -143,6 +173,7 @@ def configure(
     card = _bounded(
         ModelCard, cleft=version("cleft"), net=net, axes="ZYX"[-len(shrink) :], shrink=shrink,
         touching_radius=rule.touching_radius, gap_radius=rule.gap_radius, percentiles=data.percentiles,
+        noise_floor=data.noise_floor, default_diameter="auto" if mixed else None,
         roundtrip_pq=roundtrip_pq(labels, rule, spacings), licence=settings.run.licence,
         notes=settings.run.notes, **found,
     )  # fmt: skip
@@ -154,6 +185,7 @@ def configure(
         batch_size=data.batch_size or max(1, round(usual / math.prod(patch_size))),
         steps_per_epoch=-(-settings.optimiser.steps // settings.run.validations),
         known=share_known(labels, rule, spacings),
+        learns_sizes=mixed if settings.network.size_head is None else settings.network.size_head,
     )  # fmt: skip
 
 
@@ -206,7 +238,7 @@ def _shapes(
     if len(edges) != largest.size:
         raise DataError(f"patch_size is {edges}, expected {largest.size} numbers of pixels")
     if pretrained is not None and len(pretrained.card.axes) == largest.size:
-        net = pretrained.card.net
+        net = pretrained.card.net.model_copy(update={"size_head": False})
     else:
         levels = settings.network.levels
         while levels > 3 and max(edges) >> (levels - 1) < settings.network.min_coarsest:

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from cleft.core.downsample import downsample, downsample_labels
 from cleft.core.errors import DataError
 from cleft.core.image import Image, as_image
 from cleft.core.intensity import normalise
 from cleft.core.settings import TrainSettings
 from cleft.io import check_pixels, find_pairs, read_image, read_labels
-from cleft.labels.check import LARGEST_LABEL, check_pair, check_set
+from cleft.labels.check import LARGEST_LABEL, check_pair
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
+from cleft.prediction.scale import Scale
 from cleft.training.augment import OUTSIDE, invert, modulate_touching, random_affine_elastic, vary_intensity
 
-__all__ = ["Annotated", "Example", "PatchSampler", "Patches", "hold_out", "load_examples"]
+__all__ = ["Annotated", "Example", "PatchSampler", "Patches", "chances_of", "hold_out", "load_examples"]
 
 T = TypeVar("T")
 Annotated = tuple[np.ndarray | Image, np.ndarray | Image]
@@ -44,6 +44,7 @@ class Example:
         folder: where it came from, for the model's card; empty for arrays.
         spots: for each class, flat positions of some of its pixels.
         fingerprint: of the annotation, where a model has completed the labels since.
+        source: of the labels, for messages; their file, if there is one.
     """
 
     name: str
@@ -54,12 +55,19 @@ class Example:
     folder: str = ""
     spots: dict[int, np.ndarray] = field(default_factory=dict)
     fingerprint: str = ""
+    source: str = ""
 
-    def shrunk(self, factors: Sequence[int]) -> Example:
-        """The same with blocks of pixels averaged."""
-        spacing = self.spacing and tuple(s * f for s, f in zip(self.spacing, factors, strict=True))
-        channels, labels = downsample(self.channels, factors), downsample_labels(self.labels, factors)
-        return replace(self, channels=channels, labels=labels, spacing=spacing, spots={})
+    def rescaled(self, factors: Sequence[float]) -> Example:
+        """The same by so many pixels for one along each axis, as prediction rescales images."""
+        scale = Scale(self.labels.shape, tuple(map(float, factors)))
+        if scale.identity:
+            return self
+        everything = tuple(slice(0, n) for n in scale.network_shape)
+        spacing = self.spacing and tuple(s * f for s, f in zip(self.spacing, scale.steps, strict=True))
+        return replace(
+            self, channels=scale.to_network(self.channels, everything), labels=scale.labels(self.labels),
+            spacing=spacing, spots={},
+        )  # fmt: skip
 
     def find_spots(self, rule: ClassRule, rng: np.random.Generator) -> None:
         """Remember where each class is, so that rare ones can be drawn."""
@@ -87,7 +95,8 @@ def load_examples(
         limit: bytes that each image may take, as for ``read_image``.
 
     Raises:
-        DataError: no pairs, or one that can't be learnt from; the message names it.
+        DataError: no pairs, or one that can't be learnt from; the message names it. None of them need hold
+            a cell: images without one are learnt from, too.
     """
     if isinstance(data, (str, Path)):
         pairs = [
@@ -106,9 +115,10 @@ def load_examples(
     return [
         Example(
             name,
-            normalise(image.channels_first(), settings.data.percentiles),
+            normalise(image.channels_first(), settings.data.percentiles, settings.data.noise_floor),
             _small_numbers(labels.channels_first()[0]),
             image.standard().spacing or labels.standard().spacing,
+            source=labels.source,
         )
         for name, image, labels in pairs
     ]
@@ -146,7 +156,16 @@ def _check(pairs: Sequence[tuple[str, Image, Image]]) -> None:
                 f"{image.source}: axes {image.axes} of shape {image.data.shape}, "
                 f"expected as in {first.source}: {first.axes} of shape {first.data.shape}"
             )
-    check_set([labels for _, _, labels in pairs])
+
+
+def chances_of(examples: Sequence[Example], settings: TrainSettings) -> np.ndarray:
+    """How likely each example is drawn from, (N,): its group's share, within it the root of its size."""
+    share = np.sqrt([example.labels.size for example in examples])
+    named, groups = np.unique([example.group for example in examples], return_inverse=True)
+    share /= np.bincount(groups, share)[groups]
+    if settings.data.sampling_weights is not None:
+        share *= np.array(settings.data.sampling_weights)[named][groups]
+    return share / share.sum()
 
 
 def hold_out(examples: list[T], share: float, seed: int) -> tuple[list[T], list[T]]:
@@ -204,12 +223,7 @@ class Patches(Dataset):
         self._four = replace(rule, n_classes=4)
         for i, example in enumerate(self.examples):
             example.find_spots(self._four, np.random.default_rng([self.seed, 1, i]))
-        share = np.sqrt([example.labels.size for example in self.examples])
-        named, groups = np.unique([example.group for example in self.examples], return_inverse=True)
-        share /= np.bincount(groups, share)[groups]
-        if settings.data.sampling_weights is not None:
-            share *= np.array(settings.data.sampling_weights)[named][groups]
-        self.chances = share / share.sum()
+        self.chances = chances_of(self.examples, settings)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
         rng = np.random.default_rng([self.seed, 0, index])

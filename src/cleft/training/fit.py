@@ -25,7 +25,7 @@ from cleft.core.text import print_plain
 from cleft.losses.named import MergedGapLoss, make_loss
 from cleft.models.file import halved, write_model
 from cleft.models.unet import UNet
-from cleft.training.configure import Configuration, choose_shrink, configure
+from cleft.training.configure import Configuration, choose_factors, configure
 from cleft.training.dataset import Example, hold_out
 from cleft.training.learner import Learner
 from cleft.training.pretrained import Pretrained, load_pretrained, with_pretrained
@@ -36,6 +36,7 @@ from cleft.training.run_folder import (
     fingerprints,
     run_folder,
 )
+from cleft.training.size_head import learn_size_head
 from cleft.training.trainer import make_loader, make_trainer
 
 __all__ = ["fit"]
@@ -86,9 +87,12 @@ def fit(
     if not check:
         learn, check = hold_out(learn, settings.data.val_fraction, settings.run.seed)
     seen = {"learnt from": fingerprints(learn), "validated on": fingerprints(check)}
-    shrink = choose_shrink(learn, settings.data, pretrained)
-    learn, check = [e.shrunk(shrink) for e in learn], [e.shrunk(shrink) for e in check]
-    configuration = configure(learn, settings, shrink, pretrained)
+    shrink, factors = choose_factors([*learn, *check], settings.data, pretrained)
+    mixed = len(set(factors)) > 1 or settings.data.network_diameter is not None
+    learnt_from = learn
+    brought = [e.rescaled(f) for e, f in zip([*learn, *check], factors, strict=True)]
+    learn, check = brought[: len(learn)], brought[len(learn) :]
+    configuration = configure(learn, settings, shrink, pretrained, mixed)
     for line in configuration.summary(len(check)):
         print_plain(console, line)
     learner = _learner(configuration, pretrained, {"settings": settings.flat(), **seen})
@@ -96,17 +100,22 @@ def fit(
         done = run.steps_done(learner.about) if resume else 0
         run.begin(settings, done)
         score, main = _run(learner, configuration, run, (learn, check), done, console)
-        net, minutes = learner.net.cpu().eval(), round((time.perf_counter() - started) / 60, 1)
+        net, card = learner.net.eval(), configuration.card
+        if main and configuration.learns_sizes:
+            print_plain(console, "learning to tell the size of cells")
+            net.size_head = learn_size_head(net, learnt_from, card, configuration.settings)
+            card = card.model_copy(update={"net": card.net.model_copy(update={"size_head": True})})
+        net, minutes = net.cpu(), round((time.perf_counter() - started) / 60, 1)
         if settings.run.save_fp16:
             net.load_state_dict(halved(net.state_dict()))  # so that what is returned is what the file holds
         if not all(torch.isfinite(weights).all() for weights in net.parameters()):
             run.finish(settings)  # there is nothing to go on from
             raise CleftError(f"{path}: not written, training diverged to NaN; try a lower learning_rate")
-        card = configuration.card.model_copy(
+        card = card.model_copy(
             update={
                 "scores": {} if score is None else {"val_pq": score},
                 "training": {**settings.flat(), "minutes": minutes},
-                "trained_on": {**configuration.card.trained_on, "fingerprint": digest(*seen.values())},
+                "trained_on": {**card.trained_on, "fingerprint": digest(*seen.values())},
             }
         )
         if main:

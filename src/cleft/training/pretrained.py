@@ -36,7 +36,9 @@ class Pretrained:
     def network(self, wanted: NetSettings) -> nn.Module:
         """The model's network, ready to learn; one of planes inflated where one of stacks is wanted."""
         net = read_model(find_model(self.name))[0]
-        return (net if wanted == self.card.net else inflate_2d_to_3d(net, wanted)).train()
+        net.size_head = None  # of other features than the new network will have
+        alike = len(wanted.strides[0]) == len(self.card.axes)
+        return (net if alike else inflate_2d_to_3d(net, wanted)).train()
 
     def about(self) -> dict[str, Any]:
         """What the new model's card says of it."""

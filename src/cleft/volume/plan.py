@@ -18,9 +18,9 @@ from cleft.io.lazy import LazyImage
 from cleft.labels.instances import Method
 from cleft.models.card import find_model
 from cleft.models.unet import default_halo, receptive_field_radius
-from cleft.prediction.device import bfloat16_is_native, openvino_is_faster
+from cleft.prediction.device import Precision, openvino_is_faster
 from cleft.prediction.model import Model, check_suits
-from cleft.prediction.predictor import LIVE_ACTIVATIONS, MAX_ACTIVATION_BYTES, Precision, Runtime
+from cleft.prediction.predictor import LIVE_ACTIVATIONS, MAX_ACTIVATION_BYTES, Runtime
 from cleft.prediction.scale import Diameter, choose_factors
 from cleft.volume.resources import BlockCost, affordable, choose_block, default_block, free_memory
 from cleft.volume.store import PLAN, RunPlan, RunStore
@@ -47,7 +47,7 @@ class VolumeOptions:
         block: pixels of a block along each axis, rounded up to what the network takes; by default about four
             million of the network's with their halo, whatever the memory.
         exact: the class of each pixel is that of the whole image at once, bit for bit: blocks are read with
-            a halo as wide as the network sees, and it computes in float32. Several times slower.
+            a halo as wide as the network sees. Several times slower.
         empty: blocks whose brightest pixel is at most this are background without asking the network.
         overwrite: begin anew where labels of cleft's, or an unfinished run, stand already.
         diameter: of the cells, see ``Model.segment``.
@@ -119,7 +119,7 @@ def make_plan(
     check_suits(model, image)
     if options.method == "watershed":
         raise DataError("method is watershed, which floods whole images; expected map, biased or threshold")
-    limits = intensity_limits(image.read, image.shape, card.percentiles)
+    limits = intensity_limits(image.read, image.shape, card.percentiles, card.noise_floor)
     if all(low == high for low, high in limits):
         raise DataError(
             f"{image.source}: every pixel is {limits[0][0]:g}, expected an image with some contrast"
@@ -176,11 +176,10 @@ def make_plan(
 def _computes(model: Model, options: VolumeOptions, unfinished: RunPlan | None) -> tuple[Precision, Runtime]:
     """As in one piece, bit for bit, or as fast as the device can; as the unfinished run does."""
     if options.exact:
-        return "float32", "torch"
-    precision: Precision = "bfloat16" if bfloat16_is_native(model.device) else "float32"
+        return model.precision, "torch"
     if unfinished is not None:
-        return precision, unfinished.runtime
-    return precision, "openvino" if openvino_is_faster(model.device) else "torch"
+        return model.precision, unfinished.runtime
+    return model.precision, "openvino" if openvino_is_faster(model.device) else "torch"
 
 
 def _given_block(block: tuple[int, ...], cost: BlockCost, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -23,8 +23,9 @@ from cleft.io.files import atomic_path
 from cleft.io.lazy import LazyImage
 from cleft.io.read import open_image
 from cleft.io.zarr_labels import chunks_of, create_labels
+from cleft.prediction.device import Precision
 from cleft.prediction.model import Model, load_model
-from cleft.prediction.predictor import Precision, Runtime, ScaledImage, clipped
+from cleft.prediction.predictor import Runtime, ScaledImage, clipped
 from cleft.prediction.scale import Scale
 
 __all__ = ["BlockPredictor", "RunPlan", "RunStore"]

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from bench import DATA, DOCS, RESULTS, ROOT, announce, insert, parser, read_json, write_json
-from shipped import TEST, line, measure
+from shipped import TEST, measure, pairs_of
 
 from cleft.api import train
 from cleft.cli.score import make_files
 from cleft.core.settings import read_settings
+from cleft.prediction.model import load_model
 from cleft.reproduce.report import new_figure
 from cleft.synthetic import STYLES, make_cells, random_settings
 from cleft.training.run_folder import last_checkpoint
@@ -54,7 +55,7 @@ def main() -> None:
         for learnt, folders in {"real": real, "made": made, "both": [*real, *made]}.items():
             path = asked.work / f"{learnt}{ndim}d.safetensors"
             model = learn(path, folders, ndim, asked.steps or STEPS[ndim])
-            for place, which in TEST[f"cells{ndim}d"].items():
+            for place, which in TEST[ndim].items():
                 tell({"learnt from": learnt, "dims": ndim}, str(model), place, which)
     if not asked.steps:
         insert(DOCS / "models.md", "made", table(read_json(REPORT)))
@@ -75,9 +76,10 @@ def tell(about: dict[str, Any], model: str, place: str, which: str) -> None:
     rows = read_json(REPORT, [])
     if any(row["set"] == place and about.items() <= row.items() for row in rows):
         return
-    row = {**about, **measure(model, place, which, "", picture=False)}
+    found = measure(load_model(model, "cpu"), pairs_of(place, which), "keep")
+    row = {**about, "set": place, "images": which or "all", **found}
     write_json(REPORT, [*rows, row])
-    print(line({"model": about["learnt from"], **row}), flush=True)
+    print(about["learnt from"], place, row["mean"]["pq"], flush=True)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -1,0 +1,162 @@
+"""Make a shipped model again, from public sets and made images, by one command.
+
+    python models/make.py cells2d                       on two cores, with the images in ../shared/data
+    python models/make.py cells2d --folder /data/runs   where its data and checkpoints go; --resume goes on
+
+What is learnt from, in which shares, and which images are held out to choose by stands below; how, in
+models/NAME.yaml. Test images take no part. Images are linked, not copied; CLEFT_DATA says where they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cleft
+from cleft.cli.score import make_files
+from cleft.core.settings import TrainSettings, read_settings
+from cleft.io import find_pairs
+from cleft.models.file import halved, read_model, write_model
+from cleft.training.dataset import Example, load_examples
+from cleft.training.size_head import learn_size_head
+
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("CLEFT_DATA", HERE.parents[1] / "shared" / "data"))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a model learns from one folder.
+
+    Args:
+        folder: a public set's, below DATA, or the style of made images.
+        share: of the patches; shares go by kind of image, not by how many images there are.
+        held_out: images to choose by; of a set of less than four none can be spared.
+        only: the images to take, by their names; all if there are none.
+        count, shape: of made images.
+    """
+
+    folder: str
+    share: float
+    held_out: int = 0
+    only: tuple[str, ...] = ()
+    count: int = 0
+    shape: tuple[int, ...] = (256, 256)
+
+
+PARTS = {
+    "cells2d": [
+        # nuclei in culture, and in tissue
+        Part("nuclei-dsb/train", 0.15, 6),
+        Part("mnfinder-nuclei/train", 0.11, 3),
+        Part("bitdepth-nucseg/train", 0.11, 4),
+        # membranes
+        Part("polarityjam-endothelium/train", 0.09, 1),
+        Part("zo1-mdck/train", 0.09, 2),
+        Part("zebrafish-epithelium/train", 0.05),
+        # whole cells in phase contrast, and relief
+        Part("usiigaci-phase/train", 0.12, 2),
+        Part("yeast-phase/train", 0.07, 1),
+        Part("bacteria-phase/train", 0.04, only=("e1t1_crop",)),
+        Part("scratch-dic/train", 0.02),
+        # made cells, and what isn't a cell
+        Part("any", 0.10, 6, count=1200),
+        Part("empty", 0.05, 4, count=600),
+    ],
+}
+
+
+# of the trained weights, the rest is the beginning's: chosen by images held out and of kinds never trained on
+KEPT = 0.7
+# models that a recipe begins with and that no longer ship: the commit whose file it is
+BEGINNINGS = {"cells2d": "72820da"}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("model", choices=list(PARTS))
+    options.add_argument("--folder", type=Path, default=HERE.parent / "runs")
+    options.add_argument("--without", nargs="*", default=[], help="sets to leave out, such as zo1-mdck")
+    options.add_argument("--steps", type=int, help="instead of the recipe's")
+    options.add_argument("--resume", action="store_true")
+    asked = options.parse_args()
+    parts = [p for p in PARTS[asked.model] if p.folder.split("/")[0] not in asked.without]
+    place = asked.folder / asked.model
+    learn, before = [link(part, place / "data") for part in parts], beginning(asked.model, place)
+    config = HERE / f"{asked.model}.yaml"
+    given: dict[str, Any] = {"sampling_weights": [part.share for part in parts]}
+    if asked.steps is not None:
+        given["steps"] = asked.steps
+    trained, held_out = place / "trained.safetensors", place / "data" / "held out"
+    # the sizes of cells it learns after its weights are averaged
+    its = {**given, "pretrained": str(before), "size_head": False}
+    cleft.train(learn, trained, val=held_out, config=config, resume=asked.resume, overwrite=True, **its)
+    recipe = read_settings(config, **given)
+    learnt = [
+        replace(example, group=group)
+        for group, folder in enumerate(learn)
+        for example in load_examples(folder, recipe)
+    ]
+    average(trained, before, learnt, recipe, place / f"{asked.model}.safetensors")
+
+
+def average(trained: Path, before: Path, learnt: list[Example], recipe: TrainSettings, path: Path) -> None:
+    """Write the model that ships: the weights' average with those it began with, and its size head.
+
+    The average keeps what the longer training forgot of kinds that it wasn't shown
+    (Wortsman et al. 2022, Robust fine-tuning of zero-shot models).
+    """
+    net, card = read_model(trained)
+    began = read_model(before)[0].state_dict()
+    mixed = {
+        name: torch.lerp(began[name], weight, KEPT) if weight.is_floating_point() else weight
+        for name, weight in net.state_dict().items()
+    }
+    net.load_state_dict(halved(mixed))
+    net.size_head = learn_size_head(net, learnt, card, recipe)
+    told = {**recipe.flat(), "minutes": card.training["minutes"]}
+    network = card.net.model_copy(update={"size_head": True})
+    card = card.model_copy(update={"net": network, "training": told})
+    write_model(path, net, card, half=True)
+
+
+def beginning(model: str, place: Path) -> Path:
+    """The model that a recipe begins with, from this repository's history."""
+    kept = place / f"{model}-before.safetensors"
+    if not kept.exists():
+        name = f"{BEGINNINGS[model]}:src/cleft/models/shipped/{model}.safetensors"
+        found = subprocess.run(["git", "show", name], cwd=HERE, check=True, stdout=subprocess.PIPE)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(found.stdout)
+    return kept
+
+
+def link(part: Part, place: Path) -> Path:
+    """A folder of links to the images learnt from; those held out go to a folder of their own."""
+    name = part.folder.replace("/", "-")
+    source = DATA / part.folder
+    if part.count:
+        source = place / "made" / name
+        if not source.exists():
+            style = None if part.folder == "any" else part.folder
+            make_files(source, part.count, part.shape, 1, style=style, diameter=None)
+    pairs = [p for p in find_pairs(source) if not part.only or any(o in p.name for o in part.only)]
+    chosen = pairs[:: max(1, len(pairs) // part.held_out)][: part.held_out] if part.held_out else []
+    for pair in pairs:
+        for kind, path in (("images", pair.image), ("masks", pair.labels)):
+            held = pair in chosen
+            target = place / ("held out" if held else name) / kind / f"{name}-{path.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                target.symlink_to(path)
+    return place / name
+
+
+if __name__ == "__main__":
+    main()

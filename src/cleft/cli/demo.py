@@ -78,7 +78,7 @@ def run_demo(output: Path, seed: int, device: str, console: Console, overwrite: 
         console,
         f"Look at {output}/overlays/*.png (image | truth | found), labels in {output}/labels.\n\n"
         "On your own images:\n"
-        "  cleft segment IMAGES/ -m cells2d -o labels/ --overlays   what the shipped model finds\n"
+        "  cleft segment IMAGES/ -o labels/ --overlays              what the shipped models find\n"
         "  cleft train ANNOTATED/ -o mine.safetensors               a model of your own (images/ + masks/)\n"
         "  cleft segment IMAGES/ -m mine.safetensors -o labels/",
     )

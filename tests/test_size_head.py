@@ -107,7 +107,7 @@ def of_two_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs: Sequence[tuple[np.ndarray, np.ndarray]] = [
         discs((12 * d, 12 * d), d, seed) for seed, d in enumerate((10, 10, 40, 40))
     ]
-    cleft.train(pairs, path, steps=40, width=4, levels=3, patch_size=(48, 48), batch_size=4, size_views=200)
+    cleft.train(pairs, path, steps=100, width=4, levels=3, patch_size=(48, 48), batch_size=4, size_views=200)
     return path
 
 
@@ -145,7 +145,7 @@ def test_size_views_are_those_of_the_seed(of_two_sizes: Path) -> None:
     """The same training gives the same file."""
     again = of_two_sizes.with_name("again.safetensors")
     pairs = [discs((12 * d, 12 * d), d, seed) for seed, d in enumerate((10, 10, 40, 40))]
-    cleft.train(pairs, again, steps=40, width=4, levels=3, patch_size=(48, 48), batch_size=4, size_views=200)
+    cleft.train(pairs, again, steps=100, width=4, levels=3, patch_size=(48, 48), batch_size=4, size_views=200)
     first, second = (cleft.load_model(path).net.size_head for path in (of_two_sizes, again))
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(a, b)

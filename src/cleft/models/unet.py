@@ -121,23 +121,25 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *S) to logits (N, K, *S)."""
-        skips: list[Tensor] = []
-        for block in self.encoder:
-            x = block(x)
-            skips.append(x)
-        skips.pop()
+        skips = self.encode(x)
+        x = skips.pop()
         for block in reversed(self.decoder):
             x = block(x, skips.pop())
         return self.head(x)
 
     def features(self, x: Tensor) -> Tensor:
         """(N, C, *S) to what all levels of the encoder see, (N, F, *(S / net_stride))."""
+        levels = self.encode(x)
+        pool = POOLED[x.ndim - 2]
+        return torch.cat([pool(level.float(), levels[-1].shape[2:]) for level in levels], 1)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """(N, C, *S) to what each level of the encoder sees, from fine to coarse."""
         levels: list[Tensor] = []
         for block in self.encoder:
             x = block(x)
             levels.append(x)
-        pool = POOLED[x.ndim - 2]
-        return torch.cat([pool(level.float(), x.shape[2:]) for level in levels], 1)
+        return levels
 
     def _draw_weights(self) -> None:
         """He's normal, in the order and so with the values of MONAI's DynUNet, which we had before."""

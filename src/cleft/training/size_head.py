@@ -17,7 +17,7 @@ from cleft.io.lazy import LazyImage
 from cleft.labels.rule import cell_diameter
 from cleft.models.size_head import LOG2_SIZES, SizeHead, size_targets
 from cleft.models.unet import UNet, net_stride
-from cleft.prediction.device import bfloat16_is_native
+from cleft.prediction.device import choose_precision
 from cleft.prediction.diameter import VIEW_EDGE, estimate_diameter
 from cleft.prediction.predictor import Predictor, pad_to_multiple
 from cleft.training.augment import invert, vary_intensity
@@ -50,7 +50,7 @@ def learn_size_head(
     """
     rng = np.random.default_rng([settings.run.seed, 3])
     device = next(net.parameters()).device
-    predictor = Predictor(net, card, "bfloat16" if bfloat16_is_native(device) else "float32")
+    predictor = Predictor(net, card, choose_precision(device, "auto"))
     known = card.cell_diameter / math.prod(card.shrink) ** (1 / len(card.shrink))
     usual = [cell_diameter([example.labels]) for example in examples]
     chances = chances_of(examples, settings)

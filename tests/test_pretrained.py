@@ -20,7 +20,7 @@ from cleft.labels.scores import score
 from cleft.models.batch_renorm import BatchRenorm
 from cleft.models.card import find_model, read_card
 from cleft.models.file import read_model, write_model
-from cleft.models.unet import UNet, inflate_2d_to_3d
+from cleft.models.unet import UNet, inflate_2d_to_3d, widened
 from cleft.prediction.model import Model, load_model
 from cleft.synthetic import CellSettings, make_cells
 from cleft.training.configure import choose_factors
@@ -107,7 +107,7 @@ def test_settings_not_asked_for_are_gentle() -> None:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"width": 32}, "width is 32, but training is to begin with cells2d, where it is 22"),
+        ({"width": 16}, "width is 16, but training is to begin with cells2d, where it is "),
         ({"n_classes": 3}, "n_classes is 3, but training is to begin with cells2d, where it is 4"),
         ({"percentiles": (0, 100)}, "percentiles is .*where it is .1.0, 99.8"),
     ],
@@ -173,6 +173,46 @@ def test_fit_takes_over_its_network_too(parents: Callable[[int], Path], tmp_path
     assert card.net == read_card(parents(2)).net
 
 
+def as_if_trained(net: UNet) -> None:
+    """Averages of normalisation as no network begins with."""
+    for layer in net.modules():
+        if isinstance(layer, BatchRenorm):
+            layer.running_mean.normal_(0, 0.3)
+            layer.running_var.uniform_(0.5, 2)
+            layer.bias.data.normal_(0, 0.3)
+
+
+# a model may begin a wider one
+
+
+@pytest.mark.parametrize("width", [5, 8, 13])
+def test_a_wider_network_says_the_same_and_all_of_it_learns(ndim: int, width: int) -> None:
+    torch.manual_seed(0)
+    settings = NetSettings(width=4, n_classes=3, strides=((2,) * ndim,) * 2)
+    net = UNet(settings)
+    as_if_trained(net)
+    wide = widened(net, settings.model_copy(update={"width": width}))
+    x = torch.rand(2, 1, *(8,) * ndim)
+    torch.testing.assert_close(wide.eval()(x), net.eval()(x), atol=1e-5, rtol=1e-4)
+    optimiser = torch.optim.SGD(wide.train().parameters(), 0.1)
+    for _ in range(2):  # in the first step the old features come to listen to the new ones
+        optimiser.zero_grad()
+        wide(x).square().mean().backward()
+        optimiser.step()
+    for weight in wide.parameters():
+        if weight.ndim > 1:
+            assert (weight.grad.flatten(1).abs().sum(1) > 0).float().mean() > 0.5
+
+
+def test_a_training_of_a_wider_network(parents: Callable[[int], Path]) -> None:
+    path = parents(2)
+    before, card = read_model(path)
+    model = train(made(2), pretrained=str(path), width=card.net.width + 3, patch_size=patch(2), **STILL)
+    assert model.card.net.width == card.net.width + 3
+    first, its = model.net.encoder[0].conv1.weight.cpu(), before.encoder[0].conv1.weight
+    torch.testing.assert_close(first[: len(its)], its)
+
+
 # a model of planes begins one of stacks
 
 
@@ -180,10 +220,7 @@ def test_fit_takes_over_its_network_too(parents: Callable[[int], Path], tmp_path
 def test_of_planes_alike_it_says_what_the_model_of_planes_does(strides: tuple) -> None:
     torch.manual_seed(0)
     plane = UNet(NetSettings(width=4, n_classes=3, strides=((2, 2),) * 2))
-    for layer in plane.modules():
-        if isinstance(layer, BatchRenorm):
-            layer.running_mean.normal_(0, 0.3)
-            layer.running_var.uniform_(0.5, 2)
+    as_if_trained(plane)
     stack = inflate_2d_to_3d(plane, NetSettings(width=4, n_classes=3, strides=strides))
     x = torch.rand(1, 1, 16, 24)
     alone = plane.eval()(x)

@@ -24,6 +24,7 @@ __all__ = [
     "memory_format",
     "net_stride",
     "receptive_field_radius",
+    "widened",
 ]
 
 # by the number of spatial axes
@@ -262,3 +263,46 @@ def inflate_2d_to_3d(plane: nn.Module, settings: NetSettings) -> UNet:
         else:
             new.zero_()[:, :, new.shape[2] // 2] = old
     return stack
+
+
+def widened(net: nn.Module, settings: NetSettings) -> UNet:
+    """A network of more features that says what a narrower one says, and learns on from there.
+
+    The old features keep their weights. The new ones are drawn at random, always alike, and nothing listens
+    to them yet: the weights from new features to old ones are zero, and so are those to the classes.
+
+    Args:
+        net: a ``UNet``, narrower than ``settings`` and otherwise of its shape, without a size head.
+        settings: of the network to make.
+
+    Source:
+        Ours, after Chen, Goodfellow and Shlens, Net2Net (2016), which splits features instead.
+
+    Example:
+        >>> narrow = UNet(NetSettings(width=4, strides=((2, 2), (2, 2)))).eval()
+        >>> wide = widened(narrow, NetSettings(width=6, strides=((2, 2), (2, 2)))).eval()
+        >>> x = torch.rand(1, 1, 8, 8)
+        >>> torch.allclose(wide(x), narrow(x), atol=1e-5)
+        True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        wide = UNet(settings)
+    weights = net.state_dict()
+    for name, new in wide.state_dict().items():
+        old = weights[name]
+        if old.ndim == 0:
+            new.copy_(old)
+            continue
+        if old.ndim == 1:  # of batch normalisation, and the classes' bias
+            new[: len(old)] = old
+            continue
+        if "upsample" in name:  # whose weights have the features in before the features out
+            old, new = old.transpose(0, 1), new.transpose(0, 1)
+        listening = torch.arange(old.shape[1])
+        if ".block.conv1" in name:  # which joins what was enlarged and what the encoder saw
+            half = old.shape[1] // 2
+            listening[half:] += new.shape[1] // 2 - half
+        new[: len(old)] = 0
+        new[: len(old), listening] = old
+    return wide

@@ -238,7 +238,7 @@ def _shapes(
     if len(edges) != largest.size:
         raise DataError(f"patch_size is {edges}, expected {largest.size} numbers of pixels")
     if pretrained is not None and len(pretrained.card.axes) == largest.size:
-        net = pretrained.card.net.model_copy(update={"size_head": False})
+        net = pretrained.card.net.model_copy(update={"size_head": False, "width": settings.network.width})
     else:
         levels = settings.network.levels
         while levels > 3 and max(edges) >> (levels - 1) < settings.network.min_coarsest:

@@ -13,7 +13,7 @@ from cleft.core.settings import PRETRAINED_DEFAULTS, ModelCard, NetSettings, Tra
 from cleft.io.files import sha256_of
 from cleft.models.card import find_model, read_card
 from cleft.models.file import read_model
-from cleft.models.unet import inflate_2d_to_3d
+from cleft.models.unet import inflate_2d_to_3d, widened
 from cleft.training.dataset import Example
 
 __all__ = ["Pretrained", "load_pretrained", "with_pretrained"]
@@ -34,9 +34,11 @@ class Pretrained:
     card: ModelCard
 
     def network(self, wanted: NetSettings) -> nn.Module:
-        """The model's network, ready to learn; one of planes inflated where one of stacks is wanted."""
-        net = read_model(find_model(self.name))[0]
+        """The model's network, ready to learn: widened or, of planes for stacks, inflated if need be."""
+        net, its = read_model(find_model(self.name))[0], self.card.net
         net.size_head = None  # of other features than the new network will have
+        if wanted.width > its.width:
+            net = widened(net, its.model_copy(update={"width": wanted.width, "size_head": False}))
         alike = len(wanted.strides[0]) == len(self.card.axes)
         return (net if alike else inflate_2d_to_3d(net, wanted)).train()
 
@@ -97,15 +99,15 @@ def with_pretrained(settings: TrainSettings, pretrained: Pretrained | None) -> T
         pretrained: as ``load_pretrained`` gives it.
 
     Raises:
-        DataError: something was asked for that the model doesn't have.
+        DataError: something was asked for that the model doesn't have. More features it can be given.
 
     Example:
         >>> settings = TrainSettings(pretrained="cells2d")
         >>> with_pretrained(settings, load_pretrained(settings)).network.width
         22
-        >>> with_pretrained(settings.replace(width=32), load_pretrained(settings))
+        >>> with_pretrained(settings.replace(width=16), load_pretrained(settings))
         Traceback (most recent call last):
-        cleft.core.errors.DataError: width is 32, but training is to begin with cells2d, where it is 22
+        cleft.core.errors.DataError: width is 16, but training is to begin with cells2d, where it is 22
     """
     if pretrained is None:
         return settings
@@ -114,6 +116,8 @@ def with_pretrained(settings: TrainSettings, pretrained: Pretrained | None) -> T
         "width": card.net.width, "n_classes": card.net.n_classes, "levels": len(card.net.strides) + 1,
         "percentiles": list(card.percentiles),
     }  # fmt: skip
+    if "width" in given:
+        its["width"] = max(its["width"], asked["width"])
     for name in its.keys() & given:
         if asked[name] != its[name]:
             raise DataError(

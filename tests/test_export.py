@@ -112,8 +112,12 @@ def test_packages_of_the_model_zoo_pass_its_own_test(model: Path, tmp_path: Path
     with zipfile.ZipFile(package) as files:
         about = yaml.safe_load(files.read("rdf.yaml"))
         assert {"weights.onnx", "weights.pt", "README.md", "cover.png"} <= set(files.namelist())
+        told = files.read("README.md").decode()
+    card = load_model(model).card
+    assert f"about {card.cell_diameter:.0f} pixels across" in told
+    assert f"at least {card.noise_floor:g} standard" in told
     output = about["outputs"][0]["axes"]
-    assert [axis["halo"] for axis in output[2:]] == [8 * s for s in load_model(model).card.shrink]
+    assert [axis["halo"] for axis in output[2:]] == [8 * s for s in card.shrink]
     assert output[1]["channel_names"] == ["background", "cell", "touching", "gap"]
 
 

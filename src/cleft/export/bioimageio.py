@@ -39,6 +39,13 @@ ABOUT = """# {name}
 
 Finds every cell in crowded microscopy images. The network sorts pixels into {classes}.
 
+## Images
+
+Cells should be about {diameter:.0f} pixels across: resample images where they are twice or half as large.
+Intensities are scaled between two percentiles. cleft itself also keeps the two at least {floor:g} standard
+deviations of the image's noise apart, which this package can't describe: of an image that holds nothing but
+noise, expect finds here that cleft doesn't make.
+
 ## Cells from the probabilities
 
 1. Each pixel takes the likeliest of background, cell and touching; gap counts as background.
@@ -91,7 +98,10 @@ def _described(net: nn.Module, card: ModelCard, folder: Path) -> Any:
     write_torchscript(net, card, folder / "weights.pt")
     image = _test_image(card)
     _write_test(net, card, image, folder)
-    about = {"name": name, "classes": ", ".join(CLASSES[: card.net.n_classes])}
+    about = {
+        "name": name, "classes": ", ".join(CLASSES[: card.net.n_classes]),
+        "diameter": card.cell_diameter, "floor": card.noise_floor,
+    }  # fmt: skip
     text = ABOUT.format(**about, card=yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False))
     (folder / "README.md").write_text(text)
     files = {file.stem: spec.FileDescr(source=file) for file in folder.iterdir() if file.suffix != ".md"}

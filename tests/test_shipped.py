@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,7 @@ from cleft.models.card import read_card
 from cleft.synthetic import CellSettings, make_cells
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-TABLES = ("shipped-scores", "shipped-sizes", "shipped-nothing", "made", "finetune", "averaging")
+TABLES = ("shipped-scores", "shipped-sizes", "shipped-nothing", "made", "finetune", "left-out", "averaging")
 
 
 @pytest.fixture
@@ -91,7 +92,11 @@ def test_a_shipped_model_is_made_by_one_command(
         make.Part("any", 0.2, count=2),
         make.Part("empty", 0.1, count=2),
     ]
-    monkeypatch.setitem(make.PARTS, "cells2d", parts)
+    monkeypatch.setitem(make.MODELS, "cells2d", replace(make.MODELS["cells2d"], parts=parts))
+    monkeypatch.setattr(make, "AVERAGED", 1)
+    monkeypatch.setattr(make, "SETTINGS", tmp_path)
+    recipe = (make.HERE / "cells2d.yaml").read_text()
+    (tmp_path / "cells2d.yaml").write_text(recipe + "size_views: 20\n")
     make.main()
     card = read_card(tmp_path / "runs" / "cells2d" / "cells2d.safetensors")
     assert card.trained_on["images"] == 10
@@ -125,29 +130,58 @@ def test_what_made_cells_buy(script: Callable[..., ModuleType], tmp_path: Path) 
 
 @pytest.mark.long
 def test_going_on_from_a_model(script: Callable[..., ModuleType], tmp_path: Path) -> None:
-    images(tmp_path / "train", "Position8_CD3", "Position9", shape=(80, 96))
-    images(tmp_path / "test", "t")
+    images(tmp_path / "some" / "train", "learnt", "other", shape=(80, 96))
+    images(tmp_path / "some" / "test", "t")
     small = {"steps": 2, "validations": 1}
     arms = {
-        "scratch": {**small, "width": 4, "levels": 3},
-        "frozen": {**small, "pretrained": "cells2d", "frozen": 2, "freeze_batch_norm_from": 0.0},
-    }
-    finetune = script("finetune", CELLS=tmp_path, CONFIGS=arms, FINAL=("shipped", "scratch"))
-    for corner in (2, 4):
-        image, labels = finetune.annotated(corner)
-        assert (labels.data[80 // corner :] == -1).all()
-        assert (labels.data[:, 96 // corner :] == -1).all()
-        assert (labels.data[: 80 // corner, : 96 // corner] >= 0).all()
-        assert image.data.shape == labels.data.shape
-    finetune.CONFIGS = arms
-    sys.argv[1:] = ["--only", *arms, "shipped"]
+        "as it is": None, "from nothing": {**small, "width": 4, "levels": 3},
+        "going on": {**small, "pretrained": True},
+    }  # fmt: skip
+    finetune = script(
+        "finetune", "--work", tmp_path / "work", DATA=tmp_path, ARMS=arms,
+    )  # fmt: skip
+    finetune.KINDS = {"some": finetune.Kind("learnt", "other", "cells2d-small")}
+    image, labels = finetune.annotated("some")
+    assert (labels.data[40:] == -1).all()
+    assert (labels.data[:, 48:] == -1).all()
+    assert (labels.data[:40, :48] >= 0).all()
+    assert image.data.shape == labels.data.shape
     finetune.main()
     found = json.loads((tmp_path / "report.json").read_text())
-    assert list(found) == ["scratch, seed 0", "frozen, seed 0", "shipped, seed 0"]
-    assert {name for name, row in found.items() if "test_pq" in row} == {"scratch, seed 0", "shipped, seed 0"}
-    frozen, start = finetune.learn(arms["frozen"], 0), finetune.load_model("cells2d", "cpu")
-    for before, after in zip(start.net.encoder[1].parameters(), frozen.net.encoder[1].parameters()):
-        assert np.array_equal(before.detach(), after.detach())
+    assert list(found) == [f"some: {arm}, test" for arm in arms]
+    pqs = " | ".join(str(row["pq"]) for row in found.values())
+    assert f"| some | {pqs} |" in (tmp_path / "models.md").read_text()
+    begun = read_card(tmp_path / "work" / "some, going on.safetensors").trained_on["from"]
+    assert begun["model"] == "cells2d-small.safetensors"
+
+
+@pytest.mark.long
+def test_kinds_left_out(
+    script: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS.parent / "models"))
+    for name in ("a", "b"):
+        images(tmp_path / name / "train", "learnt")
+        images(tmp_path / name / "test", "t")
+    left = script(
+        "left_out", "--work", tmp_path / "runs" / "left-out", DATA=tmp_path, STEPS=1, FIRST_STEPS=1, OWN=()
+    )
+    monkeypatch.setattr(sys.modules["make"], "DATA", tmp_path)
+    parts = [left.Part(f"{name}/train", 0.4) for name in ("a", "b")] + [left.Part("any", 0.2, count=1)]
+    monkeypatch.setattr(left, "PLANES", parts)
+    monkeypatch.setattr(left, "MADE", {"any"})
+    kinds = {"first": left.Kind(("a",), left.own_test("a")), "second": left.Kind(("b",), left.own_test("b"))}
+    monkeypatch.setattr(left, "KINDS", kinds)
+    left.main()
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert {name: set(row) for name, row in found.items()} == {
+        "all kinds": {"a", "b"}, "without first": {"a"}, "a alone": {"a"}, "without second": {"b"},
+        "b alone": {"b"}, "shipped": {"a", "b"},
+    }  # fmt: skip
+    assert read_card(tmp_path / "runs" / "left-out" / "without first.safetensors").trained_on["images"] == 2
+    columns = [found[name]["a"] for name in ("without first", "all kinds", "a alone", "shipped")]
+    told = " | ".join(f"{pq:.3f}" for pq in columns)
+    assert f"| first | a/test | {told} |" in (tmp_path / "models.md").read_text()
 
 
 @pytest.mark.long

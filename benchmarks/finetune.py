@@ -1,145 +1,133 @@
-"""One image, a part of it annotated: as shipped, from nothing, and going on from the shipped model.
+"""One image of a new kind, a quarter of it annotated: from nothing, and going on from a model.
 
-    python benchmarks/finetune.py                  trials on train images, the chosen one on the test image
-    python benchmarks/finetune.py --only scratch "from"
+    python benchmarks/finetune.py                             all trainings: two hours of one core
+    python benchmarks/finetune.py --only "tcells: from nothing" "tcells: going on"
 
-Of tcells one train image is learnt from, the upper left quarter of its mask alone (620 cells), the rest
-marked -1; of some trainings less than that: a sixteenth (91 cells), or a sixty-fourth (8).
-Trials are scored on the train image of another field (Position9); those of ``FINAL`` on the test image
-too. A training takes some ten minutes of one core. Writes docs/results/finetune.json; what stands there is
-not done again. The images are looked for in ../shared/data, or where CLEFT_DATA says.
+The models begun with never saw the kind: the shipped one, or where that has learnt it, the one that
+benchmarks/left_out.py made without. A training of 4500 steps takes ten minutes of two cores. What is
+chosen is chosen by another train image (--part train); PQ on test images is reported. Writes
+docs/results/finetune.json; what stands there isn't done again. Images are looked for in ../shared/data,
+or where CLEFT_DATA says.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
-from bench import DATA, DOCS, RESULTS, announce, insert, once, parser, read_json
-from torch import nn
+from bench import DATA, DOCS, RESULTS, RUNS, announce, insert, once, parser, read_json
 
 from cleft.api import train
 from cleft.core.image import Image
-from cleft.core.settings import NetSettings
-from cleft.io import read_image, read_labels
+from cleft.io import find_pairs, read_image, read_labels
 from cleft.labels.scores import score
 from cleft.prediction.model import Model, load_model
-from cleft.training.pretrained import Pretrained
 
-CELLS = DATA / "tcells"
 REPORT = RESULTS / "finetune.json"
-LEARN, CHECK = "Position8_CD3", "Position9"  # parts of names: of one field, and of the other
-STEPS = 3000
-HERE: dict[str, Any] = {"width": 16, "steps": STEPS}
-GOING_ON: dict[str, Any] = {"pretrained": "cells2d", "steps": STEPS}
-SMALL: dict[str, Any] = {
-    "pretrained": "cells2d-small",
-    "steps": STEPS,
-}  # as wide, and as costly, as from nothing
-LESS = {"a sixteenth": 4, "a sixty-fourth": 8}
-# settings; "corner": the part annotated, one of so many along each axis; "frozen": how many of the first
-# levels don't learn; "freeze_batch_norm_from": when normalisation's averages stay
-CONFIGS: dict[str, dict[str, Any]] = {
-    "scratch": HERE,
-    "scratch, as wide": {**HERE, "width": 22},
-    **{f"from, rate {rate:g}": {**GOING_ON, "learning_rate": rate} for rate in (3e-4, 1e-3, 3e-3)},
-    "from, 750 steps": {**GOING_ON, "steps": 750},
-    "from, 2 levels frozen": {**GOING_ON, "frozen": 2},
-    "from, 4 levels frozen": {**GOING_ON, "frozen": 4},
-    "from, averages kept": {**GOING_ON, "freeze_batch_norm_from": 0.0},
-    "from cells2d-small": SMALL,
-    **{f"scratch, {part}": {**HERE, "corner": n} for part, n in LESS.items()},
-    **{f"from cells2d-small, {part}": {**SMALL, "corner": n} for part, n in LESS.items()},
-    **{
-        f"from cells2d-small, {part}, 300 steps": {**SMALL, "corner": n, "steps": 300}
-        for part, n in LESS.items()
-    },
+STEPS = 4500  # ten minutes of two cores
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of image that a model is brought to.
+
+    Args:
+        learnt: the name of the train image, a quarter of which is annotated.
+        check: that of another one, to choose by.
+        begin: the model to go on from: of benchmarks/left_out.py, or one that ships.
+    """
+
+    learnt: str
+    check: str
+    begin: str
+
+
+KINDS = {
+    "tcells": Kind("Position8_CD3", "Position9", "cells2d"),
+    "usiigaci-phase": Kind("set10", "set20", "without whole cells in phase contrast"),
+    "zo1-mdck": Kind("wt_Zo_1_1", "KO_Zo_1_1", "without membranes"),
+    "gland-3d": Kind("2017-12-04_1a", "2017-12-04_3a", "cells3d"),
 }
-FINAL = (
-    "shipped", "scratch", "scratch, as wide", "from, rate 0.001",
-    *(name for name in CONFIGS if "small" in name or name.endswith(tuple(LESS))),
-)  # fmt: skip
+# what a training is asked for beside its data; none for the model as it is
+ARMS: dict[str, dict[str, Any] | None] = {
+    "as it is": None,
+    "from nothing": {"steps": STEPS},
+    "going on, 1500 steps": {"steps": STEPS // 3, "pretrained": True},
+    "going on": {"steps": STEPS, "pretrained": True},
+}
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--only", nargs="*", choices=["shipped", *CONFIGS], default=["shipped", *CONFIGS])
-    options.add_argument("--seeds", type=int, default=1)
+    options = parser(__doc__, "finetune")
+    options.add_argument("--only", nargs="*", help='some of the trainings, such as "tcells: going on"')
+    options.add_argument("--left-out", type=Path, default=RUNS / "left-out", help="models of left_out.py")
+    options.add_argument("--part", choices=["test", "train"], default="test")
     asked = options.parse_args()
-    announce(f"seeds 0 to {asked.seeds - 1}")
+    announce("seed 0")
     torch.set_num_threads(1)
-    for seed in range(asked.seeds):
-        for name in asked.only:
-            once(REPORT, f"{name}, seed {seed}", partial(measure, name, seed))
+    for name in KINDS:
+        for arm in ARMS:
+            if not asked.only or f"{name}: {arm}" in asked.only:
+                once(REPORT, f"{name}: {arm}, {asked.part}", partial(measure, name, arm, asked))
     insert(DOCS / "models.md", "finetune", table(read_json(REPORT)))
 
 
-def table(found: dict[str, Any]) -> str:
-    """A row for each training, as Markdown."""
-    lines = [
-        "| training | steps | minutes of one core | PQ, other field | PQ, test |",
-        "|---|---|---|---|---|",
-    ]
-    for name, row in found.items():
-        test = f"{row['test_pq']:.3f}" if "test_pq" in row else ""
-        lines.append(f"| {name} | {row['steps']} | {row['minutes']} | {row['pq']:.3f} | {test} |")
-    return "\n".join(lines)
-
-
-def measure(name: str, seed: int) -> dict[str, Any]:
-    """PQ on the other field, and on the test image where the training is one of the final ones."""
+def measure(name: str, arm: str, asked: Any) -> dict[str, Any]:
+    """PQ, and the minutes that the training took."""
+    kind, how, path = KINDS[name], ARMS[arm], asked.work / f"{name}, {arm}.safetensors"
+    before = asked.left_out / f"{kind.begin}.safetensors"
+    begin = str(before) if before.exists() else kind.begin
     started = time.process_time()
-    model = load_model("cells2d", "cpu") if name == "shipped" else learn(CONFIGS[name], seed)
+    if how is None:
+        model = load_model(begin, "cpu")
+    elif path.exists():
+        model = load_model(path, "cpu")
+    else:
+        given = {**how, "pretrained": begin} if how.get("pretrained") else how
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model = train([annotated(name)], path, **given)
     minutes = (time.process_time() - started) / 60
-    found = {"pq": evaluate(model, "train", CHECK), "minutes": round(minutes, 1), "steps": 0}
-    if name != "shipped":
-        found["steps"] = CONFIGS[name]["steps"]
-    if name in FINAL:
-        found["test_pq"] = evaluate(model, "test", "")
-    return found
+    which = kind.check if asked.part == "train" else ""
+    found = evaluate(model, name, asked.part, which)
+    return {"pq": round(found, 4), "minutes": round(minutes, 1)}
 
 
-def learn(config: dict[str, Any], seed: int) -> Model:
-    """A model trained on a corner of one image."""
-    config = dict(config)
-    known = annotated(config.pop("corner", 2))
-    frozen = config.pop("frozen", 0)
-    begin = Pretrained.network
-
-    def network(self: Pretrained, wanted: NetSettings) -> nn.Module:
-        net = begin(self, wanted)
-        for level in net.encoder[:frozen]:
-            level.requires_grad_(False)
-        return net
-
-    with TemporaryDirectory() as folder, mock.patch.object(Pretrained, "network", network):
-        return train([known], Path(folder) / "m.safetensors", seed=seed, **config)
-
-
-def annotated(corner: int) -> tuple[Image, Image]:
-    """The image, and its labels with -1 in all but its upper left corner, one of so many along each axis."""
-    (path,) = [p for p in sorted((CELLS / "train" / "images").iterdir()) if LEARN in p.name]
-    labels = read_labels(CELLS / "train" / "masks" / path.name)
+def annotated(name: str) -> tuple[Image, Image]:
+    """An image, and its labels with -1 in all but a quarter: a half along each of the last two axes."""
+    (pair,) = [p for p in find_pairs(DATA / name / "train") if KINDS[name].learnt in p.name]
+    image, labels = opened(pair)
     known = labels.data.astype(np.int32)
-    height, width = known.shape
-    known[height // corner :], known[:, width // corner :] = -1, -1
-    return read_image(path), replace(labels, data=known)
+    height, width = known.shape[-2:]
+    known[..., height // 2 :, :] = known[..., width // 2 :] = -1
+    return image, replace(labels, data=known)
 
 
-def evaluate(model: Model, part: str, which: str) -> float:
-    """The mean PQ on the images of a part whose names hold this."""
-    paths = [p for p in sorted((CELLS / part / "images").iterdir()) if which in p.name]
-    scores = [
-        score(read_labels(CELLS / part / "masks" / p.name).data, model.segment(read_image(p))) for p in paths
-    ]
-    return round(float(np.mean([s.pq for s in scores])), 4)
+def opened(pair: Any) -> tuple[Image, Image]:
+    """An image and its labels; stacks don't all say what their axes are."""
+    labels = read_labels(pair.labels)
+    axes = "ZYX"[-labels.data.ndim :]
+    return read_image(pair.image, axes if len(axes) == 3 else None), read_labels(pair.labels, axes)
+
+
+def evaluate(model: Model, name: str, part: str, which: str) -> float:
+    """The mean PQ on the images of a part whose names hold this, with nothing set."""
+    pairs = [pair for pair in find_pairs(DATA / name / part) if which in pair.name]
+    found = [opened(pair) for pair in pairs]
+    return float(np.nanmean([score(truth.data, model.segment(image)).pq for image, truth in found]))
+
+
+def table(found: dict[str, Any]) -> str:
+    """A row for each kind, a column for each way."""
+    lines = [f"| test images | {' | '.join(ARMS)} |", "|---|" + "---|" * len(ARMS)]
+    for name in KINDS:
+        rows = [found.get(f"{name}: {arm}, test") for arm in ARMS]
+        lines.append(f"| {name} | {' | '.join('-' if row is None else str(row['pq']) for row in rows)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ from cleft.labels.scores import score
 from cleft.models.size_head import LOG2_SIZES
 from cleft.models.unet import net_stride
 from cleft.prediction.predictor import Predictor, ScaledImage, pad_to_multiple
-from cleft.prediction.scale import Scale, factors_for, is_training_scale
+from cleft.prediction.scale import MAX_RATIO, MIN_RATIO, Scale, factors_for, is_training_scale
 
 __all__ = ["estimate_diameter", "warn_of_another_size", "warn_of_size"]
 
@@ -49,6 +50,11 @@ NEAR = 2.0  # octaves from the size that a view shows best at which it counts .6
 ENOUGH_CELLS = 0.02  # of a view's places, with which it counts half as much as at most
 SURE = 0.985  # that there is a cell, where the view that shows the size best is surest; of noise it is .96
 MIN_AGREEMENT = 0.1  # less PQ from one scale to the next is noise
+NEARBY = tuple(2 ** (n / 2) for n in range(-2, 5))  # of the diameter told, where the model is asked again
+CLOSE = 1.5  # times the diameter told, within which cells are found at it, too
+AGREES = 0.5  # with which no other is looked at
+FAR_BETTER = 1.4  # times as well, and by this much more, does the model agree with itself where it isn't so
+BETTER_BY = 0.08
 
 
 def estimate_diameter(predictor: Predictor, image: LazyImage) -> float | None:
@@ -73,8 +79,9 @@ def estimate_diameter(predictor: Predictor, image: LazyImage) -> float | None:
         finds no cell.
     """
     if predictor.settings.size_head:
-        return _by_size_head(predictor, image)
-    agreed = _agreements(predictor, image)
+        told = _by_size_head(predictor, image)
+        return None if told is None else _confirmed(predictor, image, told)
+    agreed = _agreements(predictor, image, _ratios_within(predictor, image))
     return None if agreed.max() < MIN_AGREEMENT else peak_ratio(agreed) * predictor.card.cell_diameter
 
 
@@ -115,6 +122,21 @@ def _by_size_head(predictor: Predictor, image: LazyImage) -> float | None:
     return float(2.0**best) * card.cell_diameter if surest[nearest] >= SURE else None
 
 
+def _confirmed(predictor: Predictor, image: LazyImage, told: float) -> float:
+    """The diameter told, or another near it at which the model agrees far better with itself."""
+    learnt = predictor.card.cell_diameter
+    known = [r for near in NEARBY if MIN_RATIO <= (r := told / learnt * near) <= MAX_RATIO]
+    close = [r for r in known if 1 / CLOSE <= r * learnt / told <= CLOSE]
+    here = float(_agreements(predictor, image, close).max(initial=0))
+    if here >= AGREES or len(known) < 2:
+        return told
+    agreed = _agreements(predictor, image, known)
+    best = int(agreed.argmax())
+    if agreed[best] < max(FAR_BETTER * here, here + BETTER_BY):
+        return told
+    return math.sqrt(known[best] * known[best + 1]) * learnt
+
+
 def _sizes_in(
     predictor: Predictor, image: LazyImage, limits: Limits, part: Slices, factors: Sequence[float]
 ) -> np.ndarray:
@@ -143,7 +165,7 @@ def warn_of_another_size(predictor: Predictor, image: LazyImage) -> None:
     Args:
         predictor, image: as for ``estimate_diameter``.
     """
-    card, agreed = predictor.card, _agreements(predictor, image)
+    card, agreed = predictor.card, _agreements(predictor, image, _ratios_within(predictor, image))
     here = RATIOS.index(1.0)
     found = peak_ratio(agreed) * card.cell_diameter
     sure = _even(agreed)[here - 1 : here + 1].max() >= GOOD_ENOUGH * _even(agreed).max()
@@ -183,12 +205,17 @@ def _view(predictor: Predictor, image: LazyImage, limits: Limits, part: Slices, 
     return classes_to_labels(predictor.predict(view.to_network(image.read(part), within), "classes")[0])
 
 
-def _agreements(predictor: Predictor, image: LazyImage) -> np.ndarray:
+def _ratios_within(predictor: Predictor, image: LazyImage) -> list[float]:
+    """Those for cells of which several would have room in the image."""
+    largest = max(image.shape) / MIN_CELLS_ACROSS / predictor.card.cell_diameter
+    return [r for n, r in enumerate(RATIOS) if n < MIN_RATIOS or r <= largest]
+
+
+def _agreements(predictor: Predictor, image: LazyImage, ratios: Sequence[float]) -> np.ndarray:
     """How well the labels at each scale agree with those at the next."""
     card, views = predictor.card, []
     limits = intensity_limits(image.read, image.shape, card.percentiles, card.noise_floor)
-    largest = max(image.shape) / MIN_CELLS_ACROSS / card.cell_diameter
-    for ratio in [r for n, r in enumerate(RATIOS) if n < MIN_RATIOS or r <= largest]:
+    for ratio in ratios:
         factors = factors_for(card, ratio * card.cell_diameter, image.spacing)
         part = _middle(image.shape, [f * min(1.0, WIDEST_VIEW / ratio) for f in factors])
         views.append((part, _view(predictor, image, limits, part, ratio)))

@@ -59,7 +59,7 @@ def _said(path: Path) -> str:
     except ModelError as error:
         return str(error).removeprefix(f"{path}: ")
     return (
-        f"{_images_of(card)}, cells of about {card.cell_diameter:.0f} pixels{_pixel(card)}; learnt from "
+        f"{_images_of(card)}, cells of {_sizes_of(card)}; learnt from "
         f"{_amount(card.trained_on)}; {file.size / 1e6:.1f} MB"
     )
 
@@ -91,11 +91,12 @@ def _lines(file: SafetensorsFile, card: ModelCard) -> dict[str, str]:
     folders, begun = _dict(learnt.get("folders")), _dict(learnt.get("from"))
     counts = ", ".join(f"{name} {_number(count)}" for name, count in folders.items())
     span = "{:.0f} to {:.0f} pixels, ".format(*card.diameters) if card.diameters else ""
+    learnt_sizes = f"{span}half of them below {card.cell_diameter:.0f}{_pixel(card)}"
     levels, times = len(card.net.strides) + 1, " x ".join(map(str, card.shrink))
     return {
         "model": f"{file.path.name}, {file.size / 1e6:.1f} MB, made by cleft {card.cleft}",
         "images": _images_of(card),
-        "cells": f"{span}half of them below {card.cell_diameter:.0f}{_pixel(card)}",
+        "cells": f"of {_sizes_of(card)}" if card.default_diameter == "auto" else learnt_sizes,
         "learnt from": f"{_amount(learnt)}{': ' * bool(counts)}{counts}",
         "began with": f"{_text(begun.get('model'))} ({_text(begun.get('sha256'))})" if begun else "",
         "network": f"U-Net of width {card.net.width}, {levels} levels, {card.net.n_classes} classes",
@@ -115,6 +116,12 @@ def _lines(file: SafetensorsFile, card: ModelCard) -> dict[str, str]:
 
 def _images_of(card: ModelCard) -> str:
     return f"{card.axes}, {card.net.channels} channel{'s' if card.net.channels > 1 else ''}"
+
+
+def _sizes_of(card: ModelCard) -> str:
+    if card.default_diameter == "auto":
+        return f"any size, which are shown to it as about {card.cell_diameter:.0f} pixels across"
+    return f"about {card.cell_diameter:.0f} pixels{_pixel(card)}"
 
 
 def _pixel(card: ModelCard) -> str:

@@ -64,8 +64,9 @@ def main() -> None:
 def learn(path: Path, folders: list[Path], ndim: int, steps: int) -> Path:
     """A model of these folders; one that is there already is left as it is."""
     if not path.exists():
-        settings = read_settings(ROOT / "models" / RECIPES[ndim], steps=steps)
-        settings = settings.replace(sampling_weights=None, batch_size=BATCH)
+        settings = read_settings(ROOT / "models" / RECIPES[ndim])
+        from_nothing = {"pretrained": None, "width": 16, "size_head": False}
+        settings = settings.replace(**from_nothing, steps=steps, sampling_weights=None, batch_size=BATCH)
         axes, resume = "ZYX"[-ndim:], last_checkpoint(path).exists()
         train(folders, path, axes=axes, resume=resume, **settings.flat())
     return path

@@ -121,7 +121,7 @@ def scores(model: Model, asked: Any, done: Done) -> Rows:
         for way, diameter in WAYS.items():
             if (place, way) not in done:
                 picture = (
-                    PICTURES / f"{place.split('/')[0]}.png" if asked.pictures and way == "auto" else None
+                    PICTURES / f"{place.split('/')[0]}.webp" if asked.pictures and way == "auto" else None
                 )
                 yield {"of": place, "way": way, **measure(model, pairs, diameter, picture)}
 

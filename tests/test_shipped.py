@@ -92,8 +92,7 @@ def test_a_shipped_model_is_made_by_one_command(
         make.Part("any", 0.2, count=2),
         make.Part("empty", 0.1, count=2),
     ]
-    monkeypatch.setitem(make.MODELS, "cells2d", replace(make.MODELS["cells2d"], parts=parts))
-    monkeypatch.setattr(make, "AVERAGED", 1)
+    monkeypatch.setitem(make.MODELS, "cells2d", replace(make.MODELS["cells2d"], parts=parts, batches=1))
     monkeypatch.setattr(make, "SETTINGS", tmp_path)
     recipe = (make.HERE / "cells2d.yaml").read_text()
     (tmp_path / "cells2d.yaml").write_text(recipe + "size_views: 20\n")

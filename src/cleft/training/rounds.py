@@ -27,8 +27,10 @@ __all__ = ["Learnt", "Progress", "Rounds"]
 
 PATCH_PIXELS = {2: 128**2, 3: 32**3}  # by the number of axes: few cells are annotated, and lie together
 BATCH = 4
-KEEP = 1.0
+KEEP = 0.2  # weight of what is not to be forgotten, where nothing is annotated
+LEAST_RATE = 0.02  # of the highest: also of a step that ends after the round should
 TOLD_EVERY = 0.5  # seconds
+clock = time.monotonic  # that rounds go by; a benchmark on a busy machine sets another
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Rounds:
     def _set_rate(self, share: float) -> None:
         """The rate at a share of the round: up in its first tenth, down in its second half."""
         how = self.settings.optimiser
-        up, down = min(1.0, (share + 0.01) / how.warmup), min(1.0, max(0.0, 2 * (1 - share)))
+        up, down = min(1.0, (share + 0.01) / how.warmup), min(1.0, max(LEAST_RATE, 2 * (1 - share)))
         for group in self.optimiser.param_groups:
             group["lr"] = how.learning_rate * up * down
 
@@ -184,17 +186,17 @@ class _Clock:
     """Seconds since it was made, without those spent waiting."""
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
+        self.began = clock()
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.began
+        return clock() - self.began
 
     def wait(self, pause: Event, stop: Event | None) -> None:
-        since = time.monotonic()
+        since = clock()
         while pause.is_set() and not (stop is not None and stop.is_set()):
             time.sleep(0.05)
-        self.began += time.monotonic() - since
+        self.began += clock() - since
 
 
 class _Batches:

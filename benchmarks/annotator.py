@@ -112,7 +112,7 @@ def main() -> None:
             work = partial(everything, name) if way == "all" else one
             once(REPORT, f"{name}: {way}, {asked.part}", work)
     if asked.part == "test":
-        insert(DOCS / "evidence.md", "annotator", table(read_json(REPORT)))
+        insert(DOCS / "annotate.md", "annotator", table(read_json(REPORT)))
 
 
 def loop(name: str, way: str, count: int, part: str) -> list[dict[str, float]]:

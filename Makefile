@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # two processes of tests, each of one thread, as suits two cores; tests of one file share what they make
 TWO := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
 
-.PHONY: help demo test test-all fuzz lint format clean
+.PHONY: help demo test test-all fuzz lint format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -43,9 +43,12 @@ lint: $(VENV)/installed-dev  ## lint, types, import floors and bandit alone (hal
 fuzz: $(VENV)/installed-dev  ## 10,000 damaged files of every format, and model files (10 minutes on one core)
 	$(BIN)/python tests/fuzz/run.py --count 10000
 
+docs: $(VENV)/installed-dev  ## the site, into docs/_build/html: its tutorials run, warnings are errors (some minutes)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
 format: $(VENV)/installed-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the environment and what the commands made
-	rm -rf $(VENV) demo runs dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo runs dist docs/_build .pytest_cache .mypy_cache .ruff_cache

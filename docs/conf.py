@@ -1,0 +1,52 @@
+"""How Sphinx makes the site: ``make docs``. Nothing is fetched; warnings are errors there."""
+
+import os
+import sys
+from pathlib import Path
+
+import cleft
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "cleft"
+author = copyright = "The cleft developers"
+version = release = cleft.__version__
+
+extensions = [
+    "generated",  # docs/_ext: the command line and the settings, from the code itself
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "_ext", "results"]
+source_suffix = {".md": "myst-nb"}
+
+autosummary_generate = False
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+napoleon_numpy_docstring = False
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+# Tutorials run when the site is built, unless CLEFT_DOCS_RUN=0; what has run is kept and not run again.
+nb_execution_mode = "off" if os.environ.get("CLEFT_DOCS_RUN") == "0" else "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars
+
+html_theme = "pydata_sphinx_theme"
+html_title = "cleft"
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "navbar_align": "left",
+    "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": True,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}

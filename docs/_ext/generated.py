@@ -21,6 +21,7 @@ OPTIONAL = re.compile(r"^<!-- if there: /(\S+) -->\n", re.MULTILINE)  # a line o
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Replace the marks of each page as it is read."""
+    app.setup_extension("sphinx.ext.autodoc")
     app.connect("source-read", _replace)
     app.connect("autodoc-process-docstring", _escape)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -375,7 +375,7 @@ class RunSettings(Group):
     )
 
 
-# what suits a network that knows cells already, where nothing else is asked for (docs/results.md)
+# what suits a network that knows cells already, where nothing else is asked for (docs/models.md)
 PRETRAINED_DEFAULTS: dict[str, Any] = {"steps": 1500, "learning_rate": 1e-3}
 
 

@@ -183,7 +183,7 @@ def default_halo(settings: NetSettings) -> tuple[int, ...]:
     """A third of ``receptive_field_radius``: a border as wide as this decides nearly all of what lies within.
 
     Source:
-        Ours; docs/results.md says what it changes.
+        Ours; docs/volumes.md says what it changes.
 
     Example:
         >>> default_halo(NetSettings(strides=((2, 2), (2, 2))))

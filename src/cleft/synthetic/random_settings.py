@@ -114,7 +114,7 @@ class _Prior:
 
 
 _PRIORS = {
-    # as cells2d has learnt them: what is new in stacks was tried in planes, too (docs/models.md)
+    # as cells2d has learnt them: what is new in stacks was tried in planes, too
     2: _Prior({
         "nuclei": 0.22, "cytoplasm": 0.22, "membrane": 0.18, "phase": 0.12, "brightfield": 0.1, "dic": 0.1,
         "speckle": 0.06,

@@ -2,7 +2,7 @@
 
     python benchmarks/made.py --work runs/made              six trainings of some ten minutes on one core each
     python benchmarks/made.py --work runs/made --dims 2
-    python benchmarks/made.py --gallery                     docs/images/made.png: a picture of each style
+    python benchmarks/made.py --gallery                     docs/images/made.webp: a picture of each style
 
 Real images are those whose licence lets weights ship (models/*.yaml), made ones come from ``cleft
 synthetic``; width, steps and augmentation are the same for all three. Scored on test images, of which all
@@ -48,7 +48,7 @@ def main() -> None:
     announce("seed 0")
     torch.set_num_threads(1)
     if asked.gallery:
-        gallery(DOCS / "images" / "made.png")
+        gallery(DOCS / "images" / "made.webp")
         return
     for ndim in asked.dims:
         real, made = real_folders(asked.work, ndim), [made_folder(asked.work, ndim)]

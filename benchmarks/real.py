@@ -5,7 +5,7 @@
     python benchmarks/real.py --models runs       where models and labels are kept (default: runs)
 
 A set whose model is there already is not trained again. Writes docs/results/SET.json and
-docs/images/SET.png. The images are looked for in ../shared/data, or where CLEFT_DATA says.
+docs/images/SET.webp. The images are looked for in ../shared/data, or where CLEFT_DATA says.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import sys
 import time
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 from bench import DATA, DOCS, RESULTS, RUNS, parser, write_json
 
 from cleft.core.image import Image
 from cleft.io import read_image, read_labels
-from cleft.io.overlay import write_overlay
+from cleft.io.overlay import overlay
 from cleft.models.card import read_card
 
 # what each set needs beside the defaults; steps so that a run takes 10 to 40 minutes on one core
@@ -91,7 +92,8 @@ def draw(name: str, test: Path, found: Path, axes: str | None, crop: int) -> Non
     truth, labels = read_labels(test / "masks" / path.name, axes), read_labels(found / f"{base}.tif", axes)
     middle = tuple(slice(max(0, (n - crop) // 2), (n + crop) // 2) for n in image.spatial_shape)
     cut = Image(np.ascontiguousarray(image.data[middle]), image.axes, image.spacing, image.source)
-    write_overlay(DOCS / "images" / f"{name}.png", cut, labels.data[middle], truth.data[middle])
+    picture = overlay(cut, labels.data[middle], truth.data[middle])
+    (DOCS / "images" / f"{name}.webp").write_bytes(imagecodecs.webp_encode(picture, level=80))
 
 
 def cleft(arguments: list[str]) -> None:

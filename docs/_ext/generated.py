@@ -59,7 +59,16 @@ def command_line() -> str:
     lines: list[str] = []
     for name, command, context in commands(typer.main.get_command(app), "cleft"):
         usage = command.collect_usage_pieces(context)
-        lines += [f"## {name}", "", (command.help or "").strip(), "", "```", " ".join([name, *usage]), "```", ""]
+        lines += [
+            f"## {name}",
+            "",
+            (command.help or "").strip(),
+            "",
+            "```",
+            " ".join([name, *usage]),
+            "```",
+            "",
+        ]
         rows = [row for row in (_option(each, context) for each in command.params) if row]
         if rows:
             lines += ["| | | default |", "|---|---|---|", *rows, ""]
@@ -69,7 +78,8 @@ def command_line() -> str:
 def _option(option: Any, context: Any) -> str | None:
     if getattr(option, "hidden", False) or option.name == "help":
         return None
-    names = ", ".join([*option.opts, *option.secondary_opts]) if option.opts[0].startswith("-") else option.name
+    named = option.opts[0].startswith("-")
+    names = ", ".join([*option.opts, *option.secondary_opts]) if named else option.name
     default = option.get_default(context, call=False)
     shown = "" if default is None or callable(default) or default in (False, (), []) else f"`{default}`"
     return f"| `{names}` | {cell(getattr(option, 'help', '') or '')} | {shown} |"
@@ -82,7 +92,8 @@ def settings() -> str:
     lines: list[str] = []
     for name, field in TrainSettings.model_fields.items():
         group = field.annotation
-        assert isinstance(group, type) and issubclass(group, BaseModel)
+        assert isinstance(group, type)
+        assert issubclass(group, BaseModel)
         lines += [f"## {name}", "", (group.__doc__ or "").strip(), ""]
         lines += ["| setting | default | meaning |", "|---|---|---|"]
         for setting, told in group.model_fields.items():

@@ -16,6 +16,7 @@ from sphinx.application import Sphinx
 import cleft
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+SHAPE = re.compile(r"(?<=[( ])\*(?=\w+[),])")
 OPTIONAL = re.compile(r"^<!-- if there: /(\S+) -->\n", re.MULTILINE)  # a line of a toctree
 
 
@@ -36,7 +37,7 @@ def _replace(app: Sphinx, page: str, source: list[str]) -> None:
 
 def _escape(app: Sphinx, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
     """Shapes such as (*S) are no emphasis."""
-    lines[:] = [line if ">>>" in line else re.sub(r"(?<!\\)\*S\b", r"\*S", line) for line in lines]
+    lines[:] = [line if ">>>" in line else SHAPE.sub(r"\*", line) for line in lines]
 
 
 def cell(text: object) -> str:

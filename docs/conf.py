@@ -34,6 +34,8 @@ myst_heading_anchors = 3
 
 # Tutorials run when the site is built, unless CLEFT_DOCS_RUN=0; what has run is kept and not run again.
 nb_execution_mode = "off" if os.environ.get("CLEFT_DOCS_RUN") == "0" else "cache"
+if nb_execution_mode == "off":  # only a kernel says that its cells are IPython's
+    suppress_warnings = ["misc.highlighting_failure"]
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import fastremap
@@ -48,6 +49,7 @@ class Annotation:
     Attributes:
         labels: the array given.
         states: of each confirmed cell, whether it was accepted as found, or corrected or drawn.
+        last: the box of the last edit, or of what was taken back.
         marks: (*S) uint8, ``NOT_SAID``, ``NOTHING_HERE`` or ``NOT_ANNOTATED`` at each pixel.
 
     Raises:
@@ -71,6 +73,7 @@ class Annotation:
         self.labels, self.spacing = labels, spacing
         self.states: dict[int, Said] = {}
         self.marks = np.zeros(labels.shape, np.uint8)
+        self.last: Slices = (slice(0, 0),) * labels.ndim
         self._before = labels.copy()
         self._steps: list[_Step] = []
 
@@ -106,13 +109,8 @@ class Annotation:
         Raises:
             DataError: a number that no cell has.
         """
-        cells = list(cells)
-        missing = [c for c in cells if c <= 0] or sorted(set(cells) - set(self._present(cells)))
-        if missing:
-            raise DataError(f"there is no cell {missing[0]}")
-        self._change(
-            (slice(0, 0),) * self.labels.ndim, states={c: self.states.get(c, "accepted") for c in cells}
-        )
+        cells = [int(c) for c in cells]
+        self._change(self._box(cells), states={c: self.states.get(c, "accepted") for c in cells})
 
     def accept_everything(self) -> None:
         """Say that all cells are right and that there are no others."""
@@ -256,6 +254,7 @@ class Annotation:
         self.labels[step.box] = self._before[step.box] = step.labels
         self.marks[step.box] = step.marks
         self._say(step.states)
+        self.last = step.box
         return True
 
     def known(self, margin: float | None = None) -> np.ndarray:
@@ -263,6 +262,13 @@ class Annotation:
         return known_labels(
             self.labels, self.confirmed, self.marks == NOTHING_HERE, self.marks == NOT_ANNOTATED,
             margin, self.spacing,
+        )  # fmt: skip
+
+    def snapshot(self) -> Callable[[], np.ndarray]:
+        """What is known now, to be worked out later: called by another thread, while edits go on."""
+        return partial(
+            known_labels, self.labels.copy(), list(self.states), self.marks == NOTHING_HERE,
+            self.marks == NOT_ANNOTATED, None, self.spacing,
         )  # fmt: skip
 
     def _change(
@@ -277,6 +283,7 @@ class Annotation:
         old = {c: self.states.get(c) for c in states}
         self._steps.append(_Step(box, self.labels[box].copy(), self.marks[box].copy(), old))
         del self._steps[:-MOST_STEPS]
+        self.last = box
         if labels is not None:
             self.labels[box] = self._before[box] = labels
         if marks is not None:

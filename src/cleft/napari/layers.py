@@ -17,7 +17,10 @@ from cleft.core.tiles import Slices
 from cleft.core.units import micrometres
 from cleft.io.lazy import LazyImage
 
-__all__ = ["Part", "Source", "axes_said", "possible_axes", "source_of", "spacing_said", "visible_region"]
+__all__ = [
+    "Part", "Source", "axes_said", "camera_of", "finest", "line_length", "possible_axes", "source_of",
+    "spacing_said", "visible_region", "with_frame",
+]  # fmt: skip
 
 Part = Literal["layer", "view", "frame"]
 
@@ -94,6 +97,11 @@ def _level_factors(layer: Any) -> np.ndarray:
 def finest(layer: Any) -> Any:
     """The pixels of a layer, not read yet; of a pyramid the finest level."""
     return layer.data[0] if layer.multiscale else layer.data
+
+
+def camera_of(viewer: Any) -> Any:
+    """The viewer's camera, which moved to its scene in napari 0.9."""
+    return getattr(viewer, "scene", viewer).camera
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from cleft.core.errors import DataError
 from cleft.io.outputs import check_outputs
 from cleft.napari.annotate_panel import Record
 from cleft.napari.engine import Engine
+from cleft.napari.layers import camera_of
 from cleft.napari.segmenting import Stopped
 from cleft.napari.widgets import Curve, button, row, sentence
 
@@ -198,11 +199,11 @@ class LearnPanel(QWidget):
             self.viewer.dims.set_point(self.viewer.dims.ndim - layer.ndim + axis, value)
         shown = self.viewer.dims.displayed
         offset = self.viewer.dims.ndim - layer.ndim
-        self.viewer.camera.center = [at[a - offset] for a in shown if a >= offset]
+        camera_of(self.viewer).center = [at[a - offset] for a in shown if a >= offset]
         side = max(
             (s.stop - s.start) * float(step) for s, step in zip(place.region[-2:], layer.scale[-2:])
         )
-        self.viewer.camera.zoom = 0.8 * min(self.window_.canvas_size()) / side
+        camera_of(self.viewer).zoom = 0.8 * min(self.window_.canvas_size()) / side
         self.window_.say(f"Look here: the doubt is {place.doubt:.2f}; {len(self._places)} more places")
 
     def save(self) -> None:
@@ -249,7 +250,7 @@ class LearnPanel(QWidget):
         for record in self.window_.annotate.told():
             if record.layer is chosen:
                 shape = record.annotation.labels.shape
-                low, high = np.asarray(record.layer.corner_pixels, int)
+                low, high = np.asarray(record.layer.corner_pixels)
                 region = []
                 for n, a, b in zip(shape, low, high):
                     middle, side = (min(max(a, 0), n) + min(b + 1, n)) // 2, min(PREVIEW_SIDE, n)

@@ -25,10 +25,11 @@ def add_labels(viewer: Any, source: Source, found: Found, model: str) -> Any:
     Returns:
         The layer.
     """
+    several = isinstance(found.labels, list) and len(found.labels) > 1
     return viewer.add_labels(
-        found.labels,
+        found.labels if several or isinstance(found.labels, np.ndarray) else found.labels[0],
         name=f"{source.name} cells",
-        multiscale=isinstance(found.labels, list),
+        multiscale=several,
         metadata={META: {"model": model, "image": source.name, "cells": found.cells, "axes": found.axes}},
         **source.placed(found.axes),
     )

@@ -168,7 +168,8 @@ class SegmentPanel(QWidget):
         self.window_.attempt(self._draw_line)
 
     def _draw_line(self) -> None:
-        layer, source = self.image.layer(), self.source()
+        source, layer = self.source(), self.image.layer()
+        assert layer is not None
         lines = self.viewer.add_shapes(
             ndim=layer.ndim, name=LINE, scale=layer.scale, translate=layer.translate, units=layer.units,
             edge_width=2, edge_color="yellow",
@@ -229,7 +230,7 @@ class SegmentPanel(QWidget):
 
     def _removed(self, event: Any) -> None:
         if self.segmenting is not None and event.value is self.segmenting and self.window_.work.busy:
-            self.window_.work.cancel()
+            self.window_.work.cancel("stopped, as its layer was removed")
 
     def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Where large results go", self.folder.text())

@@ -42,6 +42,7 @@ class Work(QObject):
         super().__init__(parent)
         self.stop, self.pause = threading.Event(), threading.Event()
         self.name: str | None = None
+        self._why = ""
         self._finished = threading.Event()
         self._finished.set()
 
@@ -88,14 +89,19 @@ class Work(QObject):
                 except CleftError as late:
                     self.failed.emit(str(late))
             elif isinstance(error, Stopped):
-                self.failed.emit(f"{name}: stopped")
+                self.failed.emit(f"{name}: {self._why}")
             else:
                 self.failed.emit(_sentence(name, error))
 
         create_worker(run, _start_thread=True, _connect={"returned": done})
 
-    def cancel(self) -> None:
-        """Ask what is being done to stop."""
+    def cancel(self, why: str = "stopped") -> None:
+        """Ask what is being done to stop.
+
+        Args:
+            why: is told once it has.
+        """
+        self._why = why
         self.stop.set()
         self.pause.clear()
 

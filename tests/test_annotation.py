@@ -29,7 +29,8 @@ def do(work: Annotation, what: str, seed: int) -> None:
         work.delete([cell])
     elif what == "split":
         middle = np.argwhere(work.labels == cell).mean(0)
-        work.split([middle - (0, 40), middle + (0, 40)])
+        across = np.array((0, 40))
+        work.split([middle - across, middle + across])
     elif what == "merge":
         work.merge([cell, int(rng.choice(cells))])
     elif what == "paint":

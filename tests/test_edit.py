@@ -60,8 +60,7 @@ def test_pieces_are_the_cell_and_nothing_else_changes(ndim: int, seed: int) -> N
     stroke = rng.uniform(0, labels.shape, (2, ndim))
     try:
         new, numbers = split_cell(labels, stroke, through=range(ndim - 2))
-    except DataError as error:
-        assert "stroke" in str(error)  # it met no cell, or grazed one
+    except DataError:  # it met no cell, or grazed one
         return
     cell = numbers[0]
     assert (np.isin(new, numbers) == (labels == cell)).all()

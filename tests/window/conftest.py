@@ -1,148 +1,28 @@
-"""A viewer with the window in it, a mouse, and a pulse that tells whether the window answers."""
+"""A viewer with the window in it, and a picture to look at."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import napari
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt, QTimer
-from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
-
-from cleft.napari.layers import camera_of
-from cleft.napari.window import Window
-
-PATIENCE = 120.0  # seconds that anything may take on a busy machine
-ANSWER = 0.1  # seconds within which the window answers
-
-
-class Pulse:
-    """Whether the event loop answers: the gaps between the beats of a timer while work goes on."""
-
-    def __init__(self, window: Window) -> None:
-        self.gaps: list[float] = []
-        self._last: float | None = None
-        self._timer = QTimer()
-        self._timer.setInterval(10)
-        self._timer.timeout.connect(self._beat)
-        self._timer.start()
-        window.work.began.connect(self._forget)
-        window.work.ended.connect(self._forget)
-        self._window = window
-
-    def _beat(self) -> None:
-        now = time.perf_counter()
-        if self._last is not None and self._window.work.busy:
-            self.gaps.append(now - self._last)
-        self._last = now
-
-    def _forget(self) -> None:
-        self._last = None
-
-    def stop(self) -> None:
-        self._timer.stop()
-
-
-class Hand:
-    """Everything that a person does with a viewer."""
-
-    def __init__(self, viewer: Any, window: Window) -> None:
-        self.viewer, self.window = viewer, window
-        self.pulse = Pulse(window)
-
-    def wait(self, until: Callable[[], bool] | None = None, seconds: float = PATIENCE) -> None:
-        """Let the window go on until something is so; by default until nothing is being done."""
-        until = until or (lambda: not self.window.work.busy)
-        end = time.monotonic() + seconds
-        while not until():
-            assert time.monotonic() < end, f"waited in vain; the window says: {self.said}"
-            QApplication.processEvents()
-            time.sleep(0.001)
-        QApplication.processEvents()
-
-    def rest(self, seconds: float = 0.05) -> None:
-        """Let the window go on for a while."""
-        end = time.monotonic() + seconds
-        self.wait(lambda: time.monotonic() >= end)
-
-    @property
-    def said(self) -> str:
-        return self.window.message.text()
-
-    def segment(self, **chosen: str) -> Any:
-        """Press Segment, and wait for the labels."""
-        panel = self.window.segment
-        for name, text in chosen.items():
-            field = getattr(panel, name)
-            (field.setText if hasattr(field, "setText") else field.setCurrentText)(text)
-        panel.segment()
-        self.wait()
-        return self.window.annotate.labels.layer()
-
-    def _on_canvas(self, place: np.ndarray) -> QPoint:
-        """Where a place of the world is on the screen."""
-        canvas = self.viewer.window._qt_viewer.canvas.native
-        centre = np.asarray(camera_of(self.viewer).center)[-2:]
-        y, x = (np.asarray(place) - centre) * camera_of(self.viewer).zoom
-        return QPoint(round(canvas.width() / 2 + x), round(canvas.height() / 2 + y))
-
-    def drag(self, *places: Any) -> None:
-        """Press the mouse at the first place of the world, move it through the others, let go at the last."""
-        canvas = self.viewer.window._qt_viewer.canvas.native
-        points = [self._on_canvas(np.asarray(place, float)) for place in places]
-        left = Qt.MouseButton.LeftButton
-        QTest.mouseMove(canvas, points[0])
-        self.rest()
-        QTest.mousePress(canvas, left, pos=points[0])
-        for point in points[1:]:
-            self.rest(0.06)  # what follows a press at once is a double click, or no move
-            QTest.mouseMove(canvas, point)
-        self.rest(0.06)
-        QTest.mouseRelease(canvas, left, pos=points[-1])
-        self.rest(0.06)
-
-    def press(self, key: str, place: Any = None) -> None:
-        """Press a key, with the mouse over a place."""
-        canvas = self.viewer.window._qt_viewer.canvas.native
-        if place is not None:
-            QTest.mouseMove(canvas, self._on_canvas(np.asarray(place, float)))
-            self.rest()
-        if key == "Control-Z":
-            QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-        else:
-            QTest.keyClick(canvas, key)
-        self.rest()
-
-
-@pytest.fixture(scope="session")
-def viewer() -> Iterator[Any]:
-    """One viewer for all tests; making one takes a second."""
-    made = napari.Viewer()
-    made.window._qt_window.resize(1200, 900)
-    yield made
-    made.close()
+from person import Hand
 
 
 @pytest.fixture
-def hand(viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hand]:
+def hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hand]:
     """An empty viewer with a window docked in it."""
     monkeypatch.chdir(tmp_path)
-    dock, window = viewer.window.add_plugin_dock_widget("cleft", "Segment, annotate, learn")
-    made = Hand(viewer, window)
+    viewer = napari.Viewer()
+    _, window = viewer.window.add_plugin_dock_widget("cleft", "Segment, annotate, learn")
+    viewer.window._qt_window.resize(1200, 900)
     window.learn.folder.setText(str(tmp_path / "kept"))
     window.segment.folder.setText(str(tmp_path))
+    made = Hand(viewer, window)
     yield made
-    made.pulse.stop()
-    window.work.cancel()
-    made.wait()
-    viewer.layers.clear()
-    viewer.dims.ndisplay = 2
-    viewer.window.remove_dock_widget(dock)
-    viewer.keymap.clear()
-    viewer.mouse_drag_callbacks.remove(window.annotate._clicked)
+    made.leave()
+    viewer.close()
 
 
 @pytest.fixture

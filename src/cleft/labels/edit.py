@@ -1,8 +1,9 @@
-"""What a person does to labels: split, merge, delete, add; and what is known once some cells are confirmed."""
+"""What a person does to labels: split, merge, delete, add; and what is known once some are confirmed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 
 import fastremap
 import numpy as np
@@ -152,7 +153,7 @@ def add_cell(labels: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, int]:
     labels, mask = _checked(labels), np.asarray(mask)
     if mask.shape != labels.shape or mask.dtype != bool:
         raise DataError(
-            f"mask: found {mask.dtype} of shape {mask.shape}, expected bool of {labels.shape}, as labels are"
+            f"mask: found {mask.dtype} of shape {mask.shape}, expected bool of {labels.shape} as labels"
         )
     free = mask & (labels <= 0)
     if not free.any():
@@ -294,7 +295,7 @@ def _mask(labels: np.ndarray, mask: np.ndarray | None, name: str) -> np.ndarray:
         return np.zeros(labels.shape, bool)
     if mask.shape != labels.shape or mask.dtype != bool:
         raise DataError(
-            f"{name}: found {mask.dtype} of shape {mask.shape}, expected bool of {labels.shape}, as labels are"
+            f"{name}: found {mask.dtype} of shape {mask.shape}, expected bool of {labels.shape} as labels"
         )
     return mask
 
@@ -314,8 +315,7 @@ def _holding(labels: np.ndarray, number: int) -> np.ndarray:
 
 def _pixels(points: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """The pixels of a line from point to point, those within the array, each once."""
-    ends = zip(points[:-1], points[1:])
-    lines = [np.stack(line_nd(a, b, endpoint=True), 1) for a, b in ends]
+    lines = [np.stack(line_nd(a, b, endpoint=True), 1) for a, b in pairwise(points)]
     found = np.unique(np.concatenate(lines), axis=0)
     within = ((found >= 0) & (found < shape)).all(axis=1)
     return tuple(found[within].T)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,9 +97,7 @@ class AnnotatePanel(QWidget):
         places = QGridLayout(grid)
         places.setContentsMargins(0, 0, 0, 0)
         for at, name in enumerate((*CLICKED, *MODES)):
-            made = button(
-                name.capitalize(), lambda name=name: self.take_up(name), HINTS[name], checkable=True
-            )
+            made = button(name.capitalize(), partial(self.take_up, name), HINTS[name], checkable=True)
             self.buttons[name] = made
             places.addWidget(made, at // 3, at % 3)
         form.addRow(grid)
@@ -290,7 +289,7 @@ class AnnotatePanel(QWidget):
             )
         if "T" in axes or "C" in axes or layer.ndim not in (2, 3):
             raise DataError(
-                f"{layer.name}: has axes {axes}; cells are corrected frame by frame: segment the current frame"
+                f"{layer.name}: has axes {axes}; cells are corrected frame by frame: segment the current one"
             )
         record = Record(layer, Annotation(layer.data, spacing_said(layer, axes)), image)
         layer.events.paint.connect(lambda _=None: self._painted(record))

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cleft.core.errors import DataError
 from cleft.models.card import default_model, shipped_models
 from cleft.napari.segmenting import measure_speed
 from cleft.prediction.model import Model, load_model
+from cleft.session import Session
 
-if TYPE_CHECKING:
-    from cleft.session import Session
-
-__all__ = ["DEFAULT", "Engine", "duration"]
+__all__ = ["DEFAULT", "Engine", "duration", "model_for"]
 
 DEFAULT = "the one for the image"  # of models: that which ships for planes, or for stacks
 
@@ -45,8 +42,6 @@ class Engine:
     def session(self) -> Session:
         """What learns, made on first use."""
         if self._session is None:
-            from cleft.session import Session
-
             self._session = Session(self._model, device=self.device)
         return self._session
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.core.image import SPATIAL, Image, check_axes, check_spacing
-from cleft.core.tiles import Slices
 from cleft.core.units import micrometres
 from cleft.io.lazy import LazyImage
 
@@ -153,7 +152,7 @@ class Source:
         return Image(data, self.axes.replace("T", ""), self.spacing, self.name)
 
     def lazy(self) -> LazyImage:
-        """One frame as an image that isn't read yet, to ask what it costs; its shape is that of the region."""
+        """One frame of the region as an image that isn't read yet, to ask what it costs."""
         shape = [1 if a == "T" else self.region[a].stop - self.region[a].start for a in self.axes]
         sizes = None if self.spacing is None else dict(zip(self.spatial_axes, self.spacing))
         channels = shape[self.axes.index("C")] if "C" in self.axes else 1

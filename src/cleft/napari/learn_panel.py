@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QLineEdit, QSpinBox, QWidget
 
-from cleft.core.errors import DataError
+from cleft.core.errors import CleftError, DataError
 from cleft.io.outputs import check_outputs
 from cleft.napari.annotate_panel import Record
 from cleft.napari.engine import Engine
 from cleft.napari.layers import camera_of
-from cleft.napari.segmenting import Stopped
+from cleft.napari.segmenting import Stopped, plain
 from cleft.napari.widgets import Curve, button, row, sentence
+from cleft.prediction.model import Model
+from cleft.session import Progress, Session
 
 if TYPE_CHECKING:
     from cleft.napari.window import Window
@@ -28,7 +29,6 @@ SECONDS = 60
 PREVIEW_EVERY = 15  # seconds of learning
 PREVIEW_SIDE = 512  # pixels along each axis that are seen again while it learns
 PLACES = 10
-LEAST_ROUND = 0.5  # seconds: what is left over isn't begun
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class LearnPanel(QWidget):
         self.seconds, self.curve = QSpinBox(), Curve()
         self.progress = sentence("The model learns from the cells that were accepted or corrected")
         self.folder = QLineEdit(str(window.folder))
-        self._before: Any = None  # the model as it was before it learnt
         self._preview: Any = None
         self._seen: Seen | None = None
         self._places: list[Any] = []
@@ -87,40 +86,37 @@ class LearnPanel(QWidget):
         self.window_.attempt(self._learn)
 
     def _learn(self) -> None:
-        engine, records, preview = self._engine(), self._told(), self._previewed()
+        engine, records, look = self._engine(), self._told(), self._previewed()
         work, seconds = self.window_.work, float(self.seconds.value())
         folder = Path(self.folder.text()).expanduser()
-        self._before = engine.model
 
-        def do() -> Seen | None:
+        def do() -> str:
             self.hand_over(engine, records)
-            session, spent, seen = engine.session, 0.0, None
-            while seconds - spent >= LEAST_ROUND and not work.stop.is_set():
-                session.learn(
-                    min(PREVIEW_EVERY, seconds - spent),
-                    progress=lambda p, spent=spent: work.said.emit(
-                        ("learning", spent + p.seconds, seconds, p.step, p.loss)
-                    ),
-                    stop=work.stop,
-                    pause=work.pause,
-                )
-                spent += PREVIEW_EVERY
-                if preview is not None:
-                    record, region = preview
-                    seen = Seen(record, region, session.segment(record.index, region))
-                    work.said.emit(seen)
-            session.keep(folder)
-            return seen
+            session, due = engine.session, float(PREVIEW_EVERY)
+
+            def progress(now: Progress) -> None:
+                nonlocal due
+                work.said.emit(now)
+                if look is not None and now.seconds >= due and now.seconds < now.of:
+                    due = now.seconds + PREVIEW_EVERY
+                    work.said.emit(_seen(session.so_far(), *look))
+
+            session.learn(seconds, progress, work.stop, work.pause)
+            if look is not None:
+                work.said.emit(_seen(session.model, *look))
+            return _kept(session, folder)
 
         self.curve.clear()
-        work.start("learning", do, partial(self._learnt, engine))
+        self._decided()
+        work.start("learning", do, self._learnt)
 
-    def _learnt(self, engine: Engine, seen: Seen | None) -> None:
+    def _learnt(self, kept: str) -> None:
         self._places.clear()
         for made in (self.keep_it, self.discard_it):
             made.setEnabled(True)
         self.window_.say(
-            "The model has learnt. Keep takes what it finds now, Discard goes back to the model as it was"
+            "The model has learnt. Keep takes what it finds now, Discard goes back to the model as it was. "
+            + kept
         )
         self.window_.segment.guess()
 
@@ -134,8 +130,8 @@ class LearnPanel(QWidget):
         def do() -> np.ndarray | None:
             if seen is None:
                 return None
-            progress = _until(work)
-            return engine.session.segment(seen.record.index, progress=progress)
+            assert seen.record.index is not None
+            return engine.session.segment(seen.record.index, progress=_until(work))
 
         def then(labels: np.ndarray | None) -> None:
             if seen is not None and labels is not None:
@@ -151,15 +147,14 @@ class LearnPanel(QWidget):
         """Go back to the model as it was before it learnt."""
 
         def back() -> None:
-            if self._before is not None:
-                self._engine().session.model = self._before
+            self._engine().session.take_back()
             self._decided()
             self.window_.say("The model is what it was before it learnt; what was annotated is kept")
 
         self.window_.attempt(back)
 
     def _decided(self) -> None:
-        self._before = self._seen = None
+        self._seen = None
         if self._preview is not None and self._preview in self.viewer.layers:
             self.viewer.layers.remove(self._preview)
         self._preview = None
@@ -200,9 +195,7 @@ class LearnPanel(QWidget):
         shown = self.viewer.dims.displayed
         offset = self.viewer.dims.ndim - layer.ndim
         camera_of(self.viewer).center = [at[a - offset] for a in shown if a >= offset]
-        side = max(
-            (s.stop - s.start) * float(step) for s, step in zip(place.region[-2:], layer.scale[-2:])
-        )
+        side = max((s.stop - s.start) * float(step) for s, step in zip(place.region[-2:], layer.scale[-2:]))
         camera_of(self.viewer).zoom = 0.8 * min(self.window_.canvas_size()) / side
         self.window_.say(f"Look here: the doubt is {place.doubt:.2f}; {len(self._places)} more places")
 
@@ -227,8 +220,8 @@ class LearnPanel(QWidget):
         for record in records:
             assert record.image is not None
             if record.index is None or record.engine is not engine:
-                record.index = engine.session.add(record.image, name=record.image.source)
-                record.engine = engine
+                name = f"{len(engine.session):03}-{plain(record.image.source)}"
+                record.index, record.engine = engine.session.add(record.image, name=name), engine
             if record.known is not None:
                 engine.session.annotate(record.index, record.known())
 
@@ -248,9 +241,9 @@ class LearnPanel(QWidget):
         """The part of the chosen labels that is seen again while it learns."""
         chosen = self.window_.annotate.labels.layer()
         for record in self.window_.annotate.told():
-            if record.layer is chosen:
+            if chosen is not None and record.layer is chosen:
                 shape = record.annotation.labels.shape
-                low, high = np.asarray(record.layer.corner_pixels)
+                low, high = np.asarray(chosen.corner_pixels)
                 region = []
                 for n, a, b in zip(shape, low, high):
                     middle, side = (min(max(a, 0), n) + min(b + 1, n)) // 2, min(PREVIEW_SIDE, n)
@@ -263,11 +256,12 @@ class LearnPanel(QWidget):
         """Show how learning goes on, and what the model finds meanwhile."""
         if isinstance(said, Seen):
             self._show(said)
-        elif isinstance(said, tuple) and said[0] == "learning":
-            _, seconds, of, step, loss = said
-            self.curve.add(loss)
-            self.progress.setText(f"{seconds:.0f} of {of:.0f} s, step {step}, loss {loss:.3f}")
-            self.window_.bar(seconds, of)
+        elif isinstance(said, Progress):
+            self.curve.add(said.loss)
+            self.progress.setText(
+                f"{said.seconds:.0f} of {said.of:.0f} s, step {said.step}, loss {said.loss:.3f}"
+            )
+            self.window_.bar(said.seconds, said.of)
 
     def _show(self, seen: Seen) -> None:
         self._seen = seen
@@ -295,6 +289,21 @@ class LearnPanel(QWidget):
         folder = QFileDialog.getExistingDirectory(self, "Where annotations are kept", self.folder.text())
         if folder:
             self.folder.setText(folder)
+
+
+def _seen(model: Model, record: Record, region: tuple[slice, ...]) -> Seen:
+    """What a model finds in a part of a record's image."""
+    assert record.image is not None
+    return Seen(record, region, model.segment(record.image, region=region))
+
+
+def _kept(session: Session, folder: Path) -> str:
+    """Keep a session, and say where; or why it can't be."""
+    try:
+        session.keep(folder)
+    except CleftError as error:
+        return f"It isn't kept: {error}"
+    return f"All is kept in {folder}"
 
 
 def _until(work: Any) -> Any:

@@ -27,7 +27,7 @@ HATCH_PERIOD, HATCH_WIDTH = 8, 2  # pixels
 
 
 class Overlay:
-    """A layer above the labels: accepted cells green, corrected ones yellow, empty places blue, others hatched.
+    """A layer above the labels: accepted cells green, corrected yellow, empty places blue, others hatched.
 
     Args:
         viewer: to show it in.

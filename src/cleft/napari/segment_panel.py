@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["SegmentPanel"]
 
 CHOOSE = "choose"
-PARTS: dict[str, Part] = {"the whole layer": "layer", "the visible region": "view", "the current frame": "frame"}
+PARTS: dict[str, Part] = {
+    "the whole layer": "layer",
+    "the visible region": "view",
+    "the current frame": "frame",
+}
 LINE = "cleft: a line over one cell"
 
 
@@ -67,7 +71,9 @@ class SegmentPanel(QWidget):
     def _lay_out(self) -> None:
         self.spacing.setPlaceholderText("not known")
         self.spacing.setToolTip("Micrometres per pixel along Y, X or Z, Y, X, such as 0.5, 0.5")
-        self.diameter.setToolTip("auto, keep (the image as it is), pixels such as 30, or a length such as 12um")
+        self.diameter.setToolTip(
+            "auto, keep (the image as it is), pixels such as 30, or a length such as 12um"
+        )
         self.folder.setToolTip("Where the cells of images go that are too large to be done in one piece")
         form = QFormLayout(self)
         form.addRow("Image", self.image)

@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,16 @@ from cleft.synthetic import make_cells
 from cleft.volume.plan import VolumeOptions, choose_strategy
 from cleft.volume.segment import run_folder_of, segment_volume
 
-__all__ = ["Found", "Order", "Stopped", "free_place", "goes_by_blocks", "measure_speed", "segment_order"]
+__all__ = [
+    "Found",
+    "Order",
+    "Stopped",
+    "free_place",
+    "goes_by_blocks",
+    "measure_speed",
+    "plain",
+    "segment_order",
+]
 
 Say = Callable[[str, int, int], None]
 SPOOL = 1 << 24  # pixels copied at once to the file that blocks are read from
@@ -78,7 +88,6 @@ class Found:
     classes: np.ndarray | None = None
     probabilities: np.ndarray | None = None
     output: Path | None = None
-    diameter: Diameter = field(default=None)
 
 
 def goes_by_blocks(model: Model, order: Order) -> bool:
@@ -119,11 +128,7 @@ def segment_order(model: Model, order: Order, say: Say, stop: threading.Event) -
     for number, frame in enumerate(frames):
         which = f"frame {number + 1} of {len(frames)}" if len(frames) > 1 else "segmenting"
         image = source.read(frame)
-        labels.append(
-            model.segment(
-                image, diameter=order.diameter, progress=lambda done, of, which=which: check(which, done, of)
-            )
-        )
+        labels.append(model.segment(image, diameter=order.diameter, progress=partial(check, which)))
     check("done", 1, 1)
     several = len(frames) > 1
     probabilities = classes = None
@@ -134,7 +139,7 @@ def segment_order(model: Model, order: Order, say: Say, stop: threading.Event) -
         classes = probabilities.argmax(0).astype(np.uint8) if order.classes else None
     elif order.classes or order.probabilities:
         raise DataError(
-            "the class picture and probabilities are shown of one frame; choose the current frame, or the view"
+            "the class picture and probabilities are shown of one frame; choose the current one, or the view"
         )
     return Found(
         labels=np.stack(labels) if several else labels[0],
@@ -144,7 +149,6 @@ def segment_order(model: Model, order: Order, say: Say, stop: threading.Event) -
         image=None if several else image,
         classes=classes,
         probabilities=probabilities if order.probabilities else None,
-        diameter=order.diameter,
     )
 
 
@@ -168,7 +172,7 @@ def _by_blocks(model: Model, order: Order, check: Say) -> Found:
     group = zarr.open_group(output, mode="r")
     levels = [group[str(n)] for n in range(len(list(group.array_keys())))]
     axes = "".join(a for a in "ZYX" if a in source.axes)
-    return Found(levels, axes, cells, time.perf_counter() - started, output=output, diameter=order.diameter)
+    return Found(levels, axes, cells, time.perf_counter() - started, output=output)
 
 
 @contextmanager
@@ -224,12 +228,21 @@ def free_place(folder: Path, name: str) -> Path:
         >>> free_place(Path("/nowhere"), "a/b c.tif").as_posix()
         '/nowhere/a-b c.tif.cells.ome.zarr'
     """
-    plain = "".join(c if c.isalnum() or c in " ._-" else "-" for c in name).strip(". ") or "image"
     for n in range(1, 1000):
-        path = folder / f"{plain}{'' if n == 1 else f'-{n}'}.cells.ome.zarr"
+        path = folder / f"{plain(name)}{'' if n == 1 else f'-{n}'}.cells.ome.zarr"
         if not path.exists():
             return path
     raise DataError(f"{folder}: holds 999 results for {name} already; choose another folder")
+
+
+def plain(name: str) -> str:
+    """A layer's name as one that any file may have.
+
+    Example:
+        >>> plain("a/b: c")
+        'a-b- c'
+    """
+    return "".join(c if c.isalnum() or c in " ._-" else "-" for c in name).strip(". ")[:80] or "image"
 
 
 def measure_speed(model: Model) -> float:

@@ -128,9 +128,11 @@ def _sentence(name: str, error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"{name}: there isn't enough memory; choose the visible region, or close what isn't needed"
     if isinstance(error, OSError):
-        return f"{name}: {error.strerror or error} ({error.filename})" if error.filename else f"{name}: {error}"
+        return (
+            f"{name}: {error.strerror or error} ({error.filename})" if error.filename else f"{name}: {error}"
+        )
     log.error("%s", name, exc_info=error)
     return (
-        f"{name}: broke off with an error of cleft's own ({type(error).__name__}: {error}); what was annotated "
-        "is kept. Please report it with what the terminal says"
+        f"{name}: broke off with an error of cleft's own ({type(error).__name__}: {error}); what was "
+        "annotated is kept. Please report it with what the terminal says"
     )

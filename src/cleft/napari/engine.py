@@ -8,8 +8,11 @@ from pathlib import Path
 from cleft.core.errors import DataError
 from cleft.models.card import default_model, shipped_models
 from cleft.napari.segmenting import measure_speed
+from cleft.napari.triton import settle_triton
 from cleft.prediction.model import Model, load_model
 from cleft.session import Session
+
+settle_triton()  # before anything of torch's makes an optimiser
 
 __all__ = ["DEFAULT", "Engine", "duration", "model_for"]
 

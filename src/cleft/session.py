@@ -25,6 +25,7 @@ from cleft.io.read import check_pixels, read_image, read_labels
 from cleft.io.write import write_image, write_labels
 from cleft.labels.check import check_pair
 from cleft.models.file import write_model
+from cleft.models.unet import UNet
 from cleft.prediction.doubt import BLOCK, doubt_map, doubtful_views
 from cleft.prediction.model import Model, check_suits, load_model
 from cleft.prediction.predictor import Progress as Tiles
@@ -208,6 +209,7 @@ class Session:
             examples, card = self._prepared()
             if self._rounds is None:
                 net = self._begun.network(card.net).to(self.model.device)
+                assert isinstance(net, UNet)
                 self._rounds = Rounds(net, card, self._settings)
             learnt = self._rounds.learn(examples, seconds, progress, stop, pause)
             card = card.model_copy(update={"training": {**self._settings.flat(), "minutes": 0.0}})

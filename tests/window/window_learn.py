@@ -138,7 +138,7 @@ def test_closing_while_it_learns_loses_nothing(told: Hand, tmp_path: Path) -> No
 
 @pytest.mark.long
 def test_the_whole_way(hand: Hand, tmp_path: Path) -> None:
-    """Open a sample, segment, correct, learn, cancel, segment again, save, close; the window answers throughout."""
+    """Open, segment, correct, learn, cancel, segment again, save, close; the window answers throughout."""
     hand.viewer.open_sample("cleft", "nuclei")
     hand.window.model.setEditText(MODEL)
     labels = hand.segment()
@@ -147,7 +147,8 @@ def test_the_whole_way(hand: Hand, tmp_path: Path) -> None:
     annotate.edit(lambda a: a.accept(cells[:30]))
     cell = cells[40]
     middle = np.argwhere(labels.data == cell).mean(0)
-    annotate.edit(lambda a: a.split([middle - (0, 5), middle + (0, 5)]))
+    stroke = middle + np.array([(0, -5), (0, 5)])
+    annotate.edit(lambda a: a.split(stroke))
     pieces = [c for c, said in annotate.record().annotation.states.items() if said == "corrected"]
     annotate.edit(lambda a: a.merge(pieces))
     annotate.edit(lambda a: a.mark((slice(0, 60), slice(0, 60)), 2))

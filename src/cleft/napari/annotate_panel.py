@@ -109,16 +109,22 @@ class AnnotatePanel(QWidget):
         form.addRow(rest)
         form.addRow(self.status)
 
-    def take(self, layer: Any, image: Image | None) -> None:
+    def take(self, layer: Any, image: Image | None, annotation: Annotation | None = None) -> None:
         """Begin to note what is said of a layer's cells, if they can be corrected here.
 
         Args:
             layer: of labels.
             image: its pixels.
+            annotation: what was said before, of the same labels.
         """
         self.labels.choose(layer)
-        if image is not None:
-            self.records.append(self._begun(layer, image))
+        if image is None:
+            return
+        record = self._begun(layer, image)
+        self.records.append(record)
+        if annotation is not None:
+            annotation.labels, record.annotation = layer.data, annotation
+            self._show(record)
 
     def record(self) -> Record:
         """Of the labels that are chosen.

@@ -34,6 +34,7 @@ class Engine:
     def __init__(self, name: str, device: str, session: Session | None = None) -> None:
         self.name, self.device, self._session = name, device, session
         self._model = load_model(name, device) if session is None else session.model
+        self._names: set[str] = set()
         self.seconds_per_pixel = measure_speed(self.model)
 
     @property
@@ -47,6 +48,12 @@ class Engine:
         if self._session is None:
             self._session = Session(self._model, device=self.device)
         return self._session
+
+    def free_name(self, name: str) -> str:
+        """A name that no image of the session has yet."""
+        free = next(n for n in (name, *(f"{name}-{k}" for k in range(2, 10**6))) if n not in self._names)
+        self._names.add(free)
+        return free
 
     def serves(self, name: str, device: str) -> bool:
         """Whether this is the engine of a choice."""

@@ -17,11 +17,12 @@ from cleft.core.units import micrometres
 from cleft.io.lazy import LazyImage
 
 __all__ = [
-    "Part", "Source", "axes_said", "camera_of", "finest", "line_length", "possible_axes", "source_of",
-    "spacing_said", "visible_region", "with_frame",
+    "LayerData", "Part", "Source", "axes_said", "camera_of", "finest", "layer_data", "line_length",
+    "possible_axes", "source_of", "spacing_said", "visible_region", "with_frame",
 ]  # fmt: skip
 
 Part = Literal["layer", "view", "frame"]
+LayerData = tuple[np.ndarray, dict[str, Any], str]
 
 
 def axes_said(layer: Any) -> str | None:
@@ -96,6 +97,26 @@ def _level_factors(layer: Any) -> np.ndarray:
 def finest(layer: Any) -> Any:
     """The pixels of a layer, not read yet; of a pyramid the finest level."""
     return layer.data[0] if layer.multiscale else layer.data
+
+
+def layer_data(image: Image, name: str) -> LayerData:
+    """An image as napari takes it: axes by name, micrometres along those that are space.
+
+    Example:
+        >>> layer_data(Image(np.zeros((2, 3, 4)), "TYX", (0.5, 0.25)), "a")[1]["units"]
+        ['pixel', 'um', 'um']
+    """
+    sizes = dict(zip(image.spatial_axes, image.spacing or ()))
+    return (
+        image.data,
+        {
+            "name": name,
+            "scale": [sizes.get(a, 1.0) for a in image.axes],
+            "units": ["um" if a in sizes else "pixel" for a in image.axes],
+            "axis_labels": tuple(image.axes.lower()),
+        },
+        "image",
+    )
 
 
 def camera_of(viewer: Any) -> Any:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QFormLayout, QLineEdit, QSpinBox, QWidge
 
 from cleft.core.errors import CleftError, DataError
 from cleft.io.outputs import check_outputs
+from cleft.io.pairs import base_name
 from cleft.napari.annotate_panel import Record
 from cleft.napari.engine import Engine
 from cleft.napari.layers import camera_of
@@ -220,7 +221,7 @@ class LearnPanel(QWidget):
         for record in records:
             assert record.image is not None
             if record.index is None or record.engine is not engine:
-                name = f"{len(engine.session):03}-{plain(record.image.source)}"
+                name = engine.free_name(plain(base_name(record.image.source)))
                 record.index, record.engine = engine.session.add(record.image, name=name), engine
             if record.known is not None:
                 engine.session.annotate(record.index, record.known())

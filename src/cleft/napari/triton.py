@@ -14,8 +14,8 @@ MAPS = Path("/proc/self/maps")
 def settle_triton() -> None:
     """Import Triton now, or never.
 
-    Torch imports Triton, where it is installed, when an optimiser is made. Mesa, which draws where there is no
-    driver of NVIDIA's, brings an LLVM of its own, and once that is loaded the import of Triton's ends the
+    Torch imports Triton, where it is installed, when an optimiser is made. Mesa, which draws where there is
+    no driver of NVIDIA's, brings an LLVM of its own, and once that is loaded the import of Triton's ends the
     process. So it comes first where it still can; otherwise it is as if it weren't installed: torch goes
     on without it, and only the fused loss on a card of NVIDIA's is missed.
     """

@@ -22,10 +22,13 @@ from qtpy.QtWidgets import (
 )
 
 from cleft.core.errors import CleftError
+from cleft.labels.annotation import Annotation
 from cleft.models.card import shipped_models
 from cleft.napari.annotate_panel import AnnotatePanel
 from cleft.napari.engine import DEFAULT, Engine
+from cleft.napari.folder import Opened, kept_in, model_of, read_folder
 from cleft.napari.keys import Keys, KeysPanel
+from cleft.napari.layers import layer_data, source_of
 from cleft.napari.learn_panel import LearnPanel
 from cleft.napari.measure_panel import MeasurePanel
 from cleft.napari.segment_panel import SegmentPanel
@@ -123,6 +126,41 @@ class Window(QWidget):
                 self.work.said.emit(f"reading {name}, and seeing how quick it is here")
                 self.engines[key] = Engine(name, device)
             return self.engines[key]
+
+    def open(self, folder: Path) -> None:
+        """Open a folder of images, each a layer, with what was annotated of them before.
+
+        Args:
+            folder: as ``read_folder`` takes it.
+        """
+
+        def show(found: list[Opened]) -> None:
+            for number, opened in enumerate(found):
+                self._show(opened, visible=number == 0)
+            self.viewer.layers.selection.active = self.viewer.layers[0]
+            self.viewer.reset_view()
+            own = model_of(folder)
+            if own is not None and self.model.currentText() == DEFAULT:
+                self.model.setEditText(own)
+            self.learn.folder.setText(str(kept_in(folder)))
+            self.say(f"{len(found)} images of {folder}; annotations are kept in {kept_in(folder)}")
+
+        self.attempt(lambda: self.work.start(f"reading {folder}", lambda: read_folder(folder), show))
+
+    def _show(self, opened: Opened, visible: bool) -> None:
+        """Show an image, and the cells that were annotated in it."""
+        data, as_layer, _ = layer_data(opened.image, opened.name)
+        made = self.viewer.add_image(data, visible=visible, **as_layer)
+        if opened.known is None:
+            return
+        axes = opened.image.spatial_axes
+        source = source_of(made, opened.image.axes, opened.image.spacing)
+        annotation = Annotation.of_known(opened.known, opened.image.spacing)
+        labels = self.viewer.add_labels(
+            annotation.labels, name=f"{opened.name} cells", visible=visible,
+            metadata={"cleft": {"axes": axes}}, **source.placed(axes),
+        )  # fmt: skip
+        self.annotate.take(labels, opened.image, annotation)
 
     def bar(self, done: float, of: float) -> None:
         """Show how much of something is done."""

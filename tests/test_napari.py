@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent / "window"
-FILES = sorted(path.name for path in HERE.glob("window_*.py"))
+WINDOWS = sorted(HERE.glob("window_*.py"))
+EXAMPLES = HERE.parents[1] / "src" / "cleft" / "napari"
 LIMIT = 600  # seconds
 
 
-def run(files: list[str], marked: str, home: Path) -> str:
+def run(places: list[Path], marked: str, home: Path) -> str:
     """Run tests on a screen that exists in memory only."""
     if importlib.util.find_spec("napari") is None:
         pytest.skip("napari isn't installed; pip install cleft[napari] pyside6")
     if shutil.which("xvfb-run") is None:
         pytest.skip("there is no xvfb-run; apt-get install xvfb xauth libxcb-icccm4 libxcb-keysyms1")
     command = ["xvfb-run", "-a", "-s", "-screen 0 1280x960x24", sys.executable, "-m", "pytest"]
-    options = ["-p", "no:cacheprovider", "-o", "python_files=window_*.py", "-m", marked]
+    addopts = "addopts=--doctest-modules --strict-markers -q"
+    options = ["-p", "no:cacheprovider", "-o", addopts, "-o", "python_files=window_*.py", "-m", marked]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         "HOME": str(home),
@@ -31,7 +33,7 @@ def run(files: list[str], marked: str, home: Path) -> str:
         "XDG_RUNTIME_DIR": str(home),
     }
     done = subprocess.run(
-        [*command, *options, *(str(HERE / name) for name in files)],
+        [*command, *options, *map(str, places)],
         env=environment, capture_output=True, text=True, timeout=LIMIT, cwd=HERE.parents[1],
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-4000:]}"
@@ -39,9 +41,9 @@ def run(files: list[str], marked: str, home: Path) -> str:
 
 
 def test_the_window(tmp_path: Path) -> None:
-    assert " passed" in run(FILES, "not long", tmp_path)
+    assert " passed" in run([*WINDOWS, EXAMPLES], "not long", tmp_path)
 
 
 @pytest.mark.long
 def test_the_window_at_length(tmp_path: Path) -> None:
-    assert " passed" in run(FILES, "long", tmp_path)
+    assert " passed" in run(WINDOWS, "long", tmp_path)

@@ -1,5 +1,6 @@
 """Learn: the loss is seen, the window answers, and nothing that was said is lost."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def made() -> tuple[Image, np.ndarray]:
 
 
 @pytest.fixture
-def told(hand: Hand, made: tuple[Image, np.ndarray]) -> Hand:
+def told(hand: Hand, made: tuple[Image, np.ndarray], hand_file: Callable[..., Path]) -> Hand:
     """A window in which the cells of an image were accepted."""
     image, truth = made
     hand.viewer.add_image(image.data, scale=image.spacing, units="um", name="some cells")
@@ -32,22 +33,10 @@ def told(hand: Hand, made: tuple[Image, np.ndarray]) -> Hand:
     window = hand.window
     window.annotate.take(labels, Image(image.data, "YX", image.spacing, "some cells"))
     window.annotate.edit(lambda a: a.accept(a.cells()[:6]))
-    window.use(engine())
+    window.use(Engine(str(hand_file(2)), "cpu"))
     hand.viewer.reset_view()
     hand.rest(0.2)
     return hand
-
-
-_ENGINES: list[Engine] = []
-
-
-def engine() -> Engine:
-    """A model that has learnt nothing yet."""
-    if not _ENGINES:
-        _ENGINES.append(Engine(MODEL, "cpu"))
-    fresh = Engine.__new__(Engine)
-    fresh.__dict__.update(_ENGINES[0].__dict__, _session=None)
-    return fresh
 
 
 def learn(hand: Hand, seconds: int) -> None:
@@ -113,10 +102,10 @@ def test_look_here_next(told: Hand) -> None:
     assert "Look here: the doubt is" in told.said
 
 
-def test_what_can_not_be_learnt_is_a_sentence(hand: Hand, picture: np.ndarray) -> None:
+def test_what_can_not_be_learnt_is_a_sentence(hand: Hand, hand_file: Callable[..., Path]) -> None:
     hand.window.learn.learn()
     assert "no model has been used yet" in hand.said
-    hand.window.use(engine())
+    hand.window.use(Engine(str(hand_file(2)), "cpu"))
     hand.window.learn.learn()
     assert "nothing was accepted or corrected yet" in hand.said
     hand.window.learn.discard()

@@ -19,7 +19,7 @@ from cleft.napari.segmenting import Stopped
 
 __all__ = ["Work"]
 
-NICER = 10  # of priorities on Linux: what a thread of work gives way by
+NICER = 5  # of priorities on Linux: what a thread of work gives way by
 log = logging.getLogger("cleft")
 
 

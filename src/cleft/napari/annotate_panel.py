@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,10 @@ from qtpy.QtWidgets import QFormLayout, QGridLayout, QPushButton, QWidget
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.labels.annotation import NOT_ANNOTATED, NOTHING_HERE, Annotation
+from cleft.napari.frame import Frame
 from cleft.napari.layers import axes_said, source_of, spacing_said
 from cleft.napari.overlay import OVERLAY, Overlay
 from cleft.napari.widgets import LayerChoice, button, let_draw, sentence
-
-if TYPE_CHECKING:
-    from cleft.napari.window import Window
 
 __all__ = ["AnnotatePanel", "Record"]
 
@@ -73,7 +71,7 @@ class AnnotatePanel(QWidget):
         window: that it is a part of.
     """
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Frame) -> None:
         super().__init__()
         self.window_, self.viewer = window, window.viewer
         self.records: list[Record] = []

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtpy.QtWidgets import QFormLayout, QWidget
 
+from cleft.napari.frame import Frame
 from cleft.napari.widgets import sentence
-
-if TYPE_CHECKING:
-    from cleft.napari.window import Window
 
 __all__ = ["KEYS", "NAPARIS", "Keys", "KeysPanel"]
 
@@ -44,7 +42,7 @@ class Keys:
         window: whose.
     """
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Frame) -> None:
         annotate = window.annotate
         self._do: dict[str, Callable[[], Any]] = {
             "A": lambda: annotate.at_cursor("accept"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QLineEdit, QSpinBox, QWidget
@@ -14,14 +14,12 @@ from cleft.io.outputs import check_outputs
 from cleft.io.pairs import base_name
 from cleft.napari.annotate_panel import Record
 from cleft.napari.engine import Engine
+from cleft.napari.frame import Frame
 from cleft.napari.layers import camera_of
 from cleft.napari.segmenting import Stopped, plain
 from cleft.napari.widgets import Curve, button, row, sentence
 from cleft.prediction.model import Model
 from cleft.session import Progress, Session
-
-if TYPE_CHECKING:
-    from cleft.napari.window import Window
 
 __all__ = ["LearnPanel"]
 
@@ -48,7 +46,7 @@ class LearnPanel(QWidget):
         window: that it is a part of.
     """
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Frame) -> None:
         super().__init__()
         self.window_, self.viewer = window, window.viewer
         self.seconds, self.curve = QSpinBox(), Curve()

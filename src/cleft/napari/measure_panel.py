@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.layers import Labels as LabelsLayer
@@ -13,11 +13,9 @@ from cleft.core.errors import DataError
 from cleft.io.outputs import check_outputs
 from cleft.io.write import write_labels
 from cleft.labels.scores import score
+from cleft.napari.frame import Frame
 from cleft.napari.layers import axes_said, spacing_said
 from cleft.napari.widgets import LayerChoice, button, sentence
-
-if TYPE_CHECKING:
-    from cleft.napari.window import Window
 
 __all__ = ["MeasurePanel"]
 
@@ -29,7 +27,7 @@ class MeasurePanel(QWidget):
         window: that it is a part of.
     """
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Frame) -> None:
         super().__init__()
         self.window_ = window
         self.found = LayerChoice(window.viewer, LabelsLayer)

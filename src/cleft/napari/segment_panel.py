@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.layers import Image as ImageLayer
@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QLine
 
 from cleft.core.errors import CleftError, DataError
 from cleft.napari.engine import Engine, model_for
+from cleft.napari.frame import Frame
 from cleft.napari.layers import (
     Part,
     Source,
@@ -26,9 +27,6 @@ from cleft.napari.layers import (
 from cleft.napari.results import add_classes, add_labels, add_probabilities
 from cleft.napari.segmenting import Found, Order, free_place, goes_by_blocks, segment_order
 from cleft.napari.widgets import LayerChoice, button, let_draw, row, sentence
-
-if TYPE_CHECKING:
-    from cleft.napari.window import Window
 
 __all__ = ["SegmentPanel"]
 
@@ -48,7 +46,7 @@ class SegmentPanel(QWidget):
         window: that it is a part of.
     """
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Frame) -> None:
         super().__init__()
         self.window_, self.viewer = window, window.viewer
         self.image = LayerChoice(self.viewer, ImageLayer)

@@ -73,6 +73,7 @@ def test_a_stroke_splits_and_two_keys_join(hand: Hand, cells: Labels) -> None:
     assert states(hand) == {5: "corrected"}
 
 
+@pytest.mark.long
 def test_a_click_with_a_tool(hand: Hand, cells: Labels) -> None:
     hand.window.annotate.take_up("accept")
     hand.drag(at(20, 20))
@@ -97,6 +98,7 @@ def test_boxes(hand: Hand, cells: Labels) -> None:
     assert {1, 2, 3} == set(np.unique(shown).tolist()) - {0}  # blue, dark and hatched
 
 
+@pytest.mark.long
 def test_the_rest_and_everything(hand: Hand, cells: Labels) -> None:
     panel = hand.window.annotate
     panel.edit(lambda a: a.accept([1]))
@@ -127,6 +129,7 @@ def test_the_brush_is_noted(hand: Hand, cells: Labels) -> None:
     assert states(hand) == {}
 
 
+@pytest.mark.long
 def test_two_images_are_kept_apart(hand: Hand, cells: Labels, picture: np.ndarray) -> None:
     panel = hand.window.annotate
     panel.edit(lambda a: a.accept([1]))
@@ -150,6 +153,7 @@ def test_a_layer_removed_is_still_learnt_from(hand: Hand, cells: Labels) -> None
     assert "there are no cells to correct" in hand.said
 
 
+@pytest.mark.long
 def test_labels_that_come_from_elsewhere(hand: Hand, picture: np.ndarray) -> None:
     hand.viewer.add_image(picture[:50], name="half")
     hand.viewer.add_labels((picture > 0.5).astype(int), name="mine")
@@ -163,6 +167,7 @@ def test_labels_that_come_from_elsewhere(hand: Hand, picture: np.ndarray) -> Non
     assert record.image.data.shape == picture.shape
 
 
+@pytest.mark.long
 def test_what_can_not_be_corrected_is_a_sentence(hand: Hand) -> None:
     hand.window.annotate.take_up("accept")
     assert "there are no cells to correct" in hand.said
@@ -171,6 +176,7 @@ def test_what_can_not_be_corrected_is_a_sentence(hand: Hand) -> None:
     assert "frame by frame" in hand.said
 
 
+@pytest.mark.long
 def test_a_stack_is_split_through_its_planes(hand: Hand) -> None:
     labels = np.zeros((5, 40, 40), np.uint32)
     labels[1:4, 10:30, 10:30] = 1

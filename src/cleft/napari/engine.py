@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from cleft.prediction.model import Model, load_model
 from cleft.session import Session
 
 settle_triton()  # before anything of torch's makes an optimiser
+# which imports a thousand modules the first time: now, while the window opens, or it would stand still then
+importlib.import_module("torch._dynamo")
 
 __all__ = ["DEFAULT", "Engine", "duration", "model_for"]
 

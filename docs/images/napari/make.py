@@ -21,7 +21,7 @@ from skimage.transform import resize
 from cleft.labels.annotation import NOT_ANNOTATED, NOTHING_HERE
 
 HERE = Path(__file__).parent
-WIDTH = 1000  # pixels of a picture
+WIDTH = 960  # pixels of a picture
 SECONDS = 20  # of learning
 
 
@@ -41,7 +41,7 @@ def shoot(viewer: Any, name: str) -> None:
     picture = viewer.screenshot(canvas_only=False)[..., :3]
     shape = (round(picture.shape[0] * WIDTH / picture.shape[1]), WIDTH)
     small = (resize(picture, shape, anti_aliasing=True) * 255).astype(np.uint8)
-    (HERE / f"{name}.webp").write_bytes(imagecodecs.webp_encode(small, level=80))
+    (HERE / f"{name}.webp").write_bytes(imagecodecs.webp_encode(small, level=60, lossless=False))
 
 
 def main() -> None:

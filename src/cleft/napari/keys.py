@@ -16,7 +16,7 @@ __all__ = ["KEYS", "NAPARIS", "Keys", "KeysPanel"]
 KEYS = {
     "A": "accept the cell under the mouse",
     "D": "delete the cell under the mouse",
-    "J": "join two pieces of a cell: the key over one, then over the other",
+    "J": "merge two pieces of a cell: the key over one, then over the other",
     "S": "split: draw a stroke across a cell",
     "U": "a box that isn't annotated",
     "H": "a box where nothing is",

@@ -51,12 +51,13 @@ def weights(hand: Hand) -> Any:
 def test_learn_see_and_keep(told: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cleft.napari.learn_panel.PREVIEW_EVERY", 1)
     panel, before = told.window.learn, weights(told)
-    learn(told, 4)
+    learn(told, 600)
     told.wait(lambda: bool(panel._preview))
     assert told.window.work.busy  # the preview comes while it learns
+    told.window.cancel.click()
     told.wait()
     assert len(panel.curve.values) > 1, told.said
-    assert "of 4 s, step" in panel.progress.text()
+    assert "of 600 s, step" in panel.progress.text()
     assert f"All is kept in {tmp_path / 'kept'}" in told.said
     assert not (weights(told) == before).all()
     (pair,) = find_pairs(tmp_path / "kept")

@@ -166,7 +166,7 @@ def test_an_image_too_large_goes_by_blocks(
     monkeypatch.setattr("cleft.volume.plan.MAX_WHOLE_PIXELS", 1000)
     picture = np.tile(picture, (4, 4))
     image = by_hand.viewer.add_image(picture, scale=(0.5, 0.5), units="um", name="large")
-    labels = by_hand.segment()
+    labels = by_hand.segment(diameter="keep")
     assert labels.multiscale
     assert ((np.asarray(labels.data[0]) > 0) == (picture > 0.5)).all()
     assert np.allclose(labels.scale, image.scale)

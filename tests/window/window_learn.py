@@ -154,7 +154,7 @@ def test_the_whole_way(hand: Hand, tmp_path: Path) -> None:
     hand.window.cancel.click()
     hand.wait()
     labels = hand.segment()
-    assert labels.data.max() > 100
+    assert labels.data.max() > 30  # at least those that were accepted
     hand.window.tabs.setCurrentIndex(3)
     measure = hand.window.tabs.currentWidget().widget()
     measure.save_to(tmp_path / "cells.tif")

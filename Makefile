@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 # two processes of tests, each of one thread, as suits two cores; tests of one file share what they make
 TWO := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
 
+# a screen in memory for the tests of the window, where we may install one; without it they are skipped
+SCREEN := command -v xvfb-run >/dev/null || ! command -v apt-get >/dev/null || test $$(id -u) != 0 || \
+	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	xvfb xauth libxcb-icccm4 libxcb-keysyms1 >/dev/null; } || echo "No screen: tests of the window are skipped"
+
 .PHONY: help demo test test-all fuzz lint format docs clean
 .DEFAULT_GOAL := help
 
@@ -22,6 +27,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 	@echo "Installing what the tests need"
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.lock
+	@$(SCREEN)
 	@touch $@
 
 demo: $(VENV)/installed  ## make the environment, then segment and score made cells in 2D and 3D (under 2 minutes after installation)

@@ -220,6 +220,28 @@ class Session:
         finally:
             self._learning.release()
 
+    def so_far(self) -> Model:
+        """The model in the midst of a round, as a copy; outside of one, the model.
+
+        To be called from ``progress``, between two steps.
+        """
+        if self._rounds is None or not self._learning.locked():
+            return self.model
+        net, now = deepcopy(self._rounds.net), self.model
+        return Model(net, self._rounds.card, str(now.device), "session", precision=now.precision)
+
+    def take_back(self) -> None:
+        """Go back to the model as it was before the last round; what is annotated stays.
+
+        Raises:
+            DataError: there was no round, or it was taken back already, or one is at work.
+        """
+        if self._before is None or self._rounds is None or self._learning.locked():
+            raise DataError("there is no round of learning to take back")
+        self.model, self._before = self._before, None
+        self._rounds.net.load_state_dict(self.model.net.state_dict())
+        self._rounds.optimiser.state.clear()
+
     def segment(
         self,
         index: int,

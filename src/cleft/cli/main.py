@@ -1,4 +1,4 @@
-"""The command line: train, segment, score, demo, info, models, export, synthetic, data, paper."""
+"""The command line: train, segment, annotate, score, demo, info, models, export, synthetic, data, paper."""
 
 from __future__ import annotations
 
@@ -69,6 +69,20 @@ def score(
     from cleft.cli.score import score_files
 
     out.print(score_files(truth, prediction, json, axes, markers, overwrite, memory_of(memory)))
+
+
+@app.command()
+def annotate(
+    folder: Annotated[Path, typer.Argument(help="Of images; or images/ and masks/, to go on.")],
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="To begin with: one that ships, or a model file.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Open a folder in a window: see the cells, correct a few, let the model learn, see again."""
+    from cleft.cli.annotate import open_window
+
+    open_window(folder, model, device)
 
 
 @app.command()

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "VolumeOptions",
-    "load_model", "make_cells", "read_image", "read_labels", "score", "segment", "segment_volume",
+    "BinaryJLoss", "CellTable", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "VolumeOptions",
+    "load_model", "make_cells", "measure", "read_image", "read_labels", "score", "segment", "segment_volume",
     "to_classes", "to_labels", "train", "write_labels",
 ]  # fmt: skip
 
 _HOME = {
     "BinaryJLoss": "cleft.losses.youden",
+    "CellTable": "cleft.labels.table",
     "CleftError": "cleft.core.errors",
     "Image": "cleft.core.image",
     "JCLoss": "cleft.losses.youden",
@@ -22,6 +23,7 @@ _HOME = {
     "VolumeOptions": "cleft.volume.plan",
     "load_model": "cleft.prediction.model",
     "make_cells": "cleft.synthetic",
+    "measure": "cleft.labels.measure",
     "read_image": "cleft.io.read",
     "read_labels": "cleft.io.read",
     "score": "cleft.labels.scores",
@@ -40,8 +42,10 @@ if TYPE_CHECKING:
     from cleft.io.read import read_image, read_labels
     from cleft.io.write import write_labels
     from cleft.labels.instances import to_labels
+    from cleft.labels.measure import measure
     from cleft.labels.rule import to_classes
     from cleft.labels.scores import Scores, score
+    from cleft.labels.table import CellTable
     from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
     from cleft.prediction.model import Model, load_model, segment
     from cleft.synthetic import make_cells

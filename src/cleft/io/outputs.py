@@ -179,7 +179,17 @@ def _software(path: Path) -> str:
             scripts = any(name.endswith(f"extra/{MARK}.json") for name in archive.namelist())
             return MARK if scripts else archive.comment.decode()
     # of ONNX the producer's name is the second field
-    return MARK if b"\x12\x05" + MARK.encode() in head[:32] else ""
+    return MARK if b"\x12\x05" + MARK.encode() in head[:32] else _software_beside(path)
+
+
+def _software_beside(path: Path) -> str:
+    """What the note beside a table says, which has no place for it itself; nothing if it was edited since."""
+    import hashlib
+
+    note = json.loads(path.with_name(f"{path.name}.json").read_bytes()[:MAX_TEXT])
+    with path.open("rb") as file:
+        unchanged = note["sha256"] == hashlib.file_digest(file, "sha256").hexdigest()
+    return str(note[MARK]) if unchanged else ""
 
 
 def _software_in_json(text: bytes, *keys: str) -> str:

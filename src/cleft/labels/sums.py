@@ -1,0 +1,339 @@
+"""What is summed over the cells of a block, so that the sums of blocks add to those of the whole image.
+
+A cell that reaches beyond its block can't be finished there: the corners of its hull and its values are kept until
+all of its pieces are known. The hull of a cell is that of the hulls of its pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+from scipy.spatial import ConvexHull
+
+from cleft.labels import runs
+from cleft.labels.crofton import directions
+
+__all__ = [
+    "BlockPixels",
+    "CellSums",
+    "QUANTILES",
+    "add_sums",
+    "finish_hulls",
+    "finish_quantiles",
+    "sum_block",
+]
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+LARGEST_TABLE = 1 << 26  # labels up to this number are looked up by themselves
+NO_VALUES = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockPixels:
+    """The pixels of one block.
+
+    Args:
+        labels: (*(B + 2)) integer, with a pixel of the image around, 0 outside of it.
+        corner: the first pixel of the block in the image.
+        inner: for each axis, whether another block lies before and behind.
+        image: (C, *B).
+        inside: (*B) float32, how likely it is that a pixel belongs to a cell; ``None`` if that isn't known.
+        border: (*(B + 2)) float32, how likely it is that a pixel isn't the inside of one; 1 outside the image.
+    """
+
+    labels: np.ndarray
+    corner: Sequence[int]
+    inner: Sequence[tuple[bool, bool]]
+    image: np.ndarray
+    inside: np.ndarray | None = None
+    border: np.ndarray | None = None
+
+
+def _sum() -> np.ndarray:
+    return field(metadata={"over": np.add})  # type: ignore[return-value]
+
+
+def _least() -> np.ndarray:
+    return field(metadata={"over": np.minimum})  # type: ignore[return-value]
+
+
+def _greatest() -> np.ndarray:
+    return field(metadata={"over": np.maximum})  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, eq=False)
+class CellSums:
+    """Sums over each cell of a block, or of several.
+
+    Args:
+        labels: (N,) int64, rising.
+        origin: (N, D) a pixel of the cell that ``first`` and ``second`` are about.
+        base: (N, C) a value of each channel that ``values`` and ``squares`` are about.
+        pixels: (N,).
+        first: (N, D) sums of the coordinates.
+        second: (N, D (D + 1) / 2) of their products: 00, 01, .. 11, ..
+        changes: (N, K) of label along each direction.
+        values, squares: (N, C) sums.
+        inside: (N,) sum of the probability of being in a cell; NaN if not known.
+        low, high: (N, D) the first and the last pixel along each axis.
+        least, greatest: (N, C) values.
+        weakest: (N,) the least probability of a border; infinite if not known.
+        hull: (N,) pixels of the convex hull, -1 while not known.
+        quantiles: (N, C, Q), NaN while not known.
+        pieces: (N,) blocks that hold a part of the cell.
+        held: (N,) those of them that hold its corners and values for later.
+        pairs: (P, 2) labels of touching cells, the lower first; ``contacts`` (P, K) changes between them.
+        corners: (M, 1 + D) label and half pixels.
+        pieces_held: (H, 2) label and number of values of each piece; ``values_held`` (C, V) piece by piece.
+    """
+
+    labels: np.ndarray
+    origin: np.ndarray
+    base: np.ndarray
+    pixels: np.ndarray = _sum()
+    first: np.ndarray = _sum()
+    second: np.ndarray = _sum()
+    changes: np.ndarray = _sum()
+    values: np.ndarray = _sum()
+    squares: np.ndarray = _sum()
+    inside: np.ndarray = _sum()
+    low: np.ndarray = _least()
+    high: np.ndarray = _greatest()
+    least: np.ndarray = _least()
+    greatest: np.ndarray = _greatest()
+    weakest: np.ndarray = _least()
+    hull: np.ndarray = _greatest()
+    quantiles: np.ndarray = _greatest()
+    pieces: np.ndarray = _sum()
+    held: np.ndarray = _sum()
+    pairs: np.ndarray = field(kw_only=True)
+    contacts: np.ndarray = field(kw_only=True)
+    corners: np.ndarray = field(kw_only=True)
+    pieces_held: np.ndarray = field(kw_only=True)
+    values_held: np.ndarray = field(kw_only=True)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(getattr(self, f.name).nbytes for f in fields(self))
+
+    @property
+    def unfinished(self) -> np.ndarray:
+        """Labels of cells in several blocks of which one hasn't kept what is needed."""
+        return self.labels[(self.pieces > 1) & (self.held < self.pieces)]
+
+    def without(self, labels: np.ndarray) -> CellSums:
+        """The same with nothing held of some cells."""
+        kept = ~np.isin(self.pieces_held[:, 0], labels)
+        values = np.repeat(kept, self.pieces_held[:, 1])
+        return replace(
+            self,
+            corners=self.corners[~np.isin(self.corners[:, 0], labels)],
+            pieces_held=self.pieces_held[kept],
+            values_held=self.values_held[:, values] if len(self.values_held) else self.values_held,
+        )
+
+    def with_held(self, parts: Sequence[CellSums]) -> CellSums:
+        """The same with what others hold instead."""
+        return replace(
+            self,
+            corners=np.concatenate([p.corners for p in parts]),
+            pieces_held=np.concatenate([p.pieces_held for p in parts]),
+            values_held=np.concatenate([p.values_held for p in parts], axis=1),
+        )
+
+
+def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
+    """Sum over each cell of a block.
+
+    Args:
+        block: its pixels.
+        again: (M,) labels to look at once more: of them alone corners and values are kept, nothing is summed.
+
+    Returns:
+        The sums; without rows where there is no cell.
+    """
+    shape = tuple(n - 2 for n in block.labels.shape)
+    numbers, names = _numbered(block.labels if again is None else _only(block.labels, again))
+    strides = np.array(numbers.strides) // numbers.itemsize
+    coords = np.stack(np.indices(shape[:-1]), -1).reshape(-1, len(shape) - 1).astype(np.int64)
+    rows = (coords + 1) @ strides[:-1] + 1
+    flat = numbers.reshape(-1)
+    first, found = runs.runs_by_cell(flat, rows, shape[-1], names.size - 1)
+    pixels, origin, sums, products, box = runs.moments(first, found, coords)
+    reaches = [(box[:, 0, a] == 0) & lo | (box[:, 1, a] == n - 1) & hi
+               for a, (n, (lo, hi)) in enumerate(zip(shape, block.inner))]  # fmt: skip
+    kept = np.any(reaches, axis=0) if again is None else np.ones(names.size, bool)
+    kept[0] = False
+    offsets = directions(len(shape)) @ strides
+    unsure = NO_VALUES if block.border is None else block.border.astype(np.float32, copy=False).reshape(-1)
+    changes, weakest, pairs, contacts = runs.borders(
+        first, found, flat, rows, np.stack([offsets, -offsets], 1), unsure
+    )
+    channels = [
+        runs.intensities(first, found, _plain(c).reshape(-1), shape[-1], np.array(QUANTILES), pixels, kept)
+        for c in block.image
+    ]
+    values = np.stack([c[0] for c in channels], 1) if channels else np.zeros((names.size, 0, 5))
+    quantiles = (
+        np.stack([c[1] for c in channels], 1) if channels else np.zeros((names.size, 0, len(QUANTILES)))
+    )
+    inside = np.full(names.size, np.nan)
+    if block.inside is not None:
+        sure = block.inside.astype(np.float32, copy=False).reshape(-1)
+        stated = runs.intensities(first, found, sure, shape[-1], np.empty(0), pixels, np.zeros_like(kept))[0]
+        inside = stated[:, 0] * pixels + stated[:, 1]
+    hull, corners = runs.hulls(first, found, coords, kept)
+    corners[:, 0] = names[corners[:, 0]]
+    corners[:, 1:] += 2 * np.asarray(block.corner)
+    here = np.flatnonzero(pixels)
+    rows_of = {
+        "labels": names, "origin": origin + block.corner, "base": values[..., 0], "pixels": pixels, "first": sums,
+        "second": products, "changes": changes, "values": values[..., 1], "squares": values[..., 2],
+        "inside": inside, "low": box[:, 0] + block.corner, "high": box[:, 1] + block.corner,
+        "least": values[..., 3], "greatest": values[..., 4], "weakest": weakest.astype(float), "hull": hull,
+        "quantiles": quantiles, "pieces": np.ones(names.size, np.int64), "held": kept.astype(np.int64),
+    }  # fmt: skip
+    return CellSums(
+        **{name: array[here] for name, array in rows_of.items()},
+        pairs=names[pairs],
+        contacts=contacts,
+        corners=corners,
+        pieces_held=np.stack([names[kept], pixels[kept]], 1),
+        values_held=np.stack([c[2] for c in channels]) if channels else np.zeros((0, 0), np.float32),
+    )
+
+
+def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as 0..n, int32, and the label of each number."""
+    wide = np.ascontiguousarray(labels, np.int64)
+    highest = max(0, int(wide.max(initial=0)))
+    if highest >= LARGEST_TABLE:
+        names, numbers = np.unique(np.append(np.maximum(wide, 0), 0), return_inverse=True)
+        return numbers[:-1].reshape(labels.shape).astype(np.int32), names
+    numbered = np.empty(labels.shape, np.int32)
+    table = np.zeros(highest + 1, np.int32)
+    names = runs.number_labels(wide.reshape(-1), table, numbered.reshape(-1))
+    return numbered, names
+
+
+def _only(labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    return np.where(np.isin(labels, wanted), labels, 0)
+
+
+def _plain(channel: np.ndarray) -> np.ndarray:
+    """Of a type that is compiled for: float32 where it holds all values, otherwise float64."""
+    kind = np.float32 if channel.dtype.itemsize < 3 or channel.dtype == np.float32 else np.float64
+    return np.ascontiguousarray(channel, kind)
+
+
+def add_sums(parts: Sequence[CellSums]) -> CellSums:
+    """The sums of several blocks as one.
+
+    Args:
+        parts: at least one, of blocks that don't overlap.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    joined = {f.name: np.concatenate([getattr(p, f.name) for p in parts], axis=int(f.name == "values_held"))
+              for f in fields(CellSums)}  # fmt: skip
+    order = np.argsort(joined["labels"], kind="stable")
+    starts = _starts(joined["labels"][order])
+    first = order[starts]  # whose origin and base become those of the cell
+    cell = np.repeat(np.arange(starts.size), np.diff(starts, append=order.size))
+    if starts.size < order.size:
+        moved = joined["origin"][order] - joined["origin"][first][cell]
+        _move(joined, order, moved, joined["base"][order] - joined["base"][first][cell])
+    rows = {name: joined[name][first] for name in ("labels", "origin", "base")}
+    for f in fields(CellSums):
+        if "over" in f.metadata:
+            rows[f.name] = (
+                f.metadata["over"].reduceat(joined[f.name][order], starts, axis=0)
+                if order.size
+                else joined[f.name]
+            )
+    pairs, contacts = _grouped_pairs(joined["pairs"], joined["contacts"])
+    several = rows["pieces"] > 1
+    rows["hull"][several], rows["quantiles"][several] = -1, np.nan
+    return CellSums(
+        **rows,
+        pairs=pairs,
+        contacts=contacts,
+        **{n: joined[n] for n in ("corners", "pieces_held", "values_held")},
+    )
+
+
+def _move(joined: dict[str, np.ndarray], order: np.ndarray, moved: np.ndarray, raised: np.ndarray) -> None:
+    """Let the moments of each piece be about the origin of its cell, and its values about that base.
+
+    Args:
+        joined: the columns of all pieces, whose moments are replaced.
+        order: of the pieces.
+        moved: (N, D) from the cell's origin to the piece's, in that order.
+        raised: (N, C) from the cell's base to the piece's.
+    """
+    n = joined["pixels"][order][:, None].astype(float)
+    first, second = joined["first"][order], joined["second"][order].copy()
+    d = moved.shape[1]
+    for j, (a, b) in enumerate((a, b) for a in range(d) for b in range(a, d)):
+        second[:, j] += (
+            moved[:, a] * first[:, b] + moved[:, b] * first[:, a] + n[:, 0] * moved[:, a] * moved[:, b]
+        )
+    values, squares = joined["values"][order], joined["squares"][order]
+    for name, column in (
+        ("first", first + n * moved), ("second", second), ("values", values + n * raised),
+        ("squares", squares + 2 * raised * values + n * raised**2),
+    ):  # fmt: skip
+        joined[name] = np.empty_like(column)
+        joined[name][order] = column
+
+
+def _starts(rising: np.ndarray) -> np.ndarray:
+    """Where another value begins in an array whose equal values stand together."""
+    return np.flatnonzero(np.append(np.ones(min(1, len(rising)), bool), rising[1:] != rising[:-1]))
+
+
+def _grouped_pairs(pairs: np.ndarray, contacts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each pair once, with all its changes."""
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    pairs, contacts = pairs[order], contacts[order]
+    new = np.ones(len(pairs), bool)
+    new[1:] = (pairs[1:] != pairs[:-1]).any(1)
+    starts = np.flatnonzero(new)
+    return pairs[starts], np.add.reduceat(contacts, starts) if starts.size else contacts
+
+
+def finish_hulls(sums: CellSums) -> np.ndarray:
+    """Pixels of the convex hull of every cell, (N,)."""
+    hull, d = sums.hull.copy(), sums.origin.shape[1]
+    keys = [sums.corners[:, a] for a in range(d, -1, -1)]
+    corners = sums.corners[np.lexsort(keys)]
+    starts = _starts(corners[:, 0])
+    at = np.searchsorted(sums.labels, corners[starts, 0])
+    stops = np.append(starts, len(corners))
+    if d == 2:
+        hull[at] = runs.pixels_in_corners(stops, np.ascontiguousarray(corners[:, 1:]))
+        return hull
+    for i, cell in enumerate(at):
+        normals = ConvexHull(corners[stops[i] : stops[i + 1], 1:] / 2 - sums.low[cell]).equations
+        hull[cell] = runs.pixels_in_facets(
+            np.ascontiguousarray(normals), np.zeros(d, np.int64), sums.high[cell] - sums.low[cell]
+        )
+    return hull
+
+
+def finish_quantiles(sums: CellSums) -> np.ndarray:
+    """Quantiles of every cell, (N, C, Q)."""
+    quantiles = sums.quantiles.copy()
+    if not quantiles.size or not len(sums.pieces_held):
+        return quantiles
+    of_value = np.repeat(sums.pieces_held[:, 0], sums.pieces_held[:, 1])
+    order = np.argsort(of_value, kind="stable")
+    starts = _starts(of_value[order])
+    cells = np.searchsorted(sums.labels, of_value[order[starts]])
+    stops = np.append(starts, order.size)
+    for c, values in enumerate(sums.values_held):
+        quantiles[cells, c] = runs.quantiles_of(stops, values[order], np.array(QUANTILES))
+    return quantiles

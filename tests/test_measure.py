@@ -9,7 +9,6 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage
 
 import cleft
 from cleft.core.errors import DataError
@@ -259,7 +258,7 @@ def test_bad_input(tmp_path: Path) -> None:
         ((np.zeros(5, int),), "expected 2 or 3 dimensions"),
         ((labels > 0,), "expected integers, one per cell"),
         (((cells((30, 30), 1, crowded=False) > 0) * 255,), "found a binary mask"),
-        ((labels, np.zeros((20, 21))), r"image: has shape \(20, 21\) \(YX\), expected that of labels: \(20, 20\)"),
+        ((labels, np.zeros((20, 21))), r"has shape \(20, 21\) \(YX\), expected that of labels: \(20, 20\)"),
         ((labels, np.zeros((2, 2, 20, 20))), "expected 2 or 3 dimensions"),
         ((labels, np.full((20, 20), np.nan)), "found NaN or infinite pixels"),
         ((labels, None, (1.0,)), "expected one positive number"),

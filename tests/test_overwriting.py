@@ -136,6 +136,15 @@ class Score(Verb):
         return ["score", truth, truth, "--json", target]
 
 
+class Measure(Verb):
+    inputs = ("in/truth.tif", "in/a.tif")
+    targets = ("out/cells.csv", "out/cells.csv.json")
+
+    def command(self, target: Path) -> list[object]:
+        given = [self.folder / "in" / "truth.tif", "--image", self.folder / "in" / "a.tif"]
+        return ["measure", *given, "-o", target]
+
+
 class Export(Verb):
     inputs = ("in/model.safetensors",)
     targets = ("out/m.pt",)
@@ -161,7 +170,7 @@ class Demo(Verb):
         return ["demo", "-o", target.parent]
 
 
-VERBS = (Segment, Blocks, Train, Score, Export, Synthetic, Demo)
+VERBS = (Segment, Blocks, Train, Score, Measure, Export, Synthetic, Demo)
 CASES = [(verb, target) for verb in VERBS for target in verb.targets]
 
 

@@ -1,4 +1,4 @@
-"""The command line: train, segment, score, demo, info, models, export, synthetic, data, paper."""
+"""The command line: train, segment, score, measure, convert, demo, info, models, export, ..."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ import typer
 
 import cleft
 from cleft.cli.data import data
-from cleft.cli.options import Axes, Device, Memory, Overwrite, integers, memory_of, out, said
+from cleft.cli.options import (
+    Axes,
+    Device,
+    Memory,
+    Overwrite,
+    Spacing,
+    integers,
+    memory_of,
+    numbers,
+    out,
+    said,
+)
 from cleft.cli.paper import paper
 from cleft.cli.segment import segment
 from cleft.cli.train import train
@@ -70,6 +81,42 @@ def score(
     from cleft.cli.score import score_files
 
     out.print(score_files(truth, prediction, json, axes, markers, overwrite, memory_of(memory)))
+
+
+@app.command()
+def measure(
+    labels: Annotated[list[Path], typer.Argument(help="Label images, or folders of them.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Table to write: .csv, .parquet or .h5ad.")
+    ] = Path("cells.csv"),
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--image", help="Image of the same pixels, for intensities; several, or a folder of them."
+        ),
+    ] = None,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option(help="What segment --probabilities wrote, for how sure the model is of each cell."),
+    ] = None,
+    axes: Axes = None,
+    spacing: Spacing = None,
+    overwrite: Overwrite = False,
+    memory: Memory = None,
+) -> None:
+    """Measure every cell: place, size, shape, neighbours, intensities; a row each in one table."""
+    from cleft.cli.measure import MeasureOptions, measure_files
+
+    options = MeasureOptions(
+        images=image or (),
+        probabilities=probabilities,
+        axes=axes,
+        spacing=numbers(spacing),
+        memory=memory_of(memory),
+        overwrite=overwrite,
+    )
+    table = measure_files(labels, output, options)
+    print_plain(out, f"{output}: {len(table)} cells, {len(list(table))} columns")
 
 
 @app.command()

@@ -19,7 +19,8 @@ from cleft.io.lazy import UNNAMED, LazyImage, StoredArray
 from cleft.io.limits import ReadLimit, reader_errors
 
 __all__ = [
-    "check_pixels", "is_zarr", "open_image", "open_labels", "read_image", "read_labels", "resolve_axes", "whole_numbers",
+    "check_pixels", "is_zarr", "open_image", "open_labels", "read_image", "read_labels", "resolve_axes",
+    "whole_numbers",
 ]  # fmt: skip
 
 EXPECTED = "expected TIFF, PNG, .npy, OME-Zarr or HDF5"
@@ -175,8 +176,8 @@ def _check_labels(stored: StoredArray, path: str | Path) -> None:
 
 def _more_axes(axes: str, shape: tuple[int, ...]) -> str:
     return (
-        f"a mask with axes {axes} and shape {shape}, expected Y, X and perhaps Z alone with one integer per cell; "
-        "pass axes='ZYX' (--axes ZYX) if its planes are depth"
+        f"a mask with axes {axes} and shape {shape}, expected Y, X and perhaps Z alone with one integer per "
+        "cell; pass axes='ZYX' (--axes ZYX) if its planes are depth"
     )
 
 

@@ -15,7 +15,7 @@ from cleft.core.errors import DataError
 from cleft.io.files import atomic_path
 from cleft.io.outputs import MARK, check_outputs, software_tag
 
-__all__ = ["TABLE_SUFFIXES", "about_path", "check_table_format", "write_table"]
+__all__ = ["TABLE_SUFFIXES", "VERB", "about_path", "check_table_format", "write_table"]
 
 ROWS_AT_ONCE = 1 << 14
 VERB = "measure"
@@ -50,8 +50,8 @@ def write_table(
         DataError: another suffix, a package is missing, or the place can't be written to.
     """
     path = Path(path)
-    write = check_table_format(path)
     check_outputs([path, about_path(path)], overwrite=overwrite, verb=VERB)
+    write = check_table_format(path)
     with ExitStack() as both:
         # the table is there last: one without its note, or with another's, is nobody's to replace
         table = both.enter_context(atomic_path(path))
@@ -72,7 +72,7 @@ def check_table_format(path: str | Path) -> Callable[[Path, Mapping[str, np.ndar
     Example:
         >>> check_table_format("cells.xlsx")
         Traceback (most recent call last):
-        cleft.core.errors.DataError: cells.xlsx: is no table that can be written, expected .csv, .parquet or .h5ad
+        cleft.core.errors.DataError: cells.xlsx: is no table that can be written, expected .csv, ...
     """
     suffix = Path(path).suffix.lower()
     if suffix not in TABLE_SUFFIXES:
@@ -88,19 +88,25 @@ def check_table_format(path: str | Path) -> Callable[[Path, Mapping[str, np.ndar
 
 def _write_csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Plain numbers with commas between; what isn't known is an empty field."""
-    formats = [{"b": "%d", "i": "%d", "u": "%d"}.get(c.dtype.kind, "%.8g") for c in columns.values()]
-    row = ",".join(formats) + "\n"
     length = len(next(iter(columns.values()), ()))
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(",".join(columns) + "\n")
         for start in range(0, length, ROWS_AT_ONCE):
-            some = [c[start : start + ROWS_AT_ONCE] for c in columns.values()]
-            text = "".join(map(row.__mod__, zip(*(c.tolist() for c in some))))
-            file.write(
-                text.replace("nan", "")
-                if any(c.dtype.kind == "f" and np.isnan(c).any() for c in some)
-                else text
-            )
+            formats, fields = zip(*(_fields(c[start : start + ROWS_AT_ONCE]) for c in columns.values()))
+            file.write("".join(map((",".join(formats) + "\n").__mod__, zip(*fields))))
+
+
+def _fields(column: np.ndarray) -> tuple[str, list[Any]]:
+    """How the entries of a column are written, and the entries."""
+    entries = column.tolist()
+    if column.dtype.kind in "biu":
+        return "%d", entries
+    if column.dtype.kind == "U":
+        quoted = ('"{}"'.format(e.replace('"', '""')) if set(e) & set(',"\r\n') else e for e in entries)
+        return "%s", list(quoted)
+    if np.isnan(column).any():
+        return "%s", ["" if e != e else f"{e:.8g}" for e in entries]
+    return "%.8g", entries
 
 
 def _write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
@@ -112,7 +118,7 @@ def _write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _write_h5ad(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """AnnData's format: measurements are X, label and place are obs, centres also obsm["spatial"] as (x, y, z).
+    """AnnData's format: measurements are X, label and place are obs, centres obsm["spatial"] as (x, y, z).
 
     Source:
         anndata documentation, "On-disk format", encoding versions 0.1.0 and 0.2.0.
@@ -121,7 +127,7 @@ def _write_h5ad(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
     places = [name for name in ("x_um", "y_um", "z_um") if name in columns]
     places = places or [name for name in ("x_px", "y_px", "z_px") if name in columns]
-    obs = [name for name in columns if name in {"label", "border"} or name[:2] in {"x_", "y_", "z_"}]
+    obs = [n for n in columns if n in {"image", "label", "border"} or n[:2] in {"x_", "y_", "z_"}]
     var = [name for name in columns if name not in obs]
     text = h5py.string_dtype()
 
@@ -140,7 +146,9 @@ def _write_h5ad(path: Path, columns: Mapping[str, np.ndarray]) -> None:
         )  # fmt: skip
         array(made, "_index", index, "string-array")
         for column in chosen:
-            array(made, column, columns[column])
+            words = columns[column].dtype.kind == "U"
+            array(made, column, columns[column].astype(object) if words else columns[column],
+                  "string-array" if words else "array")  # fmt: skip
 
     with h5py.File(path, "w") as file:
         encoded(file, "anndata", "0.1.0")

@@ -98,7 +98,7 @@ def _check_values(labels: Image) -> None:
 
 
 def check_not_binary(labels: Image) -> None:
-    """Refuse a mask whose only label lies in several pieces that don't touch: that is foreground, not one cell.
+    """Refuse a mask whose only label lies in several pieces that don't touch: foreground, not one cell.
 
     Args:
         labels: integer, as for :func:`check_pair`.

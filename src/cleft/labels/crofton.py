@@ -1,4 +1,4 @@
-"""Lengths and surfaces from what a label image shows of them: how often lines along its directions cross a border."""
+"""Lengths and surfaces from how often the lines of a label image cross a border."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["directions", "length_of_changes"]
 
 
 def directions(ndim: int) -> np.ndarray:
-    """The directions to the neighbours of a pixel, one of each opposite pair: (K, D), K = 4 in a plane, 13 in space.
+    """The directions to a pixel's neighbours, one of each opposite pair: (K, D), 4 or, in space, 13.
 
     Example:
         >>> directions(2).tolist()
@@ -27,9 +27,9 @@ def directions(ndim: int) -> np.ndarray:
 def length_of_changes(spacing: Sequence[float]) -> np.ndarray:
     """What each change of label along a direction adds to a perimeter or, in space, to a surface.
 
-    Crofton's formula: the perimeter is pi/2 times, the surface twice the mean over all directions of the changes
-    on lines one unit apart. Each direction stands for the part of the circle or sphere that is nearest to it. Four
-    directions in a plane of square pixels is ``skimage.measure.perimeter_crofton``.
+    Crofton's formula: the perimeter is pi/2 times, the surface twice the mean over all directions of the
+    changes on lines one unit apart. Each direction stands for the part of the circle or sphere that is
+    nearest to it. Four directions in a plane of square pixels is ``skimage.measure.perimeter_crofton``.
 
     Args:
         spacing: length of a pixel along each axis, two or three.

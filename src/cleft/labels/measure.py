@@ -1,12 +1,13 @@
-"""Numbers of every cell: where it is, its size and shape, its neighbours, how bright it is, how sure the model."""
+"""Numbers of every cell: its place, size, shape and neighbours, how bright it is, how sure the model."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ BLOCK_PIXELS = 1 << 22  # of a block: larger ones are no faster
 LEAST_PIXELS = 1 << 15
 BYTES_PER_PIXEL, BYTES_PER_CHANNEL = 45, 20  # that a block takes, and each channel in it
 RESERVE = 200 << 20  # bytes: compiled code, libraries' buffers
+ROWS_AT_ONCE = 1 << 21
 WHOLE_PIXELS = 1 << 26  # of a single label that is looked at once more
 
 
@@ -54,17 +56,18 @@ def measure(
 ) -> CellTable:
     """A row of numbers for every cell of a plane or a stack, in order of the labels.
 
-    Images are read block by block, so files may be larger than memory; the table itself takes about 600 bytes a
-    cell. What each column means stands in docs/measure.md.
+    Images are read block by block, so files may be larger than memory; the table itself takes about 600 bytes
+    a cell. What each column means stands in docs/measure.md.
 
     Args:
-        labels: (Y, X) or (Z, Y, X) integers, 0 background, 1.. cells, up to 0 nothing; an array, an ``Image``, or
-            the path of a file or an OME-Zarr.
-        image: of the same pixels, (*S) or (C, *S), for intensities; or several, whose channels are taken in order.
-        spacing: micrometres per pixel along each axis; by default what labels or image know. With it lengths are
-            also given in micrometres, and shapes are those of the cell, not of its pixels.
-        probabilities: (K, *S) of the classes, as ``Model.probabilities`` and ``cleft segment --probabilities`` give
-            them, for how sure the model is of each cell.
+        labels: (Y, X) or (Z, Y, X) integers, 0 background, 1.. cells, up to 0 nothing; an array, an
+            ``Image``, or the path of a file or an OME-Zarr.
+        image: of the same pixels, (*S) or (C, *S), for intensities; or several, whose channels are taken in
+            order.
+        spacing: micrometres per pixel along each axis; by default what labels or image know. With it lengths
+            are also given in micrometres, and shapes are those of the cell, not of its pixels.
+        probabilities: (K, *S) of the classes, as ``Model.probabilities`` and ``cleft segment
+            --probabilities`` give them, for how sure the model is of each cell.
         axes: of files that don't say theirs.
         memory: bytes that the process may hold; by default two thirds of what is free.
 
@@ -72,8 +75,8 @@ def measure(
         The table; without rows where there is no cell.
 
     Raises:
-        DataError: labels that aren't integers, are a binary mask or have no pixels; shapes differ; a spacing of
-            another length; too little memory; a file that can't be read.
+        DataError: labels that aren't integers, are a binary mask or have no pixels; shapes differ; a spacing
+            of another length; too little memory; a file that can't be read.
 
     Example:
         >>> labels = np.array([[1, 1, 0], [1, 1, 2]])
@@ -108,7 +111,7 @@ def measure(
         return _table(sums, source, known[0] if known else None, about)
 
 
-# --- reading --------------------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------
 
 
 def _opened(
@@ -200,13 +203,14 @@ def _grid(reader: _Reader, memory: int | None) -> tuple[Grid, int]:
     pixels = min(BLOCK_PIXELS, free // 2 // bytes_per_pixel)
     if pixels < LEAST_PIXELS:
         raise DataError(
-            f"memory allows {format_bytes(max(0, free))} beyond what is held already, the smallest block takes "
-            f"{format_bytes(2 * LEAST_PIXELS * bytes_per_pixel)}; expected more memory"
+            f"memory allows {format_bytes(max(0, free))} beyond what is held already, the smallest block "
+            f"takes {format_bytes(2 * LEAST_PIXELS * bytes_per_pixel)}; expected more memory"
         )
     shape = reader.labels.shape
     stored = getattr(reader.labels.pixels, "chunks", None) or (1,) * len(reader.labels.array_axes)
     chunks = [stored[reader.labels.array_axes.index(a)] for a in reader.labels.axes]
-    block, left = [], float(pixels)
+    block: list[tuple[int, int]] = []
+    left = float(pixels)
     for i in np.argsort(shape):  # what a short axis doesn't need goes to the others
         side = left ** (1 / (len(shape) - len(block)))
         chunk = min(chunks[i], shape[i])
@@ -224,14 +228,16 @@ def _sum_over_blocks(reader: _Reader, memory: int | None) -> CellSums:
     waiting: list[CellSums] = []
     for i in range(len(grid)):
         waiting.append(sum_block(reader.block(grid.tile(i, halo))))
+        # seldom, since all rows are looked at, but before those of cells in many blocks are many
         rows = sum(len(part.labels) for part in waiting)
-        if total is None or rows > len(total.labels) or i == len(grid) - 1:
+        if i == len(grid) - 1 or rows > max(ROWS_AT_ONCE, 0 if total is None else len(total.labels)):
             total = add_sums([*([] if total is None else [total]), *waiting])
             waiting = []
             if 3 * total.nbytes > left:  # to join two tables takes both and their sum
                 raise DataError(
                     f"{reader.labels.source}: the numbers of {len(total.labels)} cells take "
-                    f"{format_bytes(3 * total.nbytes)}, memory allows {format_bytes(max(0, left))}; expected more memory"
+                    f"{format_bytes(3 * total.nbytes)}, memory allows "
+                    f"{format_bytes(max(0, left))}; expected more memory"
                 )
     assert total is not None  # an image has pixels
     again = total.unfinished
@@ -255,7 +261,7 @@ def _check_one_cell(reader: _Reader, sums: CellSums) -> None:
         check_not_binary(Image(reader.region(box), reader.labels.axes, source=reader.labels.source))
 
 
-# --- ratios, at the end ---------------------------------------------------------------------------------------
+# --- ratios, at the end ----------------------------------------------------------------------------------
 
 
 def _table(
@@ -302,7 +308,7 @@ def _covariance(sums: CellSums, spacing: Sequence[float]) -> np.ndarray:
     """Of the places of each cell's pixels, (N, D, D)."""
     n, d = sums.pixels.astype(float), sums.first.shape[1]
     mean, spread = sums.first / n[:, None], np.empty((n.size, d, d))
-    for j, (a, b) in enumerate((a, b) for a in range(d) for b in range(a, d)):
+    for j, (a, b) in enumerate(itertools.combinations_with_replacement(range(d), 2)):
         spread[:, a, b] = spread[:, b, a] = (
             (sums.second[:, j] / n - mean[:, a] * mean[:, b]) * spacing[a] * spacing[b]
         )

@@ -1,13 +1,14 @@
 """What is summed over the cells of a block, so that the sums of blocks add to those of the whole image.
 
-A cell that reaches beyond its block can't be finished there: the corners of its hull and its values are kept until
-all of its pieces are known. The hull of a cell is that of the hulls of its pieces.
+A cell that reaches beyond its block can't be finished there: the corners of its hull and its values are kept
+until all of its pieces are known. The hull of a cell is that of the hulls of its pieces.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.spatial import ConvexHull
@@ -16,9 +17,9 @@ from cleft.labels import runs
 from cleft.labels.crofton import directions
 
 __all__ = [
+    "QUANTILES",
     "BlockPixels",
     "CellSums",
-    "QUANTILES",
     "add_sums",
     "finish_hulls",
     "finish_quantiles",
@@ -27,6 +28,15 @@ __all__ = [
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LARGEST_TABLE = 1 << 26  # labels up to this number are looked up by themselves
+# how a row is made of those of several pieces
+OVER_PIECES = {
+    **dict.fromkeys(
+        ("pixels", "first", "second", "changes", "values", "squares", "inside", "pieces", "held"), np.add
+    ),
+    **dict.fromkeys(("low", "least", "weakest"), np.minimum),
+    **dict.fromkeys(("high", "greatest"), np.maximum),
+}
+TABLES = ("pairs", "contacts", "corners", "pieces_held", "values_held")  # of CellSums, no row per cell
 NO_VALUES = np.empty(0, np.float32)
 
 
@@ -40,7 +50,8 @@ class BlockPixels:
         inner: for each axis, whether another block lies before and behind.
         image: (C, *B).
         inside: (*B) float32, how likely it is that a pixel belongs to a cell; ``None`` if that isn't known.
-        border: (*(B + 2)) float32, how likely it is that a pixel isn't the inside of one; 1 outside the image.
+        border: (*(B + 2)) float32, how likely it is that a pixel isn't the inside of one; 1 outside the
+            image.
     """
 
     labels: np.ndarray
@@ -49,18 +60,6 @@ class BlockPixels:
     image: np.ndarray
     inside: np.ndarray | None = None
     border: np.ndarray | None = None
-
-
-def _sum() -> np.ndarray:
-    return field(metadata={"over": np.add})  # type: ignore[return-value]
-
-
-def _least() -> np.ndarray:
-    return field(metadata={"over": np.minimum})  # type: ignore[return-value]
-
-
-def _greatest() -> np.ndarray:
-    return field(metadata={"over": np.maximum})  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,27 +91,27 @@ class CellSums:
     labels: np.ndarray
     origin: np.ndarray
     base: np.ndarray
-    pixels: np.ndarray = _sum()
-    first: np.ndarray = _sum()
-    second: np.ndarray = _sum()
-    changes: np.ndarray = _sum()
-    values: np.ndarray = _sum()
-    squares: np.ndarray = _sum()
-    inside: np.ndarray = _sum()
-    low: np.ndarray = _least()
-    high: np.ndarray = _greatest()
-    least: np.ndarray = _least()
-    greatest: np.ndarray = _greatest()
-    weakest: np.ndarray = _least()
-    hull: np.ndarray = _greatest()
-    quantiles: np.ndarray = _greatest()
-    pieces: np.ndarray = _sum()
-    held: np.ndarray = _sum()
-    pairs: np.ndarray = field(kw_only=True)
-    contacts: np.ndarray = field(kw_only=True)
-    corners: np.ndarray = field(kw_only=True)
-    pieces_held: np.ndarray = field(kw_only=True)
-    values_held: np.ndarray = field(kw_only=True)
+    pixels: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    changes: np.ndarray
+    values: np.ndarray
+    squares: np.ndarray
+    inside: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    least: np.ndarray
+    greatest: np.ndarray
+    weakest: np.ndarray
+    hull: np.ndarray
+    quantiles: np.ndarray
+    pieces: np.ndarray
+    held: np.ndarray
+    pairs: np.ndarray
+    contacts: np.ndarray
+    corners: np.ndarray
+    pieces_held: np.ndarray
+    values_held: np.ndarray
 
     @property
     def nbytes(self) -> int:
@@ -167,13 +166,21 @@ def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
                for a, (n, (lo, hi)) in enumerate(zip(shape, block.inner))]  # fmt: skip
     kept = np.any(reaches, axis=0) if again is None else np.ones(names.size, bool)
     kept[0] = False
-    offsets = directions(len(shape)) @ strides
+    offsets = directions(len(shape)) @ np.array(strides)
     unsure = NO_VALUES if block.border is None else block.border.astype(np.float32, copy=False).reshape(-1)
     changes, weakest, pairs, contacts = runs.borders(
-        first, found, flat, rows, np.stack([offsets, -offsets], 1), unsure
+        first, found, flat, rows, shape[-1], np.stack([offsets, -offsets], 1), unsure
     )
     channels = [
-        runs.intensities(first, found, _plain(c).reshape(-1), shape[-1], np.array(QUANTILES), pixels, kept)
+        runs.intensities(
+            first,
+            found,
+            np.ascontiguousarray(c, np.float64).reshape(-1),
+            shape[-1],
+            np.array(QUANTILES),
+            pixels,
+            kept,
+        )
         for c in block.image
     ]
     values = np.stack([c[0] for c in channels], 1) if channels else np.zeros((names.size, 0, 5))
@@ -182,7 +189,7 @@ def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
     )
     inside = np.full(names.size, np.nan)
     if block.inside is not None:
-        sure = block.inside.astype(np.float32, copy=False).reshape(-1)
+        sure = block.inside.astype(np.float64).reshape(-1)
         stated = runs.intensities(first, found, sure, shape[-1], np.empty(0), pixels, np.zeros_like(kept))[0]
         inside = stated[:, 0] * pixels + stated[:, 1]
     hull, corners = runs.hulls(first, found, coords, kept)
@@ -190,8 +197,8 @@ def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
     corners[:, 1:] += 2 * np.asarray(block.corner)
     here = np.flatnonzero(pixels)
     rows_of = {
-        "labels": names, "origin": origin + block.corner, "base": values[..., 0], "pixels": pixels, "first": sums,
-        "second": products, "changes": changes, "values": values[..., 1], "squares": values[..., 2],
+        "labels": names, "origin": origin + block.corner, "base": values[..., 0], "pixels": pixels,
+        "first": sums, "second": products, "changes": changes, "values": values[..., 1], "squares": values[..., 2],
         "inside": inside, "low": box[:, 0] + block.corner, "high": box[:, 1] + block.corner,
         "least": values[..., 3], "greatest": values[..., 4], "weakest": weakest.astype(float), "hull": hull,
         "quantiles": quantiles, "pieces": np.ones(names.size, np.int64), "held": kept.astype(np.int64),
@@ -202,7 +209,7 @@ def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
         contacts=contacts,
         corners=corners,
         pieces_held=np.stack([names[kept], pixels[kept]], 1),
-        values_held=np.stack([c[2] for c in channels]) if channels else np.zeros((0, 0), np.float32),
+        values_held=np.stack([c[2] for c in channels]) if channels else np.zeros((0, 0)),
     )
 
 
@@ -223,71 +230,46 @@ def _only(labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where(np.isin(labels, wanted), labels, 0)
 
 
-def _plain(channel: np.ndarray) -> np.ndarray:
-    """Of a type that is compiled for: float32 where it holds all values, otherwise float64."""
-    kind = np.float32 if channel.dtype.itemsize < 3 or channel.dtype == np.float32 else np.float64
-    return np.ascontiguousarray(channel, kind)
-
-
 def add_sums(parts: Sequence[CellSums]) -> CellSums:
     """The sums of several blocks as one.
 
     Args:
         parts: at least one, of blocks that don't overlap.
     """
-    if len(parts) == 1:
-        return parts[0]
     joined = {f.name: np.concatenate([getattr(p, f.name) for p in parts], axis=int(f.name == "values_held"))
               for f in fields(CellSums)}  # fmt: skip
     order = np.argsort(joined["labels"], kind="stable")
     starts = _starts(joined["labels"][order])
-    first = order[starts]  # whose origin and base become those of the cell
-    cell = np.repeat(np.arange(starts.size), np.diff(starts, append=order.size))
-    if starts.size < order.size:
-        moved = joined["origin"][order] - joined["origin"][first][cell]
-        _move(joined, order, moved, joined["base"][order] - joined["base"][first][cell])
-    rows = {name: joined[name][first] for name in ("labels", "origin", "base")}
-    for f in fields(CellSums):
-        if "over" in f.metadata:
-            rows[f.name] = (
-                f.metadata["over"].reduceat(joined[f.name][order], starts, axis=0)
-                if order.size
-                else joined[f.name]
-            )
+    several = np.diff(starts, append=order.size) > 1
+    rows = {f.name: joined[f.name][order[starts]] for f in fields(CellSums) if f.name not in TABLES}
+    if several.any():
+        pieces = order[np.repeat(several, np.diff(starts, append=order.size))]
+        _join(rows, several, {name: joined[name][pieces] for name in rows})
     pairs, contacts = _grouped_pairs(joined["pairs"], joined["contacts"])
-    several = rows["pieces"] > 1
-    rows["hull"][several], rows["quantiles"][several] = -1, np.nan
-    return CellSums(
-        **rows,
-        pairs=pairs,
-        contacts=contacts,
-        **{n: joined[n] for n in ("corners", "pieces_held", "values_held")},
-    )
+    return CellSums(**rows, pairs=pairs, contacts=contacts, **{name: joined[name] for name in TABLES[2:]})
 
 
-def _move(joined: dict[str, np.ndarray], order: np.ndarray, moved: np.ndarray, raised: np.ndarray) -> None:
-    """Let the moments of each piece be about the origin of its cell, and its values about that base.
+def _join(rows: dict[str, np.ndarray], several: np.ndarray, pieces: dict[str, np.ndarray]) -> None:
+    """Write the sums of cells in several pieces.
 
     Args:
-        joined: the columns of all pieces, whose moments are replaced.
-        order: of the pieces.
-        moved: (N, D) from the cell's origin to the piece's, in that order.
-        raised: (N, C) from the cell's base to the piece's.
+        rows: columns with a row per cell, that of its first piece, whose origin and base hold for the cell.
+        several: (N,) which cells those are.
+        pieces: columns with a row per piece, cell by cell.
     """
-    n = joined["pixels"][order][:, None].astype(float)
-    first, second = joined["first"][order], joined["second"][order].copy()
-    d = moved.shape[1]
-    for j, (a, b) in enumerate((a, b) for a in range(d) for b in range(a, d)):
-        second[:, j] += (
-            moved[:, a] * first[:, b] + moved[:, b] * first[:, a] + n[:, 0] * moved[:, a] * moved[:, b]
-        )
-    values, squares = joined["values"][order], joined["squares"][order]
-    for name, column in (
-        ("first", first + n * moved), ("second", second), ("values", values + n * raised),
-        ("squares", squares + 2 * raised * values + n * raised**2),
-    ):  # fmt: skip
-        joined[name] = np.empty_like(column)
-        joined[name][order] = column
+    starts = _starts(pieces["labels"])
+    cell = np.repeat(np.arange(starts.size), np.diff(starts, append=len(pieces["labels"])))
+    moved = (pieces["origin"] - pieces["origin"][starts][cell]).astype(float)
+    raised = pieces["base"] - pieces["base"][starts][cell]
+    n, first, values = pieces["pixels"][:, None].astype(float), pieces["first"], pieces["values"]
+    for j, (a, b) in enumerate(itertools.combinations_with_replacement(range(moved.shape[1]), 2)):
+        pieces["second"][:, j] += moved[:, a] * first[:, b] + moved[:, b] * first[:, a]
+        pieces["second"][:, j] += n[:, 0] * moved[:, a] * moved[:, b]
+    pieces["squares"] += 2 * raised * values + n * raised**2
+    pieces["first"], pieces["values"] = first + n * moved, values + n * raised
+    for name, over in OVER_PIECES.items():
+        rows[name][several] = over.reduceat(pieces[name], starts, axis=0)
+    rows["hull"][several], rows["quantiles"][several] = -1, np.nan  # known once all pieces are
 
 
 def _starts(rising: np.ndarray) -> np.ndarray:
@@ -296,7 +278,7 @@ def _starts(rising: np.ndarray) -> np.ndarray:
 
 
 def _grouped_pairs(pairs: np.ndarray, contacts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair once, with all its changes."""
+    """Each pair once, with all its changes, in order."""
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     pairs, contacts = pairs[order], contacts[order]
     new = np.ones(len(pairs), bool)

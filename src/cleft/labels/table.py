@@ -48,8 +48,8 @@ MEANINGS = {
     **{
         f"intensity_{name}": f"{text} of the image inside"
         for name, text in (
-            ("mean", "mean"), ("std", "standard deviation"), ("min", "least value"), ("max", "greatest value"),
-            ("median", "median"), *((f"p{p:02d}", f"{p}th percentile") for p in (5, 25, 75, 95)),
+            ("mean", "mean"), ("std", "standard deviation"), ("min", "least value"),
+            ("max", "greatest value"), ("median", "median"), *((f"p{p:02d}", f"{p}th percentile") for p in (5, 25, 75, 95)),
         )
     },
 }  # fmt: skip
@@ -73,13 +73,13 @@ def meaning(column: str) -> str:
 class CellTable:
     """What was measured: named columns with an entry per cell.
 
-    ``table["area_px"]`` is a column, ``list(table)`` the names, ``len(table)`` the number of cells, as of a pandas
-    data frame, which ``to_pandas`` gives.
+    ``table["area_px"]`` is a column, ``list(table)`` the names, ``len(table)`` the number of cells, as of a
+    pandas data frame, which ``to_pandas`` gives.
 
     Args:
         columns: arrays of equal length by name, the label first.
-        contacts: ``label``, ``neighbour`` and the length (in a stack the area) along which the two touch; each pair
-            once.
+        contacts: ``label``, ``neighbour`` and the length (in a stack the area) along which the two touch;
+            each pair once.
         about: what it was measured on, JSON's types alone.
 
     Example:
@@ -130,8 +130,8 @@ class CellTable:
     def write(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the table as the suffix says: ``.csv``, ``.parquet`` or ``.h5ad``.
 
-        Beside it stands a small file of the same name and ``.json``, which says what each column means, what was
-        measured, and with which version.
+        Beside it stands a small file of the same name and ``.json``, which says what each column means, what
+        was measured, and with which version.
 
         Args:
             path: of the file.

@@ -90,7 +90,8 @@ def of_skimage(labels: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
     found = regionprops(labels, image)
     names = {
         "label": "label", "size": "area", "diameter": "equivalent_diameter_area",
-        "major_axis": "axis_major_length", "minor_axis": "axis_minor_length", "solidity": "solidity", "intensity_mean": "intensity_mean",
+        "major_axis": "axis_major_length",
+        "minor_axis": "axis_minor_length", "solidity": "solidity", "intensity_mean": "intensity_mean",
         "intensity_std": "intensity_std", "intensity_min": "intensity_min", "intensity_max": "intensity_max",
     }  # fmt: skip
     if labels.ndim == 2:

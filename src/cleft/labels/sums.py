@@ -15,6 +15,7 @@ from scipy.spatial import ConvexHull
 
 from cleft.labels import runs
 from cleft.labels.crofton import directions
+from cleft.labels.numbered import numbered
 
 __all__ = [
     "QUANTILES",
@@ -27,7 +28,6 @@ __all__ = [
 ]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-LARGEST_TABLE = 1 << 26  # labels up to this number are looked up by themselves
 # how a row is made of those of several pieces
 OVER_PIECES = {
     **dict.fromkeys(
@@ -155,9 +155,9 @@ def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
         The sums; without rows where there is no cell.
     """
     shape = tuple(n - 2 for n in block.labels.shape)
-    numbers, names = _numbered(block.labels if again is None else _only(block.labels, again))
+    numbers, names = numbered(block.labels if again is None else _only(block.labels, again))
     strides = np.array(numbers.strides) // numbers.itemsize
-    coords = np.stack(np.indices(shape[:-1]), -1).reshape(-1, len(shape) - 1).astype(np.int64)
+    coords = np.moveaxis(np.indices(shape[:-1]), 0, -1).reshape(-1, len(shape) - 1).astype(np.int64)
     rows = (coords + 1) @ strides[:-1] + 1
     flat = numbers.reshape(-1)
     first, found = runs.runs_by_cell(flat, rows, shape[-1], names.size - 1)
@@ -198,7 +198,8 @@ def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
     here = np.flatnonzero(pixels)
     rows_of = {
         "labels": names, "origin": origin + block.corner, "base": values[..., 0], "pixels": pixels,
-        "first": sums, "second": products, "changes": changes, "values": values[..., 1], "squares": values[..., 2],
+        "first": sums, "second": products, "changes": changes, "values": values[..., 1],
+        "squares": values[..., 2],
         "inside": inside, "low": box[:, 0] + block.corner, "high": box[:, 1] + block.corner,
         "least": values[..., 3], "greatest": values[..., 4], "weakest": weakest.astype(float), "hull": hull,
         "quantiles": quantiles, "pieces": np.ones(names.size, np.int64), "held": kept.astype(np.int64),
@@ -211,19 +212,6 @@ def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
         pieces_held=np.stack([names[kept], pixels[kept]], 1),
         values_held=np.stack([c[2] for c in channels]) if channels else np.zeros((0, 0)),
     )
-
-
-def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as 0..n, int32, and the label of each number."""
-    wide = np.ascontiguousarray(labels, np.int64)
-    highest = max(0, int(wide.max(initial=0)))
-    if highest >= LARGEST_TABLE:
-        names, numbers = np.unique(np.append(np.maximum(wide, 0), 0), return_inverse=True)
-        return numbers[:-1].reshape(labels.shape).astype(np.int32), names
-    numbered = np.empty(labels.shape, np.int32)
-    table = np.zeros(highest + 1, np.int32)
-    names = runs.number_labels(wide.reshape(-1), table, numbered.reshape(-1))
-    return numbered, names
 
 
 def _only(labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -49,7 +49,8 @@ MEANINGS = {
         f"intensity_{name}": f"{text} of the image inside"
         for name, text in (
             ("mean", "mean"), ("std", "standard deviation"), ("min", "least value"),
-            ("max", "greatest value"), ("median", "median"), *((f"p{p:02d}", f"{p}th percentile") for p in (5, 25, 75, 95)),
+            ("max", "greatest value"), ("median", "median"),
+            *((f"p{p:02d}", f"{p}th percentile") for p in (5, 25, 75, 95)),
         )
     },
 }  # fmt: skip

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "BinaryJLoss", "CellTable", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "VolumeOptions",
-    "load_model", "make_cells", "measure", "read_image", "read_labels", "score", "segment", "segment_volume",
-    "to_classes", "to_labels", "train", "write_labels",
+    "BinaryJLoss", "CellTable", "CleftError", "Conversion", "Image", "JCLoss", "JLoss", "Model", "Scores",
+    "VolumeOptions", "convert", "load_model", "make_cells", "measure", "read_image", "read_labels", "score",
+    "segment", "segment_volume", "to_classes", "to_labels", "train", "write_labels",
 ]  # fmt: skip
 
 _HOME = {
@@ -20,7 +20,9 @@ _HOME = {
     "JLoss": "cleft.losses.youden",
     "Model": "cleft.prediction.model",
     "Scores": "cleft.labels.scores",
+    "Conversion": "cleft.formats.convert",
     "VolumeOptions": "cleft.volume.plan",
+    "convert": "cleft.formats.convert",
     "load_model": "cleft.prediction.model",
     "make_cells": "cleft.synthetic",
     "measure": "cleft.labels.measure",
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from cleft.api import train
     from cleft.core.errors import CleftError
     from cleft.core.image import Image
+    from cleft.formats.convert import Conversion, convert
     from cleft.io.read import read_image, read_labels
     from cleft.io.write import write_labels
     from cleft.labels.instances import to_labels

@@ -120,6 +120,49 @@ def measure(
 
 
 @app.command()
+def convert(
+    source: Annotated[
+        list[Path],
+        typer.Argument(help="Labels; or for --to labels a GeoJSON, ROI zip, _seg.npy or COCO JSON."),
+    ],
+    to: Annotated[str, typer.Option(help="geojson, roi, outlines, ome-zarr, mesh, ctc, or labels.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to; by default beside it, named after it.")
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            "--image",
+            help="The image they belong to: measured for GeoJSON, takes labels in for ome-zarr, says how "
+            "large labels are.",
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Pixels of labels made of outlines, such as 512,512, without --image.")
+    ] = None,
+    axes: Axes = None,
+    spacing: Spacing = None,
+    kind: Annotated[str, typer.Option("--type", help="QuPath's: cell, detection or annotation.")] = "cell",
+    named: Annotated[str | None, typer.Option("--class", help="QuPath's class of the cells.")] = None,
+    name: Annotated[str, typer.Option(help="Of the labels within an OME-Zarr.")] = "cells",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write labels for QuPath, ImageJ and others, or make labels of their annotations."""
+    from cleft.formats.convert import Conversion, Shown, convert
+
+    options = Conversion(
+        image=image,
+        axes=axes,
+        spacing=numbers(spacing),
+        shape=integers(shape),
+        shown=Shown(kind, named),
+        name=name,
+        overwrite=overwrite,
+    )
+    print_plain(out, f"{convert(source, to, output, options)}: written")  # type: ignore[arg-type]  # refused if it isn't one
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what it makes.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of the made cells.")] = 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import struct
 import sys
@@ -163,6 +164,8 @@ def _software(path: Path) -> str:
             file.seek(8)
             header = file.read(min(int.from_bytes(head[:8], "little"), MAX_TEXT))
             return _software_in_json(header, "__metadata__")
+        if found := re.match(rb'\{"%s":"([^"]*)"' % MARK.encode(), head):  # whatever length follows
+            return found[1].decode("latin-1")
         if head.startswith(b"{"):
             return _software_in_json(head + file.read(MAX_TEXT))
     if head.startswith((b"II", b"MM")):
@@ -179,7 +182,11 @@ def _software(path: Path) -> str:
             scripts = any(name.endswith(f"extra/{MARK}.json") for name in archive.namelist())
             return MARK if scripts else archive.comment.decode()
     # of ONNX the producer's name is the second field
-    return MARK if b"\x12\x05" + MARK.encode() in head[:32] else _software_beside(path)
+    if b"\x12\x05" + MARK.encode() in head[:32]:
+        return MARK
+    if found := re.match(rb"(?:# )?(%s [^\n;\0]+)" % MARK.encode(), head):  # of STL and OBJ the first words
+        return found[1].decode("latin-1")
+    return _software_beside(path)
 
 
 def _software_beside(path: Path) -> str:

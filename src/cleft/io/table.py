@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -12,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.io.files import atomic_path
+from cleft.io.files import atomic_path, sha256_of
 from cleft.io.outputs import MARK, check_outputs, software_tag
 
-__all__ = ["TABLE_SUFFIXES", "VERB", "about_path", "check_table_format", "write_table"]
+__all__ = ["TABLE_SUFFIXES", "VERB", "about_path", "check_table_format", "write_note", "write_table"]
 
 ROWS_AT_ONCE = 1 << 14
 VERB = "measure"
@@ -57,10 +56,20 @@ def write_table(
         table = both.enter_context(atomic_path(path))
         note = both.enter_context(atomic_path(about_path(path)))
         write(table, columns)
-        with table.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        content = {MARK: software_tag(VERB), "sha256": digest, **about}
-        note.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_note(note, table, about, VERB)
+
+
+def write_note(path: Path, file: Path, about: Mapping[str, Any], verb: str) -> None:
+    """Write what is in a file that can't say so itself, and that cleft has made it as it is now.
+
+    Args:
+        path: of the note, by habit ``about_path(file)``.
+        file: as it was just written.
+        about: JSON's types alone.
+        verb: of the command line whose result it is.
+    """
+    content = {MARK: software_tag(verb), "sha256": sha256_of(file), **about}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def check_table_format(path: str | Path) -> Callable[[Path, Mapping[str, np.ndarray]], None]:

@@ -96,7 +96,12 @@ def fill_level(group: Any, level: int, part: Slices) -> None:
 
 
 def write_zarr_labels(
-    path: Path, labels: np.ndarray, spacing: Sequence[float] | None, overwrite: bool = False
+    path: Path,
+    labels: np.ndarray,
+    spacing: Sequence[float] | None,
+    overwrite: bool = False,
+    source: str | None = None,
+    verb: str = "segment",
 ) -> None:
     """Write labels that are in memory, whole or not at all.
 
@@ -105,6 +110,8 @@ def write_zarr_labels(
         labels: (*S) uint32 or uint64, axes YX or ZYX.
         spacing: micrometres per pixel along each axis.
         overwrite: replace labels that cleft has written there.
+        source: where the image is that they belong to, seen from the folder.
+        verb: of the command line whose result it is.
 
     Raises:
         DataError: the folder exists, or can't be written.
@@ -117,7 +124,10 @@ def write_zarr_labels(
             grid = level_grid(group, level)
             for i in range(len(grid)):
                 fill_level(group, level, grid.slices(i))
-        group.attrs[MARK] = {"made_by": software_tag("segment")}
+        if source is not None:
+            ome = dict(group.attrs["ome"])
+            group.attrs["ome"] = {**ome, "image-label": {"source": {"image": source}}}
+        group.attrs[MARK] = {"made_by": software_tag(verb)}
         remove_labels(path)
 
 

@@ -312,3 +312,53 @@ def test_a_zarr_that_others_made(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "l.zarr", data=labels, chunks=(7, 9))
     assert cleft.measure(tmp_path / "l.zarr")["area_px"].sum() == (labels > 0).sum()
     assert sums_room.QUANTILES[2] == 0.5
+
+
+def test_from_the_shell(cleft_says: Any, tmp_path: Path) -> None:
+    import pandas
+
+    for name, seed in (("a", 1), ("b", 2)):
+        labels = np.maximum(cells((20, 30), seed), 0)
+        write_labels(tmp_path / "labels" / f"{name}.tif", labels, "YX", (0.5, 0.5))
+        write_image(tmp_path / "images" / f"{name}.tif", Image(picture(labels), "YX"))
+    one = tmp_path / "labels" / "a.tif"
+    said = cleft_says("measure", one, "--image", tmp_path / "images" / "a.tif", "-o", tmp_path / "a.csv")
+    assert said.code == 0, said.err
+    table = pandas.read_csv(tmp_path / "a.csv")
+    assert f"{len(table)} cells, {len(table.columns)} columns" in said.out
+    wanted = cleft.measure(one, tmp_path / "images" / "a.tif")
+    np.testing.assert_allclose(table["area_um2"], wanted["area_um2"])
+    folders = (tmp_path / "labels", "--image", tmp_path / "images")
+    for suffix in ("csv", "parquet", "h5ad"):
+        said = cleft_says("measure", *folders, "-o", tmp_path / f"all.{suffix}")
+        assert said.code == 0, said.err
+    both = pandas.read_csv(tmp_path / "all.csv")
+    assert sorted(set(both["image"])) == ["a", "b"]
+    assert (both["image"] == "a").sum() == len(table)
+    (tmp_path / "images" / "b.tif").unlink()
+    said = cleft_says("measure", *folders, "-o", tmp_path / "more.csv")
+    assert said.code == 1
+    assert "no image for 1 of 2 label images (b)" in said.err
+    said = cleft_says("measure", one, "--spacing", "0.5", "-o", tmp_path / "more.csv")
+    assert "expected one positive number" in said.err
+    assert not (tmp_path / "more.csv").exists()
+
+
+@pytest.mark.parametrize("block", [[], ["--block", "16,16"]])
+def test_segment_measures_too(block: list[str], cleft_says: Any, hand_file: Any, tmp_path: Path) -> None:
+    import pandas
+
+    image = np.zeros((40, 60), np.uint16)
+    image[5:15, 5:15] = image[20:30, 30:50] = 1000
+    write_image(tmp_path / "a.tif", Image(image, "YX", (0.5, 0.5)))
+    said = cleft_says(
+        "segment", tmp_path / "a.tif", "-m", hand_file(2), "-o", tmp_path / "out", "--measure", *block
+    )
+    assert said.code == 0, said.err
+    table = pandas.read_csv(tmp_path / "out" / "measurements" / "a.csv")
+    assert table["area_px"].tolist() == [100, 200]
+    assert table["intensity_mean"].tolist() == [1000, 1000]
+    assert table["area_um2"].tolist() == [25, 50]
+    assert ("confidence_border" in table) == (not block)
+    if not block:
+        assert (table["confidence_inside"] > 0.9).all()

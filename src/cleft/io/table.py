@@ -17,7 +17,7 @@ from cleft.io.outputs import MARK, check_outputs, software_tag
 __all__ = ["TABLE_SUFFIXES", "VERB", "about_path", "check_table_format", "write_note", "write_table"]
 
 ROWS_AT_ONCE = 1 << 14
-VERB = "measure"
+VERB = "measure"  # of the command line, whose results those of the library are
 
 
 def about_path(path: str | Path) -> Path:
@@ -36,6 +36,7 @@ def write_table(
     columns: Mapping[str, np.ndarray],
     about: Mapping[str, Any],
     overwrite: bool = False,
+    verb: str = VERB,
 ) -> None:
     """Write a table, and beside it what its columns mean and what made it.
 
@@ -44,19 +45,20 @@ def write_table(
         columns: arrays of equal length by name; the first is the label.
         about: JSON's types alone.
         overwrite: replace files that cleft hasn't written.
+        verb: of the command line whose result it is.
 
     Raises:
         DataError: another suffix, a package is missing, or the place can't be written to.
     """
     path = Path(path)
-    check_outputs([path, about_path(path)], overwrite=overwrite, verb=VERB)
+    check_outputs([path, about_path(path)], overwrite=overwrite, verb=verb)
     write = check_table_format(path)
     with ExitStack() as both:
         # the table is there last: one without its note, or with another's, is nobody's to replace
         table = both.enter_context(atomic_path(path))
         note = both.enter_context(atomic_path(about_path(path)))
         write(table, columns)
-        write_note(note, table, about, VERB)
+        write_note(note, table, about, verb)
 
 
 def write_note(path: Path, file: Path, about: Mapping[str, Any], verb: str) -> None:

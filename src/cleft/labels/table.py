@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.io.table import write_table
+from cleft.io.table import VERB, write_table
 
 __all__ = ["CellTable", "meaning"]
 
@@ -128,7 +128,7 @@ class CellTable:
             raise DataError("a data frame needs pandas: pip install pandas") from error
         return pandas.DataFrame(dict(self.columns))
 
-    def write(self, path: str | Path, overwrite: bool = False) -> None:
+    def write(self, path: str | Path, overwrite: bool = False, verb: str = VERB) -> None:
         """Write the table as the suffix says: ``.csv``, ``.parquet`` or ``.h5ad``.
 
         Beside it stands a small file of the same name and ``.json``, which says what each column means, what
@@ -137,6 +137,7 @@ class CellTable:
         Args:
             path: of the file.
             overwrite: replace a file that cleft hasn't written.
+            verb: of the command line whose result it is.
 
         Raises:
             DataError: another suffix, a format that isn't installed, or the place can't be written to.
@@ -149,4 +150,4 @@ class CellTable:
             ...     Path(f"{folder}/cells.csv").read_text().splitlines()
             ['label,area_px', '1,3', '2,5']
         """
-        write_table(path, self.columns, self.about, overwrite)
+        write_table(path, self.columns, self.about, overwrite, verb)

@@ -411,6 +411,8 @@ def test_bad_input(tmp_path: Path) -> None:
     (tmp_path / "good.geojson").write_text(feature([[[1, 1], [5, 1], [5, 5], [1, 1]]]))
     with pytest.raises(DataError, match="doesn't say how large its image is"):
         cleft.convert(tmp_path / "good.geojson", "labels", tmp_path / "out.tif")
+    with pytest.raises(DataError, match="of memory are available"):
+        cleft.convert(tmp_path / "good.geojson", "labels", options=Conversion(shape=(10**7, 10**7)))
     with pytest.raises(DataError, match='found "qupath", expected one of geojson'):
         cleft.convert(source, "qupath")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="as the type of objects"):

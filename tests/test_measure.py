@@ -1,6 +1,8 @@
 """What is measured of each cell: the obvious forms, scikit-image, blocks, units, bad input."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -362,3 +364,30 @@ def test_segment_measures_too(block: list[str], cleft_says: Any, hand_file: Any,
     assert ("confidence_border" in table) == (not block)
     if not block:
         assert (table["confidence_inside"] > 0.9).all()
+
+
+MEASURE = """
+import resource, sys
+import cleft
+table = cleft.measure(sys.argv[1], sys.argv[2], memory=int(sys.argv[3]))
+print(len(table), int(table["volume_px"].sum()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.long
+def test_memory_is_kept_with_a_volume_larger_than_it(tmp_path: Path) -> None:
+    """Cubes of ten pixels, 900 MB with their image, within 700 MB."""
+    allowed, shape = 700_000_000, (250, 800, 750)
+    labels = zarr.create_array(tmp_path / "l.zarr", shape=shape, chunks=(50, 200, 250), dtype=np.uint32)
+    image = zarr.create_array(tmp_path / "i.zarr", shape=shape, chunks=(50, 200, 250), dtype=np.uint16)
+    z, y, x = (np.arange(n) // 10 for n in shape)
+    for start in range(0, 250, 50):
+        part = slice(start, start + 50)
+        labels[part] = ((z[part, None, None] * 80 + y[:, None]) * 75 + x + 1).astype(np.uint32)
+        image[part] = np.random.default_rng(start).integers(0, 5000, (50, *shape[1:]), dtype=np.uint16)
+    command = [sys.executable, "-c", MEASURE, tmp_path / "l.zarr", tmp_path / "i.zarr", str(allowed)]
+    said = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    cells_, pixels, peak = map(int, said.stdout.split())
+    assert cells_ == 25 * 80 * 75
+    assert pixels == np.prod(shape)
+    assert peak <= allowed

@@ -11,8 +11,8 @@ import cleft
 
 NAMES = [
     "BinaryJLoss", "CellTable", "CleftError", "Conversion", "Image", "JCLoss", "JLoss", "Model", "Scores",
-    "VolumeOptions", "convert", "load_model", "make_cells", "measure", "read_image", "read_labels", "score", "segment", "segment_volume", "to_classes",
-    "to_labels", "train", "write_labels",
+    "VolumeOptions", "convert", "load_model", "make_cells", "measure", "read_image", "read_labels", "score",
+    "segment", "segment_volume", "to_classes", "to_labels", "train", "write_labels",
 ]  # fmt: skip
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.formats.planes import checked_polygon
-from cleft.io.limits import ReadLimit
+from cleft.formats.planes import check_room, checked_polygon
 from cleft.labels.polygons import fill_polygons
 
 __all__ = ["is_coco", "read_coco"]
@@ -48,10 +47,10 @@ def read_coco(path: Path) -> dict[str, np.ndarray]:
         annotations = list(found["annotations"])
     except (ValueError, RecursionError, KeyError, TypeError, OSError) as error:
         raise DataError(f"{path}: can't be read as COCO's JSON ({error!r})") from error
+    check_room(list(shapes.values()), str(path))
     for i, shape in shapes.items():
         if min(shape) < 1:
             raise DataError(f"{path}: image {names[i]} has height and width {shape}, expected pixels")
-        ReadLimit.of(None).check(shape, np.dtype(np.int64), f"{path}: {names[i]}", 0, 1, in_memory=True)
     labels = {i: np.zeros(shape, np.int64) for i, shape in shapes.items()}
     for number, annotation in enumerate(annotations, start=1):
         source = f"{path}: annotation {number}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -254,7 +253,7 @@ def _shape_of(options: Conversion) -> tuple[tuple[int, ...] | None, tuple[float,
     if options.image is not None:
         with open_image(options.image, options.axes) as image:
             return image.shape, image.spacing
-    if options.shape is not None and (len(options.shape) not in (2, 3) or math.prod(options.shape) > 2**40):
+    if options.shape is not None and (len(options.shape) not in (2, 3)):
         raise DataError(f"shape is {options.shape}, expected pixels along Y and X, or Z, Y and X")
     return options.shape, None
 

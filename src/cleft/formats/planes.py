@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cleft.core.errors import DataError
+from cleft.core.memory import available_memory
+from cleft.core.units import format_bytes
+from cleft.io.limits import bytes_of
 from cleft.labels.polygons import Polygon, check_simple, fill_polygons, outlines
 
-__all__ = ["Placed", "cells_by_plane", "checked_polygon", "fill_planes"]
+__all__ = ["Placed", "cells_by_plane", "check_room", "checked_polygon", "fill_planes"]
 
 log = logging.getLogger("cleft")
 Placed = tuple[int, Polygon]  # the plane, 0 where there is one alone, and a piece of a cell in it
@@ -70,6 +73,23 @@ def checked_polygon(label: int, rings: Sequence[object], source: str) -> Polygon
     return Polygon(label, tuple(found))
 
 
+def check_room(shapes: Iterable[Sequence[int]], source: str) -> None:
+    """Refuse to make labels that memory doesn't hold.
+
+    Args:
+        shapes: of all that are made.
+        source: the file that they are made of, for the message.
+
+    Raises:
+        DataError: they take more than is available.
+    """
+    claimed = sum(bytes_of(shape, np.dtype(np.int64)) for shape in shapes)
+    if claimed > (free := available_memory()):
+        raise DataError(
+            f"{source}: labels of its images take {format_bytes(claimed)}, {format_bytes(free)} of memory are available"
+        )
+
+
 def fill_planes(cells: Iterable[Placed], shape: Sequence[int], source: str) -> np.ndarray:
     """Labels of polygons in planes.
 
@@ -82,9 +102,10 @@ def fill_planes(cells: Iterable[Placed], shape: Sequence[int], source: str) -> n
         (*shape) int64. What covers no pixel is warned of.
 
     Raises:
-        DataError: nothing of a polygon lies in the image, which is another one then, or shown at another
-            scale.
+        DataError: memory doesn't hold the labels; nothing of a polygon lies in the image, which is another
+            one then, or shown at another scale.
     """
+    check_room([shape], source)
     labels = np.zeros((*(1,) * (3 - len(shape)), *shape), np.int64)
     planes: dict[int, list[Polygon]] = {}
     for z, polygon in cells:

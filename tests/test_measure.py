@@ -268,6 +268,8 @@ def test_bad_input(tmp_path: Path) -> None:
         ((labels, None, None, np.zeros((2, 20, 20))), "expected the probabilities of 3 or 4 classes"),
         ((np.array([[2**63]], np.uint64),), r"expected labels below 2\*\*63"),
         ((tmp_path / "none.tif",), "no such file"),
+        ((Image(np.stack([labels] * 3), "TYX"),), "found 3 time points"),
+        ((Image(np.stack([labels] * 3), "CYX"),), "found 3 channels, expected one integer per cell"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=said):
             cleft.measure(*given_)
@@ -364,6 +366,11 @@ def test_segment_measures_too(block: list[str], cleft_says: Any, hand_file: Any,
     assert ("confidence_border" in table) == (not block)
     if not block:
         assert (table["confidence_inside"] > 0.9).all()
+        out = tmp_path / "out"
+        assert cleft_says(*command, "--probabilities", "--overwrite").code == 0
+        likely = ("--image", tmp_path / "a.tif", "--probabilities", out / "probabilities")
+        assert cleft_says("measure", out / "a.tif", *likely, "-o", tmp_path / "again.csv").code == 0
+        assert (tmp_path / "again.csv").read_text() == (out / "measurements" / "a.csv").read_text()
 
 
 MEASURE = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from cleft.core.errors import DataError
 from cleft.io import base_name, by_name, find_images
 from cleft.io.outputs import check_outputs
+from cleft.io.read import is_zarr
 from cleft.io.table import VERB, about_path, check_table_format
 from cleft.labels.measure import measure
 from cleft.labels.table import CellTable
@@ -72,14 +74,21 @@ def _beside(paths: Sequence[Path], options: MeasureOptions) -> tuple[list[list[P
     """The images and the probabilities of each label image."""
     images = find_images(options.images) if options.images else []
     likely = [] if options.probabilities is None else find_images([options.probabilities])
-    if len(paths) == 1:
-        if len(likely) > 1:
-            likely = [path for path in likely if base_name(path) == base_name(paths[0])]
-        return [images], [likely[0] if likely else None]
     names = list(by_name(paths))
-    found = _by_names(names, images, "image") if images else {}
-    sure = _by_names(names, likely, "probabilities") if likely else {}
-    return [[found[n]] if found else [] for n in names], [sure.get(n) for n in names]
+    alone = len(paths) == 1
+    if alone and not any(map(_is_folder, options.images)):
+        found = {names[0]: images}
+    else:
+        found = {name: [path] for name, path in _by_names(names, images, "image").items()} if images else {}
+    if alone and options.probabilities is not None and not _is_folder(options.probabilities):
+        sure = {names[0]: options.probabilities}
+    else:
+        sure = _by_names(names, likely, "probabilities") if likely else {}
+    return [found.get(name, []) for name in names], [sure.get(name) for name in names]
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path) and not is_zarr(path)
 
 
 def _by_names(names: Sequence[str], paths: Sequence[Path], what: str) -> dict[str, Path]:

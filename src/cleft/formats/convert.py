@@ -111,7 +111,7 @@ def convert(
             f"{output}: labels go either to a place of their own or into {options.image}, expected one"
         )
     target = _target(paths[0], to, output, options)
-    if to == "labels" and is_coco(paths[0]):
+    if to == "labels" and paths[0].suffix.lower() == ".json" and is_coco(paths[0]):
         return _from_coco(paths[0], target, options)
     notes = [about_path(target)] if to == "outlines" else []
     read = paths if into or options.image is None else [*paths, options.image]

@@ -86,7 +86,8 @@ def check_room(shapes: Iterable[Sequence[int]], source: str) -> None:
     claimed = sum(bytes_of(shape, np.dtype(np.int64)) for shape in shapes)
     if claimed > (free := available_memory()):
         raise DataError(
-            f"{source}: labels of its images take {format_bytes(claimed)}, {format_bytes(free)} of memory are available"
+            f"{source}: labels of its images take {format_bytes(claimed)}, "
+            f"{format_bytes(free)} of memory are available"
         )
 
 
@@ -102,7 +103,7 @@ def fill_planes(cells: Iterable[Placed], shape: Sequence[int], source: str) -> n
         (*shape) int64. What covers no pixel is warned of.
 
     Raises:
-        DataError: memory doesn't hold the labels; nothing of a polygon lies in the image, which is another
+        DataError: memory doesn't hold the labels; or nothing of a polygon lies in the image, which is another
             one then, or shown at another scale.
     """
     check_room([shape], source)

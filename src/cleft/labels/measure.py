@@ -122,7 +122,13 @@ def _opened(
         return files.enter_context(open_labels(given, axes) if is_labels else _open_image(given, axes))
     if isinstance(given, LazyImage):
         return given
-    if not isinstance(given, Image):
+    if isinstance(given, Image):
+        given = given.standard()
+        if is_labels and len(given.data) != 1:
+            raise DataError(
+                f"{given.source}: found {len(given.data)} channels, expected one integer per cell"
+            )
+    else:
         array = np.asarray(given)
         channel = not is_labels and array.ndim == ndim + 1
         spatial = array.ndim - channel

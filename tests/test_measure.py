@@ -269,7 +269,7 @@ def test_bad_input(tmp_path: Path) -> None:
         ((np.array([[2**63]], np.uint64),), r"expected labels below 2\*\*63"),
         ((tmp_path / "none.tif",), "no such file"),
         ((Image(np.stack([labels] * 3), "TYX"),), "found 3 time points"),
-        ((Image(np.stack([labels] * 3), "CYX"),), "found 3 channels, expected one integer per cell"),
+        ((Image(np.stack([labels] * 3), "CYX"),), "found 3 channels, expected one integer a cell"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=said):
             cleft.measure(*given_)
@@ -355,9 +355,8 @@ def test_segment_measures_too(block: list[str], cleft_says: Any, hand_file: Any,
     image = np.zeros((40, 60), np.uint16)
     image[5:15, 5:15] = image[20:30, 30:50] = 1000
     write_image(tmp_path / "a.tif", Image(image, "YX", (0.5, 0.5)))
-    said = cleft_says(
-        "segment", tmp_path / "a.tif", "-m", hand_file(2), "-o", tmp_path / "out", "--measure", *block
-    )
+    command = ("segment", tmp_path / "a.tif", "-m", hand_file(2), "-o", tmp_path / "out", "--measure")
+    said = cleft_says(*command, *block)
     assert said.code == 0, said.err
     table = pandas.read_csv(tmp_path / "out" / "measurements" / "a.csv")
     assert table["area_px"].tolist() == [100, 200]

@@ -25,8 +25,8 @@ class MeasureOptions:
     """What ``cleft measure`` was asked for, beside the labels.
 
     Args:
-        images: files and folders of images, matched to the labels by name; of a single label image all are
-            its own.
+        images: files and folders of images, matched to the labels by name; files given with a single
+            label image are all its own.
         probabilities: one file, or a folder of the same names.
         axes: of files that don't say theirs.
         spacing: micrometres per pixel along each axis.

@@ -19,7 +19,7 @@ from cleft.labels.polygons import Polygon
 
 __all__ = ["read_rois", "write_rois"]
 
-LARGEST_ROI = 1 << 26  # bytes
+LEAST_ALLOWED, MOST_EXPANDED = 1 << 26, 200  # bytes of all regions, and by how much they may unpack
 AREAS = ("POLYGON", "RECT", "OVAL", "FREEHAND", "TRACED")
 MOVE, LINE, CLOSE = 0.0, 1.0, 4.0  # of a path
 
@@ -115,8 +115,8 @@ def _contents(path: Path) -> list[tuple[str, bytes]]:
         entries = [e for e in archive.infolist() if e.filename.lower().endswith(".roi")]
         if not entries:
             raise ValueError("no .roi in it")
-        if max(e.file_size for e in entries) > LARGEST_ROI:
-            raise ValueError(f"a region of more than {LARGEST_ROI} bytes")
+        if sum(entry.file_size for entry in entries) > max(LEAST_ALLOWED, MOST_EXPANDED * len(data)):
+            raise ValueError("its regions become far larger than regions do")
         return [(entry.filename, archive.read(entry)) for entry in entries]
 
 

@@ -9,7 +9,7 @@ made an array from its bytes, here; everything else stays a name.
 from __future__ import annotations
 
 import math
-import pickletools
+import pickletools  # nosec B403  # it lists instructions and carries out none
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -203,11 +203,13 @@ def borders(first, runs, labels, rows, length, offsets, unsure):
 @compiled
 def _edges(labels, rows, length, offsets):
     """Whether each pixel of a block has a neighbour of another label; flat, padded as the labels."""
-    edge = np.zeros(labels.size, np.bool_)
-    for begin in rows:
-        for step in offsets.flat:
-            for p in range(begin, begin + length):
-                edge[p] |= labels[p] != labels[p + step]
+    edge, steps = np.zeros(labels.size, np.uint8), offsets.copy().reshape(-1)
+    for begin in rows:  # slices of a row become vector instructions
+        here, found = labels[begin : begin + length], edge[begin : begin + length]
+        for step in steps:
+            there = labels[begin + step : begin + step + length]
+            for i in range(length):
+                found[i] |= np.uint8(here[i] != there[i])
     return edge
 
 

@@ -269,7 +269,7 @@ def test_bad_input(tmp_path: Path) -> None:
         ((np.array([[2**63]], np.uint64),), r"expected labels below 2\*\*63"),
         ((tmp_path / "none.tif",), "no such file"),
         ((Image(np.stack([labels] * 3), "TYX"),), "found 3 time points"),
-        ((Image(np.stack([labels] * 3), "CYX"),), "found 3 channels, expected one integer a cell"),
+        ((Image(np.stack([labels] * 3), "CYX"),), "found 3 channels, expected one integer per cell"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=said):
             cleft.measure(*given_)

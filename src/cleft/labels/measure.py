@@ -42,7 +42,6 @@ BLOCK_PIXELS = 1 << 22  # of a block: larger ones are no faster
 LEAST_PIXELS = 1 << 15
 BYTES_PER_PIXEL, BYTES_PER_CHANNEL = 45, 20  # that a block takes, and each channel in it
 RESERVE = 200 << 20  # bytes: compiled code, libraries' buffers
-ROWS_AT_ONCE = 1 << 21
 WHOLE_PIXELS = 1 << 26  # of a single label that is looked at once more
 
 
@@ -56,8 +55,8 @@ def measure(
 ) -> CellTable:
     """A row of numbers for every cell of a plane or a stack, in order of the labels.
 
-    Images are read block by block, so files may be larger than memory; the table itself takes about 600 bytes
-    a cell. What each column means stands in docs/measure.md.
+    Images are read block by block, so files may be larger than memory; the table itself takes about a
+    kilobyte a cell. What each column means stands in docs/measure.md.
 
     Args:
         labels: (Y, X) or (Z, Y, X) integers, 0 background, 1.. cells, up to 0 nothing; an array, an
@@ -232,13 +231,14 @@ def _sum_over_blocks(reader: _Reader, memory: int | None) -> CellSums:
     halo = (1,) * len(grid.shape)
     total: CellSums | None = None
     waiting: list[CellSums] = []
+    held = 0  # bytes of them
     for i in range(len(grid)):
         waiting.append(sum_block(reader.block(grid.tile(i, halo))))
-        # seldom, since all rows are looked at, but before those of cells in many blocks are many
-        rows = sum(len(part.labels) for part in waiting)
-        if i == len(grid) - 1 or rows > max(ROWS_AT_ONCE, 0 if total is None else len(total.labels)):
+        held += waiting[-1].nbytes
+        # seldom, since all rows are looked at then
+        if i == len(grid) - 1 or held > max(left // 8, 0 if total is None else total.nbytes):
             total = add_sums([*([] if total is None else [total]), *waiting])
-            waiting = []
+            waiting, held = [], 0
             if 3 * total.nbytes > left:  # to join two tables takes both and their sum
                 raise DataError(
                     f"{reader.labels.source}: the numbers of {len(total.labels)} cells take "

@@ -162,56 +162,68 @@ def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
     flat = numbers.reshape(-1)
     first, found = runs.runs_by_cell(flat, rows, shape[-1], names.size - 1)
     pixels, origin, sums, products, box = runs.moments(first, found, coords)
-    reaches = [(box[:, 0, a] == 0) & lo | (box[:, 1, a] == n - 1) & hi
-               for a, (n, (lo, hi)) in enumerate(zip(shape, block.inner))]  # fmt: skip
-    kept = np.any(reaches, axis=0) if again is None else np.ones(names.size, bool)
+    kept = _beyond(box, shape, block.inner) if again is None else np.ones(names.size, bool)
     kept[0] = False
     offsets = directions(len(shape)) @ np.array(strides)
     unsure = NO_VALUES if block.border is None else block.border.astype(np.float32, copy=False).reshape(-1)
     changes, weakest, pairs, contacts = runs.borders(
         first, found, flat, rows, shape[-1], np.stack([offsets, -offsets], 1), unsure
     )
-    channels = [
-        runs.intensities(
-            first,
-            found,
-            np.ascontiguousarray(c, np.float64).reshape(-1),
-            shape[-1],
-            np.array(QUANTILES),
-            pixels,
-            kept,
-        )
-        for c in block.image
-    ]
-    values = np.stack([c[0] for c in channels], 1) if channels else np.zeros((names.size, 0, 5))
-    quantiles = (
-        np.stack([c[1] for c in channels], 1) if channels else np.zeros((names.size, 0, len(QUANTILES)))
-    )
-    inside = np.full(names.size, np.nan)
-    if block.inside is not None:
-        sure = block.inside.astype(np.float64).reshape(-1)
-        stated = runs.intensities(first, found, sure, shape[-1], np.empty(0), pixels, np.zeros_like(kept))[0]
-        inside = stated[:, 0] * pixels + stated[:, 1]
+    values, quantiles, held, inside = _intensities(block, first, found, pixels, kept)
     hull, corners = runs.hulls(first, found, coords, kept)
     corners[:, 0] = names[corners[:, 0]]
     corners[:, 1:] += 2 * np.asarray(block.corner)
     here = np.flatnonzero(pixels)
-    rows_of = {
+    of_cell = {
         "labels": names, "origin": origin + block.corner, "base": values[..., 0], "pixels": pixels,
         "first": sums, "second": products, "changes": changes, "values": values[..., 1],
-        "squares": values[..., 2],
-        "inside": inside, "low": box[:, 0] + block.corner, "high": box[:, 1] + block.corner,
-        "least": values[..., 3], "greatest": values[..., 4], "weakest": weakest.astype(float), "hull": hull,
-        "quantiles": quantiles, "pieces": np.ones(names.size, np.int64), "held": kept.astype(np.int64),
+        "squares": values[..., 2], "inside": inside, "low": box[:, 0] + block.corner,
+        "high": box[:, 1] + block.corner, "least": values[..., 3], "greatest": values[..., 4],
+        "weakest": weakest.astype(float), "hull": hull, "quantiles": quantiles,
+        "pieces": np.ones(names.size, np.int64), "held": kept.astype(np.int64),
     }  # fmt: skip
     return CellSums(
-        **{name: array[here] for name, array in rows_of.items()},
+        **{name: array[here] for name, array in of_cell.items()},
         pairs=names[pairs],
         contacts=contacts,
         corners=corners,
         pieces_held=np.stack([names[kept], pixels[kept]], 1),
-        values_held=np.stack([c[2] for c in channels]) if channels else np.zeros((0, 0)),
+        values_held=held,
     )
+
+
+def _beyond(box: np.ndarray, shape: Sequence[int], inner: Sequence[tuple[bool, bool]]) -> np.ndarray:
+    """Which cells may go on in another block: those that reach its face, (n + 1,) bool."""
+    faces = [
+        ((box[:, 0, a] == 0) & before) | ((box[:, 1, a] == n - 1) & behind)
+        for a, (n, (before, behind)) in enumerate(zip(shape, inner, strict=True))
+    ]
+    return np.any(faces, axis=0)
+
+
+def _intensities(
+    block: BlockPixels, first: np.ndarray, found: np.ndarray, pixels: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each cell: sums (n, C, 5), quantiles (n, C, Q), values held (C, V), how likely it is (n,)."""
+
+    def of(pixels_: np.ndarray, wanted: np.ndarray, some: np.ndarray) -> tuple[np.ndarray, ...]:
+        flat = np.ascontiguousarray(pixels_, np.float64).reshape(-1)
+        made: tuple[np.ndarray, ...] = runs.intensities(
+            first, found, flat, pixels_.shape[-1], wanted, pixels, some
+        )
+        return made
+
+    channels = [of(channel, np.array(QUANTILES), kept) for channel in block.image]
+    values = np.zeros((pixels.size, len(channels), 5))
+    quantiles = np.zeros((pixels.size, len(channels), len(QUANTILES)))
+    for c, channel in enumerate(channels):
+        values[:, c], quantiles[:, c] = channel[0], channel[1]
+    held = np.stack([channel[2] for channel in channels]) if channels else np.zeros((0, 0))
+    inside = np.full(pixels.size, np.nan)
+    if block.inside is not None:
+        stated = of(block.inside, np.empty(0), np.zeros_like(kept))[0]
+        inside = stated[:, 0] * pixels + stated[:, 1]
+    return values, quantiles, held, inside
 
 
 def _only(labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from bench import DOCS, RESULTS, announce, command, insert, machine, once, parse
 
 STEP = 10  # pixels from cell to cell
 SIDE = 10_000  # a million cells
-PART = 500  # of the side that scikit-image is given: 2,500 cells
+PART = 1_000  # of the side that scikit-image is given: 10,000 cells
 VOLUME = (250, 800, 800)
 CUBE = 25  # pixels along a cell of the volume
 MEMORY = 700_000_000  # bytes promised for it
@@ -68,7 +68,7 @@ def picture(labels: np.ndarray) -> np.ndarray:
 def processor_seconds(work: Callable[[], Any]) -> float:
     start = time.process_time()
     work()
-    return round(time.process_time() - start, 2)
+    return round(time.process_time() - start, 3)
 
 
 def million() -> dict[str, Any]:
@@ -102,7 +102,9 @@ def against_skimage() -> dict[str, Any]:
     table = cleft.measure(labels, image)
     skimage = regionprops_table(labels, image, properties=properties)
     angle = np.degrees(skimage["orientation"]) + 90
-    skimage["orientation"] = np.where(angle > 90, angle - 180, angle)
+    # a cell as long as it is wide points nowhere
+    turned = np.where(angle > 90, angle - 180, angle)
+    skimage["orientation"] = np.where(table["elongation"] > 1e-9, turned, table["orientation_deg"])
     differ = {name: float(np.nanmax(np.abs(table[name] - skimage[other]))) for name, other in SAME.items()}
     ratio = float(np.median(theirs) / np.median(ours))
     return {

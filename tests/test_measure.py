@@ -214,6 +214,30 @@ def test_numbers_stay_exact_far_from_the_origin() -> None:
     assert table["intensity_std"][0] == pytest.approx(image[y, x].std(), rel=1e-9)
 
 
+def test_little_is_held_of_cells_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and corners of cells in several blocks go once no other piece can come."""
+    labels = (np.arange(600)[:, None] // 10) * 6 + np.arange(60) // 10 + 1
+    monkeypatch.setattr(room, "BLOCK_PIXELS", 50 * 45)
+    monkeypatch.setattr(room, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(room, "LEAST_PIXELS", 1)
+    held = []
+    add = room.add_sums
+
+    def watched(parts: Any) -> Any:
+        joined = add(parts)
+        held.append(len(joined.pieces_held))
+        return joined
+
+    monkeypatch.setattr(room, "add_sums", watched)
+    table = cleft.measure(labels, picture(labels))
+    assert len(held) >= 4
+    assert max(held[1:]) < 150 < len(table)
+    monkeypatch.undo()
+    whole = cleft.measure(labels, picture(labels))
+    for name in whole:
+        np.testing.assert_allclose(table[name], whole[name], err_msg=name)
+
+
 def test_labels_may_be_huge_or_none() -> None:
     labels = np.array([[2**62, 0], [0, 5]], np.int64)
     table = cleft.measure(labels)

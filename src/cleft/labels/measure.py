@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from cleft.core.errors import DataError
 from cleft.core.image import SPATIAL, Image, check_spacing
-from cleft.core.memory import available_memory, resident_memory
+from cleft.core.memory import available_memory, resident_memory, trim_memory
 from cleft.core.tiles import Grid, Slices, Tile
 from cleft.core.units import format_bytes
 from cleft.io.lazy import LazyImage
@@ -41,7 +41,7 @@ Pixels = np.ndarray | Image | LazyImage | str | Path
 BLOCK_PIXELS = 1 << 22  # of a block: larger ones are no faster
 LEAST_PIXELS = 1 << 15
 BYTES_PER_PIXEL, BYTES_PER_CHANNEL = 45, 20  # that a block takes, and each channel in it
-RESERVE = 200 << 20  # bytes: compiled code, libraries' buffers
+RESERVE = 300 << 20  # bytes: compiled code, libraries' buffers
 WHOLE_PIXELS = 1 << 26  # of a single label that is looked at once more
 
 
@@ -235,21 +235,23 @@ def _sum_over_blocks(reader: _Reader, memory: int | None) -> CellSums:
     for i in range(len(grid)):
         waiting.append(sum_block(reader.block(grid.tile(i, halo))))
         held += waiting[-1].nbytes
+        trim_memory()
         # seldom, since all rows are looked at then
         if i == len(grid) - 1 or held > max(left // 8, 0 if total is None else total.nbytes):
             total = add_sums([*([] if total is None else [total]), *waiting])
+            total = total.finished(_all_read(total, grid, i))
             waiting, held = [], 0
-            if 3 * total.nbytes > left:  # to join two tables takes both and their sum
+            if 2 * total.nbytes > left:  # to join tables takes them and their sum
                 raise DataError(
                     f"{reader.labels.source}: the numbers of {len(total.labels)} cells take "
-                    f"{format_bytes(3 * total.nbytes)}, memory allows "
+                    f"{format_bytes(2 * total.nbytes)}, memory allows "
                     f"{format_bytes(max(0, left))}; expected more memory"
                 )
     assert total is not None  # an image has pixels
     again = total.unfinished
     if not again.size:
         return total
-    kept = [total.without(again)]
+    kept = [total.holding(again, without=True)]
     at = np.searchsorted(total.labels, again)
     low, high = total.low[at], total.high[at]
     for i in range(len(grid)):
@@ -258,6 +260,12 @@ def _sum_over_blocks(reader: _Reader, memory: int | None) -> CellSums:
         if near.size:
             kept.append(sum_block(reader.block(grid.tile(i, halo)), near))
     return total.with_held(kept)
+
+
+def _all_read(sums: CellSums, grid: Grid, last: int) -> np.ndarray:
+    """Whether each cell can't go on in a block behind the ``last`` that was read, (N,) bool."""
+    beside = np.minimum(sums.high + 1, np.array(grid.shape) - 1) // np.array(grid.block)
+    return np.ravel_multi_index(tuple(beside.T), grid.counts) <= last
 
 
 def _check_one_cell(reader: _Reader, sums: CellSums) -> None:

@@ -329,8 +329,8 @@ def hulls(first, runs, coords, kept):
 
     Returns:
         For cell 0 (empty) to n: pixels whose middle is in the hull, -1 for those kept. Then corners of the
-        hulls of those kept (N, 1 + D) int64: the cell and half pixels. Those of a whole stack's planes still
-        have to be joined.
+        hulls of those kept (N, 1 + D) int64: the cell and half pixels. In a stack nothing is counted, and
+        there are corners of all cells, plane by plane, which still have to be joined.
     """
     n, d = first.size - 1, coords.shape[1] + 1
     found, corners, n_corners = np.full(n, -1, np.int64), np.empty((64, 1 + d), np.int64), 0

@@ -37,6 +37,7 @@ OVER_PIECES = {
     **dict.fromkeys(("high", "greatest"), np.maximum),
 }
 TABLES = ("pairs", "contacts", "corners", "pieces_held", "values_held")  # of CellSums, no row per cell
+ROWS, VALUES_AT_ONCE = 64, 1 << 16  # cells whose quantiles are taken together; a large one isn't kept waiting
 NO_VALUES = np.empty(0, np.float32)
 
 
@@ -123,15 +124,36 @@ class CellSums:
         """Labels of cells in several blocks of which one hasn't kept what is needed."""
         return self.labels[(self.pieces > 1) & (self.held < self.pieces)]
 
-    def without(self, labels: np.ndarray) -> CellSums:
-        """The same with nothing held of some cells."""
-        kept = ~np.isin(self.pieces_held[:, 0], labels)
-        values = np.repeat(kept, self.pieces_held[:, 1])
+    def finished(self, known: np.ndarray) -> CellSums:
+        """The same with hulls and quantiles of cells whose pieces are all known, and nothing held of them.
+
+        Args:
+            known: (N,) bool. If another piece turns up all the same, ``unfinished`` tells.
+        """
+        done = known & (self.held > 0) & (self.held == self.pieces)
+        labels = self.labels[done]
+        theirs = self.holding(labels)
+        return replace(
+            self.holding(labels, without=True),
+            hull=finish_hulls(theirs),
+            quantiles=finish_quantiles(theirs),
+            pieces=np.where(done, 1, self.pieces),
+            held=np.where(done, 0, self.held),
+        )
+
+    def holding(self, labels: np.ndarray, without: bool = False) -> CellSums:
+        """The same with what is held of some cells alone, or of all others."""
+        kept = np.isin(self.pieces_held[:, 0], labels) != without
+        ends = np.cumsum(self.pieces_held[:, 1])
+        # slices: a mask of all values would become as many places of eight bytes
+        values = [
+            self.values_held[:, ends[k] - self.pieces_held[k, 1] : ends[k]] for k in np.flatnonzero(kept)
+        ]
         return replace(
             self,
-            corners=self.corners[~np.isin(self.corners[:, 0], labels)],
+            corners=self.corners[np.isin(self.corners[:, 0], labels) != without],
             pieces_held=self.pieces_held[kept],
-            values_held=self.values_held[:, values] if len(self.values_held) else self.values_held,
+            values_held=np.concatenate([self.values_held[:, :0], *values], axis=1),
         )
 
     def with_held(self, parts: Sequence[CellSums]) -> CellSums:
@@ -171,6 +193,8 @@ def sum_block(block: BlockPixels, again: np.ndarray | None = None) -> CellSums:
     )
     values, quantiles, held, inside = _intensities(block, first, found, pixels, kept)
     hull, corners = runs.hulls(first, found, coords, kept)
+    if len(shape) > 2:
+        corners = _join_planes(hull, corners, kept, box)
     corners[:, 0] = names[corners[:, 0]]
     corners[:, 1:] += 2 * np.asarray(block.corner)
     here = np.flatnonzero(pixels)
@@ -204,7 +228,7 @@ def _beyond(box: np.ndarray, shape: Sequence[int], inner: Sequence[tuple[bool, b
 def _intensities(
     block: BlockPixels, first: np.ndarray, found: np.ndarray, pixels: np.ndarray, kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each cell: sums (n, C, 5), quantiles (n, C, Q), values held (C, V), how likely it is (n,)."""
+    """Of cells: sums (n, C, 5), quantiles (n, C, Q), values held (C, V), how likely it is (n,)."""
 
     def of(pixels_: np.ndarray, wanted: np.ndarray, some: np.ndarray) -> tuple[np.ndarray, ...]:
         flat = np.ascontiguousarray(pixels_, np.float64).reshape(-1)
@@ -218,12 +242,33 @@ def _intensities(
     quantiles = np.zeros((pixels.size, len(channels), len(QUANTILES)))
     for c, channel in enumerate(channels):
         values[:, c], quantiles[:, c] = channel[0], channel[1]
-    held = np.stack([channel[2] for channel in channels]) if channels else np.zeros((0, 0))
+    # as small as they were read
+    held = np.stack([c[2] for c in channels]).astype(block.image.dtype) if channels else np.zeros((0, 0))
     inside = np.full(pixels.size, np.nan)
     if block.inside is not None:
         stated = of(block.inside, np.empty(0), np.zeros_like(kept))[0]
         inside = stated[:, 0] * pixels + stated[:, 1]
     return values, quantiles, held, inside
+
+
+def _join_planes(hull: np.ndarray, corners: np.ndarray, kept: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Hulls in space from those of planes: corners of cells that are kept; of others ``hull`` is written."""
+    starts = _starts(corners[:, 0])
+    left = [corners[:0]]
+    for some in np.split(corners, starts[1:]) if starts.size else ():
+        cell = some[0, 0]
+        made = ConvexHull(some[:, 1:] / 2 - box[cell, 0])
+        if kept[cell]:
+            left.append(some[made.vertices])
+        else:
+            hull[cell] = _pixels_in(made, box[cell, 1] - box[cell, 0])
+    return np.concatenate(left)
+
+
+def _pixels_in(hull: ConvexHull, size: np.ndarray) -> int:
+    """Pixels from 0 to ``size`` along each axis that lie in a hull."""
+    normals = np.ascontiguousarray(hull.equations)
+    return int(runs.pixels_in_facets(normals, np.zeros(size.size, np.int64), size))
 
 
 def _only(labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -299,10 +344,8 @@ def finish_hulls(sums: CellSums) -> np.ndarray:
         hull[at] = runs.pixels_in_corners(stops, np.ascontiguousarray(corners[:, 1:]))
         return hull
     for i, cell in enumerate(at):
-        normals = ConvexHull(corners[stops[i] : stops[i + 1], 1:] / 2 - sums.low[cell]).equations
-        hull[cell] = runs.pixels_in_facets(
-            np.ascontiguousarray(normals), np.zeros(d, np.int64), sums.high[cell] - sums.low[cell]
-        )
+        made = ConvexHull(corners[stops[i] : stops[i + 1], 1:] / 2 - sums.low[cell])
+        hull[cell] = _pixels_in(made, sums.high[cell] - sums.low[cell])
     return hull
 
 
@@ -311,11 +354,27 @@ def finish_quantiles(sums: CellSums) -> np.ndarray:
     quantiles = sums.quantiles.copy()
     if not quantiles.size or not len(sums.pieces_held):
         return quantiles
-    of_value = np.repeat(sums.pieces_held[:, 0], sums.pieces_held[:, 1])
-    order = np.argsort(of_value, kind="stable")
-    starts = _starts(of_value[order])
-    cells = np.searchsorted(sums.labels, of_value[order[starts]])
-    stops = np.append(starts, order.size)
-    for c, values in enumerate(sums.values_held):
-        quantiles[cells, c] = runs.quantiles_of(stops, values[order], np.array(QUANTILES))
+    ends = np.cumsum(sums.pieces_held[:, 1])
+    order = np.argsort(sums.pieces_held[:, 0], kind="stable")
+    of_piece = sums.pieces_held[order, 0]
+    waiting: list[tuple[int, np.ndarray]] = []
+    for some in np.split(order, _starts(of_piece)[1:]) if order.size else ():
+        cell = int(np.searchsorted(sums.labels, sums.pieces_held[some[0], 0]))
+        pieces = [sums.values_held[:, ends[k] - sums.pieces_held[k, 1] : ends[k]] for k in some]
+        waiting.append((cell, np.concatenate(pieces, axis=1)))
+        if len(waiting) == ROWS or waiting[-1][1].size > VALUES_AT_ONCE:
+            _write_quantiles(quantiles, waiting)
+            waiting = []
+    _write_quantiles(quantiles, waiting)
     return quantiles
+
+
+def _write_quantiles(quantiles: np.ndarray, cells: Sequence[tuple[int, np.ndarray]]) -> None:
+    """Of some cells, from all of their values (C, n)."""
+    some = [(cell, values) for cell, values in cells if values.shape[1]]
+    if not some:
+        return
+    stops = np.cumsum([0, *(values.shape[1] for _, values in some)])
+    joined = np.concatenate([values for _, values in some], axis=1).astype(np.float64)
+    for c, channel in enumerate(joined):
+        quantiles[[cell for cell, _ in some], c] = runs.quantiles_of(stops, channel, np.array(QUANTILES))

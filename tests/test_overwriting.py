@@ -84,10 +84,13 @@ class Verb:
 
 class Segment(Verb):
     inputs = ("in/a.tif",)
-    targets = ("out/a.tif", "out/overlays/a.png", "out/probabilities/a.tif")
+    targets = (
+        "out/a.tif", "out/overlays/a.png", "out/probabilities/a.tif", "out/measurements/a.csv",
+        "out/measurements/a.csv.json",
+    )  # fmt: skip
 
     def command(self, target: Path) -> list[object]:
-        more = ["--overlays", "--probabilities"]
+        more = ["--overlays", "--probabilities", "--measure"]
         return ["segment", self.folder / "in" / "a.tif", "-m", self.model, "-o", target.parent, *more]
 
 
@@ -136,6 +139,48 @@ class Score(Verb):
         return ["score", truth, truth, "--json", target]
 
 
+class Measure(Verb):
+    inputs = ("in/truth.tif", "in/a.tif")
+    targets = ("out/cells.csv", "out/cells.csv.json")
+
+    def command(self, target: Path) -> list[object]:
+        given = [self.folder / "in" / "truth.tif", "--image", self.folder / "in" / "a.tif"]
+        return ["measure", *given, "-o", target]
+
+
+class Convert(Verb):
+    inputs = ("in/truth.tif", "in/a.tif")
+    targets = ("out/a.geojson",)
+    to = "geojson"
+
+    def command(self, target: Path) -> list[object]:
+        given = [self.folder / "in" / "truth.tif", "--image", self.folder / "in" / "a.tif"]
+        return ["convert", *given, "--to", self.to, "-o", target]
+
+
+class ConvertToText(Convert):
+    targets = ("out/a_outlines.txt", "out/a_outlines.txt.json")
+    to = "outlines"
+
+
+class ConvertToRois(Convert):
+    targets = ("out/a.zip",)
+    to = "roi"
+
+
+class ConvertBack(Convert):
+    inputs = ("in/a.geojson", "in/a.tif")
+    targets = ("out/a.tif",)
+
+    def prepare(self) -> None:
+        square = {"type": "Polygon", "coordinates": [[[1, 1], [5, 1], [5, 5], [1, 1]]]}
+        (self.folder / "in" / "a.geojson").write_text(json.dumps({"geometry": square}))
+
+    def command(self, target: Path) -> list[object]:
+        given = [self.folder / "in" / "a.geojson", "--image", self.folder / "in" / "a.tif"]
+        return ["convert", *given, "--to", "labels", "-o", target]
+
+
 class Export(Verb):
     inputs = ("in/model.safetensors",)
     targets = ("out/m.pt",)
@@ -161,7 +206,20 @@ class Demo(Verb):
         return ["demo", "-o", target.parent]
 
 
-VERBS = (Segment, Blocks, Train, Score, Export, Synthetic, Demo)
+VERBS = (
+    Segment,
+    Blocks,
+    Train,
+    Score,
+    Measure,
+    Convert,
+    ConvertToText,
+    ConvertToRois,
+    ConvertBack,
+    Export,
+    Synthetic,
+    Demo,
+)
 CASES = [(verb, target) for verb in VERBS for target in verb.targets]
 
 

@@ -10,9 +10,9 @@ import pytest
 import cleft
 
 NAMES = [
-    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "Session", "VolumeOptions",
-    "load_model", "make_cells", "read_image", "read_labels", "score", "segment", "segment_volume",
-    "to_classes", "to_labels", "train", "write_labels",
+    "BinaryJLoss", "CellTable", "CleftError", "Conversion", "Image", "JCLoss", "JLoss", "Model", "Scores",
+    "Session", "VolumeOptions", "convert", "load_model", "make_cells", "measure", "read_image",
+    "read_labels", "score", "segment", "segment_volume", "to_classes", "to_labels", "train", "write_labels",
 ]  # fmt: skip
 
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "Session", "VolumeOptions",
-    "load_model", "make_cells", "read_image", "read_labels", "score", "segment", "segment_volume",
-    "to_classes", "to_labels", "train", "write_labels",
+    "BinaryJLoss", "CellTable", "CleftError", "Conversion", "Image", "JCLoss", "JLoss", "Model", "Scores",
+    "Session", "VolumeOptions", "convert", "load_model", "make_cells", "measure", "read_image",
+    "read_labels", "score", "segment", "segment_volume", "to_classes", "to_labels", "train", "write_labels",
 ]  # fmt: skip
 
 _HOME = {
     "BinaryJLoss": "cleft.losses.youden",
+    "CellTable": "cleft.labels.table",
     "CleftError": "cleft.core.errors",
     "Image": "cleft.core.image",
     "JCLoss": "cleft.losses.youden",
@@ -20,9 +21,12 @@ _HOME = {
     "Model": "cleft.prediction.model",
     "Scores": "cleft.labels.scores",
     "Session": "cleft.session",
+    "Conversion": "cleft.formats.convert",
     "VolumeOptions": "cleft.volume.plan",
+    "convert": "cleft.formats.convert",
     "load_model": "cleft.prediction.model",
     "make_cells": "cleft.synthetic",
+    "measure": "cleft.labels.measure",
     "read_image": "cleft.io.read",
     "read_labels": "cleft.io.read",
     "score": "cleft.labels.scores",
@@ -38,11 +42,14 @@ if TYPE_CHECKING:
     from cleft.api import train
     from cleft.core.errors import CleftError
     from cleft.core.image import Image
+    from cleft.formats.convert import Conversion, convert
     from cleft.io.read import read_image, read_labels
     from cleft.io.write import write_labels
     from cleft.labels.instances import to_labels
+    from cleft.labels.measure import measure
     from cleft.labels.rule import to_classes
     from cleft.labels.scores import Scores, score
+    from cleft.labels.table import CellTable
     from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
     from cleft.prediction.model import Model, load_model, segment
     from cleft.session import Session

@@ -19,8 +19,10 @@ from cleft.core.text import print_plain, printable
 from cleft.io import base_name, find_images, open_image, read_image, write_image, write_labels
 from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
+from cleft.io.table import about_path
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.labels.instances import Method
+from cleft.labels.measure import measure
 from cleft.models.card import default_model, find_model
 from cleft.prediction.diameter import warn_of_another_size
 from cleft.prediction.model import Model
@@ -42,6 +44,7 @@ class SegmentOptions:
         tile: pixels along each axis, in one piece.
         probabilities: write them too.
         overlays: write pictures with outlines too.
+        measure: write a table of the cells too.
         volume: axes, spacing, diameter and all that blocks know.
         cluster: which of Dask's workers do the blocks.
     """
@@ -51,6 +54,7 @@ class SegmentOptions:
     tile: tuple[int, ...] | None = None
     probabilities: bool = False
     overlays: bool = False
+    measure: bool = False
     volume: VolumeOptions = field(default_factory=VolumeOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
@@ -65,6 +69,7 @@ class Job:
         blocks: how it is done block by block; ``None`` in one piece.
         probabilities: a TIFF, if they were asked for.
         overlay: a PNG, if pictures were asked for.
+        table: a CSV, if it was asked for.
     """
 
     image: Path
@@ -72,11 +77,14 @@ class Job:
     blocks: VolumeOptions | None = None
     probabilities: Path | None = None
     overlay: Path | None = None
+    table: Path | None = None
 
     @property
     def writes(self) -> list[Path]:
         """All of the places."""
-        return [path for path in (self.labels, self.probabilities, self.overlay) if path is not None]
+        note = None if self.table is None else about_path(self.table)
+        places = (self.labels, self.probabilities, self.overlay, self.table, note)
+        return [path for path in places if path is not None]
 
 
 def model_for(inputs: Sequence[Path], axes: str | None) -> str:
@@ -193,23 +201,23 @@ def _job(model: Model, path: Path, name: str, options: SegmentOptions) -> Job:
     named = options.output.suffix == ".zarr"
     piece = options.output if named else options.output / f"{name}.tif"
     large = options.output if named else options.output / f"{name}.ome.zarr"
-    volume = options.volume
+    volume, beside = options.volume, piece.parent
+    table = beside / "measurements" / f"{name}.csv" if options.measure else None
     if _needs_blocks(options) or os.path.exists(run_folder_of(large)):
-        job = Job(path, large, volume)
+        job = Job(path, large, volume, table=table)
     else:
         with open_image(path, volume.axes, volume.spacing, volume.memory) as image:
             strategy = choose_strategy(model, image, volume)
         if strategy == "whole":
-            beside = piece.parent
             return Job(
                 path, piece, None,
                 beside / "probabilities" / f"{name}.tif" if options.probabilities else None,
-                beside / "overlays" / f"{name}.png" if options.overlays else None,
+                beside / "overlays" / f"{name}.png" if options.overlays else None, table,
             )  # fmt: skip
         job = (
-            Job(path, large, volume)
+            Job(path, large, volume, table=table)
             if strategy == "blocks"
-            else Job(path, piece, replace(volume, exact=True))
+            else Job(path, piece, replace(volume, exact=True), table=table)
         )
     whole = [what for what, asked in _only_whole(options).items() if asked]
     if whole:
@@ -239,10 +247,15 @@ def _segment_blockwise(
     """Segment one image block by block; the number of cells."""
     try:
         with StepBar(console) as bar:
-            return segment_volume(model, job.image, job.labels, options, executor, bar)
+            n = segment_volume(model, job.image, job.labels, options, executor, bar)
     except KeyboardInterrupt:
         folder = run_folder_of(job.labels)
         raise CleftError(f"stopped; the same command goes on where it was ({folder})") from None
+    if job.table is not None:  # how sure the model was isn't kept for so many pixels
+        image, spacing = str(job.image), options.spacing
+        table = measure(job.labels, image, spacing, axes=options.axes, memory=options.memory)
+        table.write(job.table, options.overwrite, VERB)
+    return n
 
 
 def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
@@ -262,10 +275,15 @@ def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
             write_zarr_labels(job.labels, standard.data[0], standard.spacing, given.overwrite)
     else:
         write_labels(job.labels, labels, image.spatial_axes, image.spacing, VERB)
-    if job.probabilities is not None:
+    if job.probabilities is not None or job.table is not None:
         found = model.probabilities(image, tile=options.tile, diameter=given.diameter)
         standard = image.standard()
-        write_image(job.probabilities, Image(found, "C" + standard.spatial_axes, standard.spacing), VERB)
+        likely = Image(found, "C" + standard.spatial_axes, standard.spacing, "probabilities")
+        if job.probabilities is not None:
+            write_image(job.probabilities, likely, VERB)
+        if job.table is not None:
+            cells = Image(labels, image.spatial_axes, image.spacing, str(job.labels))
+            measure(cells, image, probabilities=likely).write(job.table, given.overwrite, VERB)
     if job.overlay is not None:
         write_overlay(job.overlay, image, labels, verb=VERB)
     return int(labels.max(initial=0))

@@ -1,4 +1,4 @@
-"""The command line: train, segment, annotate, score, demo, info, models, export, synthetic, data, paper."""
+"""The command line: train, segment, annotate, score, measure, convert, demo, info, models, export, ..."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ import typer
 
 import cleft
 from cleft.cli.data import data
-from cleft.cli.options import Axes, Device, Memory, Overwrite, integers, memory_of, out, said
+from cleft.cli.options import (
+    Axes,
+    Device,
+    Memory,
+    Overwrite,
+    Spacing,
+    integers,
+    memory_of,
+    numbers,
+    out,
+    said,
+)
 from cleft.cli.paper import paper
 from cleft.cli.segment import segment
 from cleft.cli.train import train
@@ -83,6 +94,85 @@ def annotate(
     from cleft.cli.annotate import open_window
 
     open_window(folder, model, device)
+
+
+@app.command()
+def measure(
+    labels: Annotated[list[Path], typer.Argument(help="Label images, or folders of them.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Table to write: .csv, .parquet or .h5ad.")
+    ] = Path("cells.csv"),
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--image", help="Image of the same pixels, for intensities; several, or a folder of them."
+        ),
+    ] = None,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option(help="What segment --probabilities wrote, for how sure the model is of each cell."),
+    ] = None,
+    axes: Axes = None,
+    spacing: Spacing = None,
+    overwrite: Overwrite = False,
+    memory: Memory = None,
+) -> None:
+    """Measure every cell: place, size, shape, neighbours, intensities; a row each in one table."""
+    from cleft.cli.measure import MeasureOptions, measure_files
+
+    options = MeasureOptions(
+        images=image or (),
+        probabilities=probabilities,
+        axes=axes,
+        spacing=numbers(spacing),
+        memory=memory_of(memory),
+        overwrite=overwrite,
+    )
+    table = measure_files(labels, output, options)
+    print_plain(out, f"{output}: {len(table)} cells, {len(list(table))} columns")
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        list[Path],
+        typer.Argument(help="Labels; or for --to labels a GeoJSON, ROI zip, _seg.npy or COCO JSON."),
+    ],
+    to: Annotated[str, typer.Option(help="geojson, roi, outlines, ome-zarr, mesh, ctc, or labels.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to; by default beside it, named after it.")
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            "--image",
+            help="The image they belong to: measured for GeoJSON, takes labels in for ome-zarr, says how "
+            "large labels are.",
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Pixels of labels made of outlines, such as 512,512, without --image.")
+    ] = None,
+    axes: Axes = None,
+    spacing: Spacing = None,
+    kind: Annotated[str, typer.Option("--type", help="QuPath's: cell, detection or annotation.")] = "cell",
+    named: Annotated[str | None, typer.Option("--class", help="QuPath's class of the cells.")] = None,
+    name: Annotated[str, typer.Option(help="Of the labels within an OME-Zarr.")] = "cells",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write labels for QuPath, ImageJ and others, or make labels of their annotations."""
+    from cleft.formats.convert import Conversion, Shown, convert
+
+    options = Conversion(
+        image=image,
+        axes=axes,
+        spacing=numbers(spacing),
+        shape=integers(shape),
+        shown=Shown(kind, named),
+        name=name,
+        overwrite=overwrite,
+    )
+    print_plain(out, f"{convert(source, to, output, options)}: written")  # type: ignore[arg-type]  # refused if it isn't one
 
 
 @app.command()

@@ -50,6 +50,13 @@ def segment(
     ] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write them too.")] = False,
     overlays: Annotated[bool, typer.Option("--overlays", help="Write pictures with outlines.")] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Write a table of the cells too, and how sure the model is of each (in one piece).",
+        ),
+    ] = False,
     device: Device = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -103,6 +110,7 @@ def segment(
         tile=integers(tile),
         probabilities=probabilities,
         overlays=overlays,
+        measure=measure,
         volume=VolumeOptions(
             axes=axes,
             spacing=numbers(spacing),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import struct
 import sys
@@ -156,6 +157,8 @@ def _check_replaceable(target: Path, overwrite: bool, verb: str) -> None:
 def _software(path: Path) -> str:
     """What made a file or folder, by its own words; raises any error where it says nothing."""
     if path.is_dir():
+        if (path / ".zattrs").exists():  # zarr 2
+            return _software_in_json((path / ".zattrs").read_bytes())
         return _software_in_json((path / "zarr.json").read_bytes(), "attributes")
     with path.open("rb") as file:
         head = file.read(4096)
@@ -163,6 +166,8 @@ def _software(path: Path) -> str:
             file.seek(8)
             header = file.read(min(int.from_bytes(head[:8], "little"), MAX_TEXT))
             return _software_in_json(header, "__metadata__")
+        if found := re.match(rb'\{"%s":"([^"]*)"' % MARK.encode(), head):  # whatever length follows
+            return found[1].decode("latin-1")
         if head.startswith(b"{"):
             return _software_in_json(head + file.read(MAX_TEXT))
     if head.startswith((b"II", b"MM")):
@@ -179,7 +184,21 @@ def _software(path: Path) -> str:
             scripts = any(name.endswith(f"extra/{MARK}.json") for name in archive.namelist())
             return MARK if scripts else archive.comment.decode()
     # of ONNX the producer's name is the second field
-    return MARK if b"\x12\x05" + MARK.encode() in head[:32] else ""
+    if b"\x12\x05" + MARK.encode() in head[:32]:
+        return MARK
+    if found := re.match(rb"(?:# )?(%s [^\n;\0]+)" % MARK.encode(), head):  # of STL and OBJ the first words
+        return found[1].decode("latin-1")
+    return _software_beside(path)
+
+
+def _software_beside(path: Path) -> str:
+    """What the note beside a table says, which has no place for it itself; nothing if it was edited since."""
+    import hashlib
+
+    note = json.loads(path.with_name(f"{path.name}.json").read_bytes()[:MAX_TEXT])
+    with path.open("rb") as file:
+        unchanged = note["sha256"] == hashlib.file_digest(file, "sha256").hexdigest()
+    return str(note[MARK]) if unchanged else ""
 
 
 def _software_in_json(text: bytes, *keys: str) -> str:

@@ -18,7 +18,10 @@ from cleft.io.hdf5 import is_hdf5
 from cleft.io.lazy import UNNAMED, LazyImage, StoredArray
 from cleft.io.limits import ReadLimit, reader_errors
 
-__all__ = ["check_pixels", "is_zarr", "open_image", "read_image", "read_labels", "resolve_axes"]
+__all__ = [
+    "check_pixels", "is_zarr", "open_image", "open_labels", "read_image", "read_labels", "resolve_axes",
+    "whole_numbers",
+]  # fmt: skip
 
 EXPECTED = "expected TIFF, PNG, .npy, OME-Zarr or HDF5"
 # Files are known by their first bytes: a name says what someone called it, not what it is.
@@ -111,6 +114,56 @@ def read_labels(
         [[0, 1], [-1, 2]]
     """
     stored = _load(Path(path), limit)
+    _check_labels(stored, path)
+    spatial = axes and "".join(a for a in axes.upper() if a not in "TC")
+    image = _to_image(stored, str(path), spatial, spacing)
+    if image.axes != image.spatial_axes:
+        raise DataError(f"{path}: found {_more_axes(image.axes, image.data.shape)}")
+    if image.data.dtype == np.uint64 and image.data.max() >= 2**63:
+        raise DataError(f"{path}: found label {image.data.max()}, expected labels below 2**63")
+    if image.data.dtype.kind != "f":
+        return image
+    return Image(whole_numbers(image.data, str(path)), image.axes, image.spacing, image.source)
+
+
+def open_labels(
+    path: str | Path,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+    limit: int | None = None,
+) -> LazyImage:
+    """Open labels of any size: as :func:`read_labels`, but no pixels yet.
+
+    Args:
+        path, axes, spacing, limit: as for :func:`open_image`; T and C of the axes are ignored.
+
+    Returns:
+        Labels that are read region by region, as the file has them: whole numbers may be floats
+        (:func:`whole_numbers`).
+
+    Raises:
+        DataError: as :func:`read_labels`, as far as that is known without the pixels.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/mask.npy", np.array([[0, 1], [2, 2]]))
+        ...     with open_labels(f"{folder}/mask.npy") as labels:
+        ...         print(labels.shape, labels.read((slice(1, 2), slice(0, 2))).tolist())
+        (2, 2) [[[2, 2]]]
+    """
+    spatial = axes and "".join(a for a in axes.upper() if a not in "TC")
+    stored = _load(Path(path), limit, lazy=True)
+    with stored.open_files as files:
+        _check_labels(stored, path)
+        image = _lazy_image(stored, spatial, spacing, str(path))
+        if "C" in image.array_axes:
+            raise DataError(f"{path}: found {_more_axes(image.array_axes, tuple(image.pixels.shape))}")
+        return replace(image, open_files=files.pop_all())
+
+
+def _check_labels(stored: StoredArray, path: str | Path) -> None:
+    """Refuse a mask whose pixels can't be labels."""
     if stored.lossy:
         raise DataError(
             f"{path}: found a mask compressed as JPEG, which changes labels; expected a lossless TIFF or PNG"
@@ -119,18 +172,13 @@ def read_labels(
         raise DataError(
             f"{path}: found a mask saved as a colour image, expected one channel with one integer per cell"
         )
-    spatial = axes and "".join(a for a in axes.upper() if a not in "TC")
-    image = _to_image(stored, str(path), spatial, spacing)
-    if image.axes != image.spatial_axes:
-        raise DataError(
-            f"{path}: found a mask with axes {image.axes} and shape {image.data.shape}, expected Y, X and "
-            "perhaps Z alone with one integer per cell; pass axes='ZYX' (--axes ZYX) if its planes are depth"
-        )
-    if image.data.dtype == np.uint64 and image.data.max() >= 2**63:
-        raise DataError(f"{path}: found label {image.data.max()}, expected labels below 2**63")
-    if image.data.dtype.kind != "f":
-        return image
-    return Image(_whole_numbers(image.data, str(path)), image.axes, image.spacing, image.source)
+
+
+def _more_axes(axes: str, shape: tuple[int, ...]) -> str:
+    return (
+        f"a mask with axes {axes} and shape {shape}, expected Y, X and perhaps Z alone with one integer per "
+        "cell; pass axes='ZYX' (--axes ZYX) if its planes are depth"
+    )
 
 
 def check_pixels(image: Image) -> None:
@@ -190,16 +238,24 @@ def open_image(
     source = str(path)
     stored = _load(Path(path), limit, lazy=True)
     with stored.open_files as files:
-        dropped, names = resolve_axes(stored, axes, source)
-        kept = iter(names)
-        letters = "".join(UNNAMED if i in dropped else next(kept) for i in range(stored.data.ndim))
-        sizes = dict(zip(letters, stored.data.shape))
-        if sizes.get("T", 1) != 1:
-            raise DataError(f"{source}: found {sizes['T']} time points (axes {names}), expected one")
-        known = _spacing(stored, names, spacing, source)
-        spacing_um = None if known is None else dict(zip((a for a in names if a in SPATIAL), known))
-        channels = sizes.get("C", 1) - (stored.alpha and "C" not in (axes or "").upper())
-        return LazyImage(stored.data, letters, spacing_um, source, channels, files.pop_all())
+        image = _lazy_image(stored, axes, spacing, source)
+        return replace(image, open_files=files.pop_all())
+
+
+def _lazy_image(
+    stored: StoredArray, axes: str | None, spacing: Sequence[float] | None, source: str
+) -> LazyImage:
+    """Decide the axes of what stays on disk, and attach the spacing."""
+    dropped, names = resolve_axes(stored, axes, source)
+    kept = iter(names)
+    letters = "".join(UNNAMED if i in dropped else next(kept) for i in range(stored.data.ndim))
+    sizes = dict(zip(letters, stored.data.shape))
+    if sizes.get("T", 1) != 1:
+        raise DataError(f"{source}: found {sizes['T']} time points (axes {names}), expected one")
+    known = _spacing(stored, names, spacing, source)
+    spacing_um = None if known is None else dict(zip((a for a in names if a in SPATIAL), known))
+    channels = sizes.get("C", 1) - (stored.alpha and "C" not in (axes or "").upper())
+    return LazyImage(stored.data, letters, spacing_um, source, channels)
 
 
 def is_zarr(path: Path) -> bool:
@@ -316,8 +372,20 @@ def _spacing(
     return tuple(known[a] for a in spatial) if set(spatial) <= set(known) else None
 
 
-def _whole_numbers(data: np.ndarray, source: str) -> np.ndarray:
-    """Labels stored as floats, as integers; refused where any is a fraction."""
+def whole_numbers(data: np.ndarray, source: str) -> np.ndarray:
+    """Labels stored as floats, as integers.
+
+    Args:
+        data: float labels.
+        source: the file or argument named in the message.
+
+    Raises:
+        DataError: any is a fraction, or too large.
+
+    Example:
+        >>> whole_numbers(np.array([0.0, 7.0]), "a.tif").tolist()
+        [0, 7]
+    """
     whole = np.isfinite(data) & (data == np.rint(data))
     if not whole.all():
         bad = data[~whole]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ __all__ = ["chunks_of", "create_labels", "fill_level", "level_grid", "remove_lab
 CHUNK = 1 << 20  # pixels of a chunk at most, about
 COARSEST = 256  # pixels along the longest axis of the last level
 MOST_LEVELS = 12
+Version = Literal["0.4", "0.5"]  # of OME-Zarr
 
 
 def chunks_of(block: Sequence[int]) -> tuple[int, ...]:
@@ -32,9 +33,14 @@ def chunks_of(block: Sequence[int]) -> tuple[int, ...]:
 
 
 def create_labels(
-    path: Path, shape: Sequence[int], chunks: Sequence[int], kind: Any, spacing: Sequence[float] | None
+    path: Path,
+    shape: Sequence[int],
+    chunks: Sequence[int],
+    kind: Any,
+    spacing: Sequence[float] | None,
+    version: Version = "0.5",
 ) -> Any:
-    """Make an empty label image: OME-Zarr 0.5 with all its levels and their scales.
+    """Make an empty label image: an OME-Zarr with all its levels and their scales.
 
     Args:
         path: of the folder.
@@ -42,6 +48,7 @@ def create_labels(
         chunks: of every level.
         kind: an unsigned type.
         spacing: micrometres per pixel along each axis; without it the scales are pixels.
+        version: of OME-Zarr.
 
     Returns:
         The group; its arrays are ``"0"``, the finest, ``"1"``, ... Level n + 1 holds every second pixel of
@@ -55,9 +62,11 @@ def create_labels(
         [(8, 1024, 600), (4, 512, 300), (2, 256, 150)]
     """
     import zarr
-    from zarr.codecs import BloscCodec
 
-    group = zarr.create_group(path)
+    group = zarr.create_group(path, zarr_format=3 if version == "0.5" else 2)
+    names, stored = list("zyx"[-len(shape) :]), _stored(version)
+    if version == "0.5":
+        stored["dimension_names"] = names
     steps = _steps(shape, spacing)
     size, scale = tuple(shape), np.array(spacing or (1.0,) * len(shape))
     datasets = []
@@ -65,20 +74,37 @@ def create_labels(
         size, scale = tuple(-(-n // s) for n, s in zip(size, step)), scale * step
         group.create_array(
             str(level), shape=size, chunks=tuple(min(c, n) for c, n in zip(chunks, size)), dtype=kind,
-            fill_value=0, dimension_names=list("zyx"[-len(size) :]),
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+            fill_value=0, **stored,
         )  # fmt: skip
         datasets.append(
             {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale.tolist()}]}
         )
     unit = {} if spacing is None else {"unit": "micrometer"}
     image = {
-        "axes": [{"name": name, "type": "space", **unit} for name in "zyx"[-len(size) :]],
+        "axes": [{"name": name, "type": "space", **unit} for name in names],
         "datasets": datasets,
         "type": "nearest",
     }
-    group.attrs["ome"] = {"version": "0.5", "multiscales": [image], "image-label": {}}
+    if version == "0.5":
+        group.attrs["ome"] = {"version": version, "multiscales": [image], "image-label": {}}
+    else:
+        group.attrs["multiscales"] = [{"version": version, **image}]
+        group.attrs["image-label"] = {"version": version}
     return group
+
+
+def _stored(version: Version) -> dict[str, Any]:
+    """How arrays are compressed and their chunks named."""
+    if version == "0.5":
+        from zarr.codecs import BloscCodec
+
+        return {"compressors": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")}
+    from numcodecs import Blosc
+
+    return {
+        "compressors": Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE),
+        "chunk_key_encoding": {"name": "v2", "separator": "/"},
+    }
 
 
 def level_grid(group: Any, level: int) -> Grid:
@@ -96,7 +122,13 @@ def fill_level(group: Any, level: int, part: Slices) -> None:
 
 
 def write_zarr_labels(
-    path: Path, labels: np.ndarray, spacing: Sequence[float] | None, overwrite: bool = False
+    path: Path,
+    labels: np.ndarray,
+    spacing: Sequence[float] | None,
+    overwrite: bool = False,
+    source: str | None = None,
+    verb: str = "segment",
+    version: Version = "0.5",
 ) -> None:
     """Write labels that are in memory, whole or not at all.
 
@@ -105,19 +137,29 @@ def write_zarr_labels(
         labels: (*S) uint32 or uint64, axes YX or ZYX.
         spacing: micrometres per pixel along each axis.
         overwrite: replace labels that cleft has written there.
+        source: where the image is that they belong to, seen from the folder.
+        verb: of the command line whose result it is.
+        version: of OME-Zarr.
 
     Raises:
         DataError: the folder exists, or can't be written.
     """
     check_outputs([path], overwrite=overwrite)
     with atomic_path(path) as beside:
-        group = create_labels(beside, labels.shape, chunks_of([1024] * labels.ndim), labels.dtype, spacing)
+        group = create_labels(
+            beside, labels.shape, chunks_of([1024] * labels.ndim), labels.dtype, spacing, version
+        )
         group["0"][...] = labels
         for level in range(1, len(list(group.array_keys()))):
             grid = level_grid(group, level)
             for i in range(len(grid)):
                 fill_level(group, level, grid.slices(i))
-        group.attrs[MARK] = {"made_by": software_tag("segment")}
+        if source is not None and version == "0.5":
+            ome = dict(group.attrs["ome"])
+            group.attrs["ome"] = {**ome, "image-label": {"source": {"image": source}}}
+        elif source is not None:
+            group.attrs["image-label"] = {"version": version, "source": {"image": source}}
+        group.attrs[MARK] = {"made_by": software_tag(verb)}
         remove_labels(path)
 
 

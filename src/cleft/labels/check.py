@@ -9,7 +9,7 @@ from scipy import ndimage
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 
-__all__ = ["LARGEST_LABEL", "check_pair", "check_set"]
+__all__ = ["LARGEST_LABEL", "check_not_binary", "check_pair", "check_set"]
 
 LARGEST_LABEL = 2**63 - 1  # beyond it a label would turn negative, and -1 is one that means not annotated
 
@@ -48,7 +48,7 @@ def check_pair(image: Image, labels: Image) -> None:
             f"as in {image.source}"
         )
     _check_values(labels)
-    _check_not_binary(labels)
+    check_not_binary(labels)
 
 
 def check_set(labels: Sequence[Image]) -> None:
@@ -97,8 +97,15 @@ def _check_values(labels: Image) -> None:
         )
 
 
-def _check_not_binary(labels: Image) -> None:
-    """One label in several pieces is a foreground mask, not one cell."""
+def check_not_binary(labels: Image) -> None:
+    """Refuse a mask whose only label lies in several pieces that don't touch: foreground, not one cell.
+
+    Args:
+        labels: integer, as for :func:`check_pair`.
+
+    Raises:
+        DataError: it is one.
+    """
     inside = labels.data > 0
     if not inside.any() or (labels.data[inside] != labels.data.max()).any():
         return

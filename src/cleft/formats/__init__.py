@@ -1,0 +1,1 @@
+"""Labels as other programs want them, and their annotations as labels."""

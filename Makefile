@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # two processes of tests, each of one thread, as suits two cores; tests of one file share what they make
 TWO := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
 
-.PHONY: help demo test test-all fuzz lint format clean
+.PHONY: help demo web test test-all fuzz lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list

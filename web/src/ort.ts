@@ -1,6 +1,6 @@
 /** A model file as a network that runs in ONNX Runtime Web. */
 
-import * as ort from "onnxruntime-web/wasm";
+import type * as Ort from "onnxruntime-web/wasm";
 
 import { type Card, readCard } from "./core/card";
 import { UserError } from "./core/errors";
@@ -11,8 +11,13 @@ const [CARD, IMAGE, PROBABILITIES, SIZES] = ["cleft", "image", "probabilities", 
 
 export type Provider = "wasm" | "webgpu";
 
-/** Tell the runtime what it runs: once, before the first model. */
-export function prepare(wasmBinary?: ArrayBuffer): void {
+export type Runtime = typeof Ort;
+
+let ort: Runtime;
+
+/** Say which runtime to use, and its program if that isn't where it looks for it: once, before the first model. */
+export function prepare(runtime: Runtime, wasmBinary?: ArrayBuffer): void {
+  ort = runtime;
   ort.env.wasm.numThreads = 1; // more need headers that not every host sends
   ort.env.logLevel = "error";
   if (wasmBinary) ort.env.wasm.wasmBinary = wasmBinary;
@@ -31,7 +36,7 @@ export function cardOf(model: Uint8Array, source: string): Card {
 /** The network of a model file; each of its outputs is made ready when it is first asked for. */
 export function loadNetwork(model: Uint8Array, source: string, provider: Provider = "wasm"): Network {
   const card = cardOf(model, source);
-  const sessions = new Map<string, Promise<ort.InferenceSession>>();
+  const sessions = new Map<string, Promise<Ort.InferenceSession>>();
   const ask = async (output: string, pixels: Float32Array, shape: readonly number[]): Promise<Float32Array> => {
     let session = sessions.get(output);
     if (!session) {

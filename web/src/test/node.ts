@@ -2,6 +2,8 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 
+import * as ort from "onnxruntime-web/wasm";
+
 import { intensityLimits } from "../core/intensity";
 import { segment } from "../core/segment";
 import type { Diameter } from "../core/scale";
@@ -19,7 +21,7 @@ interface Job {
 
 const EVERYTHING: Choice = { pagesAre: "Z", channel: 0, time: 0, plane: "all", spacing: {} };
 
-prepare();
+prepare(ort);
 for (const job of JSON.parse(readFileSync(process.argv[2]!, "utf8")) as Job[]) {
   const network = loadNetwork(new Uint8Array(readFileSync(job.model)), job.model);
   const opened = await openImage(new Blob([readFileSync(job.image)]), job.image);

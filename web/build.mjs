@@ -1,5 +1,5 @@
 // Bundles the page into src/cleft/web/site, and what tests run in node into build/. `make web` calls it.
-import { copyFileSync, mkdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync } from "node:fs";
 
 import { build } from "esbuild";
 
@@ -12,16 +12,12 @@ await build({
 });
 if (process.argv.includes("--tests-only")) process.exit();
 
-rmSync(SITE, { recursive: true, force: true });
 mkdirSync(SITE, { recursive: true });
 const page = { ...common, minify: true };
 await build({ ...page, entryPoints: ["src/page/main.ts"], outfile: `${SITE}/main.js` });
 await build({ ...page, entryPoints: ["src/worker.ts"], outfile: `${SITE}/worker.js` });
 for (const name of ["index.html", "style.css", "icon.svg"]) copyFileSync(`src/page/${name}`, `${SITE}/${name}`);
-// one runtime for every browser, one that knows WebGPU; their programs are packed by pack.py
-mkdirSync("build/runtime", { recursive: true });
+// one runtime for every browser, one for those that know WebGPU; their programs are packed by pack.py
 mkdirSync(`${SITE}/runtime`, { recursive: true });
 copyFileSync(`${RUNTIME}/ort.wasm.bundle.min.mjs`, `${SITE}/runtime/wasm.js`);
 copyFileSync(`${RUNTIME}/ort.jspi.bundle.min.mjs`, `${SITE}/runtime/webgpu.js`);
-copyFileSync(`${RUNTIME}/ort-wasm-simd-threaded.wasm`, "build/runtime/wasm.wasm");
-copyFileSync(`${RUNTIME}/ort-wasm-simd-threaded.jspi.wasm`, "build/runtime/webgpu.wasm");

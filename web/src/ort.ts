@@ -9,6 +9,8 @@ import type { Network } from "./core/predictor";
 
 const [CARD, IMAGE, PROBABILITIES, SIZES] = ["cleft", "image", "probabilities", "sizes"];
 
+const ERRORS = 3; // and nothing less is logged
+
 export type Provider = "wasm" | "webgpu";
 
 export type Runtime = typeof Ort;
@@ -40,7 +42,10 @@ export function loadNetwork(model: Uint8Array, source: string, provider: Provide
   const ask = async (output: string, pixels: Float32Array, shape: readonly number[]): Promise<Float32Array> => {
     let session = sessions.get(output);
     if (!session) {
-      session = ort.InferenceSession.create(withOneOutput(model, output), { executionProviders: [provider] });
+      session = ort.InferenceSession.create(withOneOutput(model, output), {
+        executionProviders: [provider],
+        logSeverityLevel: ERRORS,
+      });
       sessions.set(output, session);
     }
     const image = new ort.Tensor("float32", pixels, [1, 1, ...shape]);

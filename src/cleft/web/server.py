@@ -17,8 +17,13 @@ LOCAL = "127.0.0.1"
 LOCAL_NAMES = {LOCAL, "localhost"}
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src blob:; style-src 'self'; "
-    "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "img-src 'self' blob:; connect-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
+KINDS = {
+    ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css",
+    ".json": "application/json", ".svg": "image/svg+xml", "": "application/octet-stream",
+}  # fmt: skip
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -32,10 +37,7 @@ HEADERS = {
 class PageHandler(SimpleHTTPRequestHandler):
     """The files of the page, and nothing else."""
 
-    extensions_map = {
-        ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css",
-        ".json": "application/json", ".svg": "image/svg+xml", "": "application/octet-stream",
-    }  # fmt: skip
+    extensions_map = KINDS
 
     def send_head(self) -> Any:
         # a page elsewhere whose name is made to lead here must not get anything

@@ -64,7 +64,7 @@ function addCell(light: Float32Array, shape: number[], place: number[], radius: 
         const v = (dy * Math.cos(angle) - dx * Math.sin(angle)) / short;
         const depth = (1 - Math.hypot(u, v, dz)) * short; // pixels within the edge
         if (depth < -4) continue;
-        const grain = 0.85 + 0.15 * Math.sin(x * 0.9 + phase) * Math.cos(y * 0.8 - phase + z);
+        const grain = 0.85 + 0.15 * Math.sin(0.5 * x + 0.2 * y + phase) * Math.cos(0.45 * y - 0.15 * x - phase + 0.6 * z);
         const i = (z * height + y) * width + x;
         light[i] = Math.max(light[i]!, (bright * grain) / (1 + Math.exp(-1.6 * depth)));
       }

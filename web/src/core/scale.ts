@@ -240,11 +240,16 @@ function interpolated(
   const length = shape[axis]!;
   const n = near.length;
   const found = new Float32Array(outer * n * inner);
+  const between = weight.some((w) => w !== 0);
   for (let o = 0; o < outer; o++) {
     for (let i = 0; i < n; i++) {
       const a = (o * length + near[i]! - first) * inner;
       const b = (o * length + far[i]! - first) * inner;
       const target = (o * n + i) * inner;
+      if (!between) {
+        found.set(values.subarray(a, a + inner), target);
+        continue;
+      }
       const w = weight[i]!;
       for (let k = 0; k < inner; k++) {
         const here = values[a + k]!;

@@ -49,11 +49,13 @@ async function take(file: File): Promise<void> {
   await (file.name.toLowerCase().endsWith(".onnx") ? finding.add(file) : opening.open(file));
 }
 
-/** Whether the browser can compute on a graphics card, and has one. */
+/** Whether the browser can compute on a graphics card, and has one that isn't played by the processor. */
 async function findGraphicsCard(): Promise<boolean> {
-  const { gpu } = navigator as Navigator & { gpu?: { requestAdapter(): Promise<unknown> } };
+  type Adapter = { info?: { isFallbackAdapter?: boolean } } | null;
+  const { gpu } = navigator as Navigator & { gpu?: { requestAdapter(): Promise<Adapter> } };
   if (!gpu || !("Suspending" in WebAssembly)) return false;
-  return (await gpu.requestAdapter().catch(() => null)) !== null;
+  const adapter = await gpu.requestAdapter().catch(() => null);
+  return adapter !== null && !adapter.info?.isFallbackAdapter;
 }
 
 for (const id of ["file", "file-again"]) {

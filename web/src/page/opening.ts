@@ -96,6 +96,7 @@ export class Opening {
   private async read(): Promise<void> {
     const { header } = this;
     if (!header || !this.file) return;
+    show("panel", true);
     show("image-part", true);
     this.askParts(header);
     if (header.arrangement === null && this.pagesAre() === null) {
@@ -122,6 +123,7 @@ export class Opening {
   }
 
   private tell(image: Image, name: string): void {
+    show("panel", true);
     show("image-part", true);
     byId("image-said").textContent = `${name}: ${[...image.shape].reverse().map(thousands).join(" × ")} pixels`;
   }

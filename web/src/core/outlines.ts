@@ -24,7 +24,8 @@ export function outlinesOf(labels: Uint32Array, width: number, height: number): 
       else rings.set(label, [ring]);
     }
   }
-  return new Map([...rings].map(([label, found]) => [label, grouped(found)]));
+  const inOrder = [...rings].sort(([a], [b]) => a - b);
+  return new Map(inOrder.map(([label, found]) => [label, grouped(found)]));
 }
 
 function traced(

@@ -97,9 +97,8 @@ def table(found: list[dict[str, Any]]) -> str:
     ]
     for case in found:
         shape = " x ".join(map(str, case["shape"]))
-        rows.append(
-            f"| {case['model']} | {shape} | {words[case['size']]} | {case['cpu_s']:.0f} | {case['wall_s']:.0f} |"
-        )
+        times = f"{case['cpu_s']:.0f} | {case['wall_s']:.0f}"
+        rows.append(f"| {case['model']} | {shape} | {words[case['size']]} | {times} |")
     return "\n".join(rows)
 
 

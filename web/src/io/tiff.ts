@@ -72,6 +72,13 @@ async function headerOf(pages: GeoTIFFImage[], name: string): Promise<Header> {
     if (X !== undefined && Y !== undefined && Math.max(X, Y) <= COARSEST_UM) spacing = { X, Y };
   }
   let arrangement = described?.arrangement ?? null;
+  const told = Number(/^images=(\d+)$/m.exec(said)?.[1] ?? 1);
+  if (said.startsWith("ImageJ=") && told > pages.length) {
+    throw new UserError(
+      `${name}: has ${told} planes, of which this page can read ${pages.length}: ImageJ writes files of more than ` +
+        "4 GB in a way of its own. Save it as OME-TIFF, or take cleft segment.",
+    );
+  }
   if (arrangement && arrangement.sizes.reduce((a, b) => a * b, 1) !== pages.length) arrangement = null;
   if (pages.length === 1) arrangement = { axes: "", sizes: [] };
   const samples = first.getSamplesPerPixel();

@@ -152,6 +152,7 @@ export class Opening {
 
 /** A number of a field, counted from 0. */
 function chosen(id: string, of: number, what: string): number {
+  if (of === 1) return 0; // and it isn't asked
   const found = numberIn(id) ?? 1;
   if (!Number.isInteger(found) || found < 1 || found > of) {
     throw new UserError(`${what} is ${input(id).value}; expected 1 to ${of}.`);

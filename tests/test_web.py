@@ -156,7 +156,7 @@ def visit(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
 
     def heard(line: Any) -> None:
         # a test tries to ask other places, which is refused aloud
-        if line.type == "error" and "violates the following Content Security Policy" not in line.text:
+        if line.type == "error" and "Content Security Policy" not in line.text:
             wrong.append(line.text)
 
     def opened(url: str = address, **settings: Any) -> Any:

@@ -104,9 +104,11 @@ export class View {
     this.redraw();
   }
 
-  /** Bring a place of the image to the middle. */
+  /** Bring a place of the image to the middle, unless it is seen already. */
   lookAt(x: number, y: number): void {
-    this.centre = [x, y];
+    const [left, top] = this.toImage(0, 0);
+    const [right, bottom] = this.toImage(this.canvas.width, this.canvas.height);
+    if (x < left || x > right || y < top || y > bottom) this.centre = [x, y];
     this.redraw();
   }
 

@@ -163,6 +163,30 @@ def settings_file(folder: Path, **more: object) -> Path:
     return path
 
 
+def test_a_training_in_a_log_tells_every_now_and_then_how_far_it_is(
+    cleft_says: Says, made: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cleft.training.callbacks.LINE_EVERY", 0.0)
+    config = settings_file(tmp_path, patch_size=[32, 32], validations=1)
+    said = cleft_says("train", made(2), "-o", tmp_path / "m.safetensors", "--steps", 4, "--config", config)
+    assert said.code == 0, said.err
+    lines = [line for line in said.err.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
+    assert all("loss" in line for line in lines)
+    assert lines[0].endswith("left")
+
+
+def test_info_of_the_system_names_what_is_there_and_what_is_missing(cleft_says: Says) -> None:
+    said = cleft_says("info", "--system")
+    assert said.code == 0, said.err
+    assert f"cleft      {cleft.__version__}" in said.out
+    assert f"numpy {np.__version__}" in said.out
+    extras = {line.split("]")[0][1:]: line for line in said.out.splitlines() if line.startswith("[")}
+    assert {"dask", "export", "hdf5", "log", "openvino", "paper"} <= set(extras)
+    for name, line in extras.items():
+        assert line.endswith("installed") or f"pip install 'cleft[{name}]'" in line
+
+
 def test_train_segment_score(cleft_says: Says, made: Files, tmp_path: Path, ndim: int) -> None:
     data, model = made(ndim), tmp_path / "mine.safetensors"
     axes = ["--axes", "ZYX"] if ndim == 3 else []

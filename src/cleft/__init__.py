@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "VolumeOptions",
+    "BinaryJLoss", "CleftError", "Image", "JCLoss", "JLoss", "Model", "Scores", "Session", "VolumeOptions",
     "load_model", "make_cells", "read_image", "read_labels", "score", "segment", "segment_volume",
     "to_classes", "to_labels", "train", "write_labels",
 ]  # fmt: skip
@@ -19,6 +19,7 @@ _HOME = {
     "JLoss": "cleft.losses.youden",
     "Model": "cleft.prediction.model",
     "Scores": "cleft.labels.scores",
+    "Session": "cleft.session",
     "VolumeOptions": "cleft.volume.plan",
     "load_model": "cleft.prediction.model",
     "make_cells": "cleft.synthetic",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from cleft.labels.scores import Scores, score
     from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
     from cleft.prediction.model import Model, load_model, segment
+    from cleft.session import Session
     from cleft.synthetic import make_cells
     from cleft.volume.plan import VolumeOptions
     from cleft.volume.segment import segment_volume

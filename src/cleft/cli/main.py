@@ -24,7 +24,6 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     help="Find every cell in crowded microscopy images, planes and volumes.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(train)
@@ -92,8 +91,16 @@ def info(
         str | None, typer.Argument(help="cells2d, cells2d-small, cells3d, or a model file.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole card of a model, as YAML.")] = False,
+    system: Annotated[
+        bool, typer.Option("--system", help="This machine, and what is installed, for a report of a problem.")
+    ] = False,
 ) -> None:
     """What a model is and how it was made; without one, the models that ship and the losses to train with."""
+    if system:
+        from cleft.cli.system import system_lines
+
+        print_plain(out, "\n".join(system_lines()))
+        return
     from cleft.models.card import find_model, shipped_models
 
     if model is None:

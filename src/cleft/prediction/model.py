@@ -16,6 +16,7 @@ from torch import nn
 from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image, as_image
 from cleft.core.settings import ModelCard
+from cleft.core.tiles import Slices
 from cleft.io.lazy import LazyImage
 from cleft.io.read import check_pixels
 from cleft.labels.blockwise import label_image
@@ -82,6 +83,7 @@ class Model:
         progress: Progress = lambda done, of: None,
         min_size: float | None = None,
         diameter: Diameter = None,
+        region: Slices | None = None,
     ) -> np.ndarray:
         """One label per cell.
 
@@ -99,12 +101,14 @@ class Model:
                 estimated, or ``"keep"``, the image as it is; ``None`` is what the model does by default, for
                 those that ship ``"auto"``. The image is resampled until cells have the size learnt
                 (``card.cell_diameter``).
+            region: slices along the image's spatial axes, of which the cells are wanted; by default all of
+                it. Classes of its pixels are those of the whole image; cells are cut at its border.
 
         Returns:
             (*S) uint32 in the order of the image's spatial axes, 0 background, 1 to the number of cells.
 
         Raises:
-            DataError: NaN or infinite pixels, a constant image, unclear axes.
+            DataError: NaN or infinite pixels, a constant image, unclear axes, a region beyond the image.
             ModelError: the image has other axes or channels than the model was made for.
 
         Example:
@@ -120,12 +124,14 @@ class Model:
         scaled = self._scaled(standard, diameter)
         factors, predictor = scaled.scale.factors, self.predictor()
         least = self.min_sizes(min_size, factors)
+        part = None if region is None else _within(region, given, self.card.axes)
         if method == "watershed":  # which floods probabilities instead of deciding classes
             likely = predictor.probabilities(scaled, _on_network(tile, factors), progress)
+            likely = likely if part is None else likely[(slice(None), *part)]
             labels = drop_small(to_labels(likely, method), *least)
         else:
             classes = predictor.classes(
-                scaled, method=method, tile=_on_network(tile, factors), progress=progress
+                scaled, part, method, tile=_on_network(tile, factors), progress=progress
             )
             labels = label_image(classes, standard.spacing, least)
         if or_default(self.card, diameter) == "keep":
@@ -247,6 +253,17 @@ def check_suits(model: Model, image: LazyImage, axes: str | None = None) -> None
             f"{image.source}: has {image.channels} channels (axes {image.array_axes}), "
             f"but {model.name} takes {card.net.channels}"
         )
+
+
+def _within(region: Slices, image: Image, axes: str) -> Slices:
+    """A region of an image as slices in the order of a model's axes."""
+    named = dict(zip(image.spatial_axes, zip(region, image.spatial_shape)))
+    found = tuple(slice(*named[a][0].indices(named[a][1])[:2]) for a in axes if a in named)
+    if len(region) != len(axes) or any(s.stop <= s.start for s in found):
+        raise DataError(
+            f"region is {region}, expected {len(axes)} slices that hold pixels of {image.spatial_shape}"
+        )
+    return found
 
 
 def _on_network(tile: Sequence[int] | None, factors: Sequence[float]) -> list[int] | None:

@@ -19,6 +19,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+LINE_EVERY = 30.0  # seconds between two lines of a log
+
+
 class JWeightSchedule(Callback):
     """The share of the J term's weight that is in force, by the share of the steps behind.
 
@@ -117,7 +120,8 @@ class DataWait(Callback):
 class ProgressBar(Callback):
     """Steps done, time left, loss, validation PQ, and the share of time spent waiting for data.
 
-    One bar for a whole training, and one line per validation where there is no terminal.
+    One bar for a whole training. Where there is no terminal, a line per validation and, between two, one
+    every half minute: someone who reads a log wants to see that it goes on.
     """
 
     def __init__(self, console: Console, steps: int) -> None:
@@ -130,9 +134,19 @@ class ProgressBar(Callback):
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         self.task = self.bar.add_task("", total=self.steps, completed=trainer.global_step, said="")
         self.bar.start()
+        self.first, self.began = trainer.global_step, time.monotonic()
+        self.shown = self.began
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        self.bar.update(self.task, completed=trainer.global_step)
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        step, now = trainer.global_step, time.monotonic()
+        self.bar.update(self.task, completed=step)
+        if not self.console.is_terminal and now >= self.shown + LINE_EVERY and step < self.steps:
+            left = (now - self.began) / max(1, step - self.first) * (self.steps - step)
+            loss = float(outputs["loss"])
+            self.console.print(f"step {step}/{self.steps}  loss {loss:.3f}  about {_duration(left)} left")
+            self.shown = now
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -143,9 +157,22 @@ class ProgressBar(Callback):
         self.bar.update(self.task, said=said)
         if not self.console.is_terminal:
             self.console.print(f"step {trainer.global_step}/{self.steps}  {said}")
+            self.shown = time.monotonic()
 
     def on_train_end(self, *_: Any) -> None:
         self.bar.stop()
 
     def on_exception(self, *_: Any) -> None:
         self.bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    Example:
+        >>> _duration(40), _duration(200), _duration(9000)
+        ('40 seconds', '3 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"

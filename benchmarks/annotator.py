@@ -1,0 +1,198 @@
+"""How much of a person's time good cells take: a simulated annotator corrects, lets learn, corrects again.
+
+    python benchmarks/annotator.py                              all sets and ways: some hours of two cores
+    python benchmarks/annotator.py --sets tcells --ways next    some of them
+
+The annotator knows the truth of the train images. Each round they are shown one view of an image with the
+labels that the model finds, about five cells across. They accept what is right, correct the ten worst cells
+(draw what was missed, split what was merged, delete what is none), leave the rest of the view unknown, and
+let the model learn for a minute. A drawn cell costs 20 s, a split 5 s, a deletion or an acceptance 2 s, the
+minute 60 s. After each round PQ on the test images is taken.
+
+Ways: ``next``, the view is the one the model is least sure of; ``random``, any view; ``all``, a training on
+all train images, which the others are held against. A minute is 90 processor seconds, as two cores at three
+quarters give them, so that whatever else the machine does takes nothing from anyone. Writes
+docs/results/annotator.json; what stands there isn't done again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from bench import DATA, DOCS, RESULTS, announce, insert, once, parser, read_json
+
+from cleft.api import train
+from cleft.core.image import Image
+from cleft.io import find_pairs, read_image, read_labels
+from cleft.labels.overlap import overlap
+from cleft.labels.rule import cell_diameter
+from cleft.labels.scores import score
+from cleft.prediction.model import Model
+from cleft.session import Place, Session
+from cleft.training import rounds
+
+REPORT = RESULTS / "annotator.json"
+DRAW, SPLIT, TOUCH, MINUTE = 20, 5, 2, 60  # seconds of the annotator's time
+CORRECTIONS, ROUNDS, CELLS_ACROSS = 10, 8, 5
+RIGHT = 0.7  # IoU from which on a cell is accepted as it was found
+PROCESSOR_SECONDS = 90 / 60  # for each second of learning
+SETS = {
+    "tcells": "cells2d", "usiigaci-phase": "cells2d", "zo1-mdck": "cells2d", "dic-hela-weak": "cells2d",
+    "gland-3d": "cells3d",
+}  # fmt: skip
+WAYS = ("next", "random")
+
+
+@dataclass
+class Annotator:
+    """What a person has said so far, and what it cost them."""
+
+    truths: list[np.ndarray]
+    known: list[np.ndarray] = field(init=False)
+    cells: int = 0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.known = [np.full(truth.shape, -1, np.int32) for truth in self.truths]
+
+    def correct(self, place: Place, found: np.ndarray) -> None:
+        """Look at one view with the labels found in it."""
+        truth, known = self.truths[place.index][place.region], self.known[place.index][place.region]
+        ious, merged = compared(truth, found)
+        right = [cell for cell, iou in ious.items() if iou[0] >= RIGHT]
+        worst = sorted((cell for cell in ious if cell not in right), key=lambda cell: ious[cell][0])
+        said = np.full(truth.shape, -1, np.int32)
+        for cell in right:
+            said[found == ious[cell][1]] = cell
+        for cell in worst[:CORRECTIONS]:
+            said[truth == cell] = cell
+            self.seconds += SPLIT if cell in merged else DRAW
+        # background is known where neither the truth nor what the annotator left alone has a cell
+        false = [n for n in np.unique(found[found > 0]) if not (truth[found == n] > 0).any()]
+        left = false[max(0, CORRECTIONS - len(worst)) :]
+        said[(truth == 0) & (said < 0) & ~np.isin(found, left)] = 0
+        deleted = len(false) - len(left)
+        new = np.setdiff1d(np.unique(said[said > 0]), known)
+        self.seconds += TOUCH * (len(right) + deleted) + MINUTE
+        self.cells += len(new)
+        known[said >= 0] = said[said >= 0]
+
+
+def compared(truth: np.ndarray, found: np.ndarray) -> tuple[dict[int, tuple[float, int]], set[int]]:
+    """Of each true cell the best IoU and the label that has it; and the cells that share a found one."""
+    both = overlap(truth, found)
+    ious: dict[int, tuple[float, int]] = {int(cell): (0.0, 0) for cell in both.true_ids}
+    sharing: dict[int, list[int]] = {}
+    for true, pred, pixels, iou in zip(*both.pairs, strict=True):
+        cell, label = int(both.true_ids[true]), int(both.pred_ids[pred])
+        ious[cell] = max(ious[cell], (float(iou), label))
+        if 2 * pixels > both.true_sizes[true]:
+            sharing.setdefault(label, []).append(cell)
+    return ious, {cell for cells in sharing.values() if len(cells) > 1 for cell in cells}
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--sets", nargs="*", choices=list(SETS), default=list(SETS))
+    options.add_argument("--ways", nargs="*", choices=[*WAYS, "all"], default=[*WAYS, "all"])
+    options.add_argument("--rounds", type=int, default=ROUNDS)
+    options.add_argument("--part", choices=["test", "train"], default="test", help="train: to choose by")
+    asked = options.parse_args()
+    announce("seed 0")
+    torch.set_num_threads(1)
+    rounds.clock = lambda: time.process_time() / PROCESSOR_SECONDS
+    for name in asked.sets:
+        for way in asked.ways:
+            one = partial(loop, name, way, asked.rounds, asked.part)
+            work = partial(everything, name) if way == "all" else one
+            once(REPORT, f"{name}: {way}, {asked.part}", work)
+    if asked.part == "test":
+        insert(DOCS / "annotate.md", "annotator", table(read_json(REPORT)))
+
+
+def loop(name: str, way: str, count: int, part: str) -> list[dict[str, float]]:
+    """Rounds of one way; after each, what it cost so far and PQ."""
+    pairs = opened(name, "train")
+    if part == "train":  # the last image is for choosing
+        pairs, check = pairs[:-1], pairs[-1:]
+    else:
+        check = opened(name, "test")
+    session, annotator = Session(SETS[name]), Annotator([labels.data for _, labels in pairs])
+    for image, _ in pairs:
+        session.add(image)
+    rng = np.random.default_rng(0)
+    size = round(CELLS_ACROSS * cell_diameter(annotator.truths))
+    found = [{"cells": 0, "minutes": 0.0, "pq": quality(session.model, check)}]
+    for _ in range(count):
+        place = session.next(size=size, count=1)[0] if way == "next" else anywhere(annotator, size, rng)
+        annotator.correct(place, session.segment(place.index, region=place.region))
+        session.annotate(place.index, annotator.known[place.index])
+        session.learn(60)
+        found.append({
+            "cells": annotator.cells, "minutes": round(annotator.seconds / 60, 1),
+            "pq": quality(session.model, check),
+        })  # fmt: skip
+        print(name, way, found[-1], flush=True)
+    return found
+
+
+def anywhere(annotator: Annotator, size: int, rng: np.random.Generator) -> Place:
+    """A view of one of the images, drawn at random."""
+    index = int(rng.integers(len(annotator.truths)))
+    shape = annotator.truths[index].shape
+    starts = [int(rng.integers(max(0, n - size) + 1)) for n in shape]
+    return Place(index, tuple(slice(a, min(a + size, n)) for a, n in zip(starts, shape)), 0.0)
+
+
+def everything(name: str) -> dict[str, Any]:
+    """A training on all train images, from nothing."""
+    pairs = opened(name, "train")
+    model = train(pairs, val_fraction=0.0)
+    cells = sum(np.unique(labels.data[labels.data > 0]).size for _, labels in pairs)
+    return {"cells": cells, "pq": quality(model, opened(name, "test"))}
+
+
+def opened(name: str, part: str) -> list[tuple[Image, Image]]:
+    """Images and labels; stacks don't all say what their axes are."""
+    found = []
+    for pair in find_pairs(DATA / name / part):
+        labels = read_labels(pair.labels)
+        axes = "ZYX"[-labels.data.ndim :]
+        image = read_image(pair.image, axes if len(axes) == 3 else None)
+        found.append((image, replace(read_labels(pair.labels, axes), axes=axes)))
+    return found
+
+
+def quality(model: Model, pairs: list[tuple[Image, Image]]) -> float:
+    """The mean PQ with nothing set."""
+    return round(float(np.nanmean([score(y.data, model.segment(x)).pq for x, y in pairs])), 4)
+
+
+def table(found: dict[str, Any]) -> str:
+    """For each set and way: PQ at the beginning, after some rounds, and what that cost."""
+    after = " | ".join(f"round {n}" for n in (1, 2, 4, 8))
+    lines = [
+        f"| images | way | as it ships | {after} | cells | minutes | all train images | cells of them |",
+        "|" + "---|" * 11,
+    ]
+    for name in SETS:
+        everything_ = found.get(f"{name}: all, test", {})
+        for way in WAYS:
+            rows = found.get(f"{name}: {way}, test")
+            if rows is not None:
+                shown = [f"{rows[n]['pq']:.3f}" if n < len(rows) else "" for n in (1, 2, 4, 8)]
+                last = rows[-1]
+                lines.append(
+                    f"| {name} | {way} | {rows[0]['pq']:.3f} | {' | '.join(shown)} | {last['cells']} | "
+                    f"{last['minutes']} | {everything_.get('pq', '')} | {everything_.get('cells', '')} |"
+                )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

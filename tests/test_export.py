@@ -91,6 +91,21 @@ def test_parity_for_images_of_any_size(
     np.testing.assert_allclose(run(several)[2], run(several[:1])[0], atol=TOLERANCE)
 
 
+@pytest.mark.long
+def test_onnx_of_a_model_that_estimates_diameters_tells_sizes(tmp_path: Path) -> None:
+    """As the second output, at each place of the coarsest level."""
+    export("cells2d-small", "onnx", tmp_path / "there.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "there.onnx")
+    assert [output.name for output in session.get_outputs()] == ["probabilities", "sizes"]
+    predictor = load_model("cells2d-small", "cpu", precision="float32").predictor()
+    image = torch.rand(2, 1, 96, 64)
+    expected = predictor.sizes(image).numpy()
+    likely, sizes = session.run(None, {"image": image.numpy()})
+    assert (likely.shape, sizes.shape) == ((2, 4, 96, 64), (2, 26, 6, 4))
+    np.testing.assert_allclose(np.moveaxis(sizes, 1, -1).reshape(-1, 26), expected, atol=1e-5)
+    assert session.run(["sizes"], {"image": np.zeros((1, 1, 50, 37), np.float32)})[0].shape == (1, 26, 4, 3)
+
+
 def test_intensities_beyond_the_limits_are_cut_as_by_normalise(model: Path) -> None:
     here = load_model(model, "cpu")
     portable = Portable(here.net, here.card).eval()

@@ -1,7 +1,8 @@
-"""The command line: train, segment, annotate, score, measure, convert, demo, info, models, export, ..."""
+"""The command line: train, segment, annotate, score, measure, convert, info, export, web, ..."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -243,6 +244,25 @@ def export(
     path = output or Path(Path(model).stem + ENDINGS.get(to, ""))  # type: ignore[call-overload]
     export(model, to, path, overwrite)  # type: ignore[arg-type]  # refused if it isn't one
     print_plain(out, f"{path}: written")
+
+
+@app.command()
+def web(
+    port: Annotated[int, typer.Option(help="To listen on; 0 takes one that is free.")] = 8765,
+    browse: Annotated[bool, typer.Option("--browse/--no-browse", help="Open it in a browser.")] = True,
+) -> None:
+    """A page that finds cells in the browser, served on this computer alone. Ctrl-C ends it."""
+    import webbrowser
+
+    from cleft.web.server import make_server
+
+    with make_server(port) as server:
+        address = f"http://localhost:{server.server_port}/"
+        print_plain(out, f"{address} is open until Ctrl-C")
+        if browse:
+            webbrowser.open(address)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 @app.command()

@@ -94,7 +94,7 @@ def _described(net: nn.Module, card: ModelCard, folder: Path) -> Any:
     from bioimageio.spec.model import v0_5 as spec
 
     name = f"cleft cells {len(card.axes)}D"
-    write_onnx(net, card, folder / "weights.onnx")
+    write_onnx(net, card, folder / "weights.onnx", sizes=False)
     write_torchscript(net, card, folder / "weights.pt")
     image = _test_image(card)
     _write_test(net, card, image, folder)

@@ -29,7 +29,8 @@ def export(model: str | Path, to: Target, path: str | Path, overwrite: bool = Fa
     What is written takes images (N, C, *S) float32 of any size, each channel scaled so that the card's
     percentiles are 0 and 1 (at least ``card.noise_floor`` of its noise apart, see
     ``cleft.core.intensity``), and gives probabilities (N, K, *S): background, cell, touching, gap. It does
-    all of the rest itself, and carries the card as JSON.
+    all of the rest itself, and carries the card as JSON. ONNX of a model that estimates diameters has a
+    second output, what its size head says.
 
     Args:
         model: the name of one that ships, such as ``cells2d``, or a file.

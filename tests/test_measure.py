@@ -409,8 +409,9 @@ print(len(table), int(table["volume_px"].sum()), 1024 * int(status.split("VmHWM:
 def test_memory_is_kept_with_a_volume_larger_than_it(tmp_path: Path) -> None:
     """Cubes of 25 pixels, 900 MB with their image, within 700 MB."""
     allowed, shape = 700_000_000, (250, 800, 750)
-    labels = zarr.create_array(tmp_path / "l.zarr", shape=shape, chunks=(50, 200, 250), dtype=np.uint32)
-    image = zarr.create_array(tmp_path / "i.zarr", shape=shape, chunks=(50, 200, 250), dtype=np.uint16)
+    stored: Any = {"shape": shape, "chunks": (50, 200, 250), "dimension_names": list("zyx")}
+    labels = zarr.create_array(tmp_path / "l.zarr", dtype=np.uint32, **stored)
+    image = zarr.create_array(tmp_path / "i.zarr", dtype=np.uint16, **stored)
     z, y, x = (np.arange(n) // 25 for n in shape)
     for start in range(0, 250, 50):
         part = slice(start, start + 50)

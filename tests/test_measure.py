@@ -409,7 +409,7 @@ print(len(table), int(table["volume_px"].sum()), 1024 * int(status.split("VmHWM:
 def test_memory_is_kept_with_a_volume_larger_than_it(tmp_path: Path) -> None:
     """Cubes of 25 pixels, 900 MB with their image, within 700 MB."""
     allowed, shape = 700_000_000, (250, 800, 750)
-    stored: Any = {"shape": shape, "chunks": (50, 200, 250), "dimension_names": list("zyx")}
+    stored: Any = {"shape": shape, "chunks": (50, 100, 125), "dimension_names": list("zyx")}
     labels = zarr.create_array(tmp_path / "l.zarr", dtype=np.uint32, **stored)
     image = zarr.create_array(tmp_path / "i.zarr", dtype=np.uint16, **stored)
     z, y, x = (np.arange(n) // 25 for n in shape)

@@ -248,7 +248,7 @@ def test_cells_are_those_of_python(ask: Ask, tmp_path: Path) -> None:
         ("usiigaci-phase", "cells2d-small", 60),
         ("yeast-phase", "cells2d", "keep"),
         ("embryo-nuclei-3d", "cells3d", None),
-        ("ovule-nuclei-3d", "cells3d", 12),
+        ("ovule-nuclei-3d", "cells3d", 20),
     ],
 )
 def test_cells_of_real_images_are_those_of_python(

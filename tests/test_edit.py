@@ -16,6 +16,7 @@ from cleft.labels.edit import (
     known_labels,
     merge_cells,
     split_cell,
+    with_rims,
 )
 from cleft.synthetic import make_cells
 from references import edit as reference
@@ -182,3 +183,18 @@ def test_wrong_arguments_are_named() -> None:
             known_labels(labels, [1], **wrong)
     with pytest.raises(DataError, match="labels are float64"):
         known_labels(np.zeros(3), [])
+
+
+def test_rims_are_learnt_from_beside_known_cells_alone(ndim):
+    shown = np.zeros((20,) * ndim, int)
+    shown[..., 2:10], shown[..., 10:18] = 4, 7  # two cells side by side
+    known = np.where(shown == 4, 4, -1)
+    rims = with_rims(known, shown)
+    assert (rims[shown == 4] == 4).all()
+    margin = fair_margin(known, [4])
+    far = np.broadcast_to(np.arange(20) - 9 > margin, shown.shape)
+    assert (rims[(shown == 7) & ~far] == 4 + 7).all()
+    assert (rims[far | (shown == 0)] == -1).all()
+    assert (with_rims(known, np.zeros_like(shown)) == known).all()
+    everything = np.where(shown == 7, 0, shown)
+    assert (with_rims(everything, shown) == everything).all()

@@ -172,6 +172,17 @@ def test_without_an_annotated_cell_nothing_is_learnt():
         session.learn(1)
 
 
+def test_rims_of_cells_beside_are_learnt_from_and_not_shown():
+    session, truth = begun(2, known=0.0)
+    cell = int(np.argmax(np.bincount(truth[truth > 0])))
+    session.annotate(0, np.where(truth == cell, cell, -1), shown=truth)
+    (taught,), _ = session._prepared()
+    assert (taught.labels > 0).sum() > (truth == cell).sum()
+    np.testing.assert_array_equal(session.annotation(0) > 0, truth == cell)
+    session.learn(seconds=0.1)
+    assert (session.segment(0)[truth == cell] == cell).all()
+
+
 def test_views_lie_apart_and_most_doubtful_come_first(ndim):
     session, _ = begun(ndim, known=0.0)
     places = session.next(size=24, count=6)

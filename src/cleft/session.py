@@ -24,6 +24,7 @@ from cleft.io.pairs import find_pairs
 from cleft.io.read import check_pixels, read_image, read_labels
 from cleft.io.write import write_image, write_labels
 from cleft.labels.check import check_pair
+from cleft.labels.edit import with_rims
 from cleft.models.file import write_model
 from cleft.models.unet import UNet
 from cleft.prediction.doubt import BLOCK, doubt_map, doubtful_views
@@ -65,18 +66,19 @@ class _Item:
         image: as given.
         name: for files.
         labels: (*S) int32 in the image's own order of axes; -1 not known.
+        taught: the same, with the rims of cells beside those that are known.
         normalised: as trainings want it, made on first use.
     """
 
     image: Image
     name: str
     labels: np.ndarray
+    taught: np.ndarray
     normalised: Example | None = field(default=None, repr=False)
 
-    @property
-    def standard_labels(self) -> np.ndarray:
-        """The labels in the order of the model's axes."""
-        return Image(self.labels, self.image.spatial_axes).channels_first()[0]
+    def standard(self, labels: np.ndarray) -> np.ndarray:
+        """Labels of the image in the order of the model's axes."""
+        return Image(labels, self.image.spatial_axes).channels_first()[0]
 
     @property
     def annotated(self) -> bool:
@@ -153,16 +155,19 @@ class Session:
         if any(item.name == name for item in self._items):
             raise DataError(f'name is "{name}", which another image of the session has')
         shape = tuple(n for n, axis in zip(found.data.shape, found.axes) if axis != "C")
-        self._items.append(_Item(found, name, np.full(shape, -1, np.int32)))
+        nothing = np.full(shape, -1, np.int32)
+        self._items.append(_Item(found, name, nothing, nothing))
         return len(self._items) - 1
 
-    def annotate(self, index: int, labels: np.ndarray) -> None:
+    def annotate(self, index: int, labels: np.ndarray, shown: np.ndarray | None = None) -> None:
         """Say what is known of an image; it replaces what was said before.
 
         Args:
             index: of the image.
             labels: (*S) integer in the image's order of axes: 0 where there surely is no cell, 1.. one
                 number per cell, -1 where nothing is known.
+            shown: (*S) integer, all labels as they were on the screen. Of cells beside those that are known
+                the rim is learnt from, too: where a person let a cell pass, another one may begin.
 
         Raises:
             DataError: another shape, or numbers that labels can't be; the message says what was found.
@@ -172,7 +177,9 @@ class Session:
             np.asarray(labels), item.image.spatial_axes, item.image.spacing, f"labels of {item.name}"
         )
         check_pair(item.image, given)
-        item.labels = given.data.astype(np.int32)
+        item.labels = item.taught = given.data.astype(np.int32)
+        if shown is not None:
+            item.taught = with_rims(item.labels, np.asarray(shown), item.image.spacing)
 
     def annotation(self, index: int) -> np.ndarray:
         """What is known of an image, (*S) int32, -1 where nothing is."""
@@ -348,12 +355,12 @@ class Session:
     def _example(self, item: _Item) -> Example:
         if item.normalised is None:
             (item.normalised,) = load_examples([(item.image, item.labels)], self._settings)
-        return replace(item.normalised, labels=item.standard_labels, name=item.name, spots={})
+        return replace(item.normalised, labels=item.standard(item.taught), name=item.name, spots={})
 
     def _doubtful(self, index: int, size: Sequence[int] | int, count: int) -> list[Place]:
         """The views of one image."""
         item, model, axes = self._item(index), self.model, self.model.card.axes
-        standard, labels, order = item.image.standard(), item.standard_labels, item.image.spatial_axes
+        standard, labels, order = item.image.standard(), item.standard(item.labels), item.image.spatial_axes
         scaled = ScaledImage.of(standard.data, model.card, model.factors(LazyImage.of(standard), None))
         doubt = doubt_map(model.predictor(), scaled)
         known = (scaled.scale.labels(labels) >= 0)[None].astype(np.float32)

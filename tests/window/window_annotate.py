@@ -148,7 +148,9 @@ def test_a_layer_removed_is_still_learnt_from(hand: Hand, cells: Labels) -> None
     assert "the 2 cells that were accepted or corrected in it are still learnt from" in hand.said
     (told,) = panel.told()
     assert told.known is not None
-    assert set(np.unique(told.known()).tolist()) == {-1, 0, 1, 2}
+    known, shown = told.known()
+    assert set(np.unique(known).tolist()) == {-1, 0, 1, 2}
+    assert shown.shape == known.shape
     panel.edit(lambda a: a.accept([1]))
     assert "there are no cells to correct" in hand.said
 

@@ -264,12 +264,14 @@ class Annotation:
             margin, self.spacing,
         )  # fmt: skip
 
-    def snapshot(self) -> Callable[[], np.ndarray]:
-        """What is known now, to be worked out later: called by another thread, while edits go on."""
-        return partial(
-            known_labels, self.labels.copy(), list(self.states), self.marks == NOTHING_HERE,
+    def snapshot(self) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """What is known now, and the labels shown, to be worked out later by another thread."""
+        shown = self.labels.copy()
+        known = partial(
+            known_labels, shown, list(self.states), self.marks == NOTHING_HERE,
             self.marks == NOT_ANNOTATED, None, self.spacing,
         )  # fmt: skip
+        return lambda: (known(), shown)
 
     def _change(
         self,

@@ -17,7 +17,7 @@ from cleft.labels.rule import ball_diameter
 
 __all__ = [
     "add_cell", "box_of", "cell_under", "delete_cells", "fair_margin", "known_labels", "merge_cells",
-    "split_cell",
+    "split_cell", "with_rims",
 ]  # fmt: skip
 
 CRUMB = 0.02  # of a cell: a smaller piece is no cell that a stroke cut off, but a bit of its ragged border
@@ -210,6 +210,38 @@ def known_labels(
     result[unknown] = -1
     result[sure] = labels[sure]
     return result
+
+
+def with_rims(known: np.ndarray, shown: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
+    """What is known, with the rims of the cells that are shown beside known ones.
+
+    Who accepts a cell has seen where it ends, and whether another one begins there. Without the rims nothing
+    would be known of whether cells touch that lie among others not looked at.
+
+    Args:
+        known: (*S) integer to train on: 0 background, 1.. cells, -1 not known.
+        shown: (*S) integer, the labels that were on the screen; 0 background, 1.. cells, below 0 nothing.
+        spacing: size of a pixel along each axis, to compare; ``None`` is isotropic.
+
+    Returns:
+        (*S) int32: ``known``, and within ``fair_margin`` of its cells, where it says nothing, the cells of
+        ``shown`` under numbers of their own.
+
+    Raises:
+        DataError: shapes differ, or an array isn't integer.
+
+    Example:
+        >>> with_rims(np.array([5, 5, -1, -1, -1, -1, -1]), np.array([5, 5, 6, 6, 6, 6, 0]))
+        array([ 5,  5, 11, 11, 11, -1, -1], dtype=int32)
+    """
+    known, shown = _checked(known), _checked(shown)
+    if known.shape != shown.shape:
+        raise DataError(f"shown has shape {shown.shape}, expected that of known: {known.shape}")
+    cells = known > 0
+    numbers = np.unique(known[cells]).tolist()
+    near = _within(cells, fair_margin(known, numbers), _in_finest(known, spacing))
+    rims = near & (known < 0) & (shown > 0)
+    return np.where(rims, shown + max(int(known.max(initial=0)), 0), known).astype(np.int32)
 
 
 def fair_margin(labels: np.ndarray, confirmed: Collection[int]) -> float:

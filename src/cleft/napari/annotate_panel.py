@@ -47,7 +47,8 @@ class Record:
         engine: whose session has the image.
         index: of the image there.
         overlay: shows what was said.
-        known: what may be learnt from, once it was asked for: called off the window's thread.
+        known: what may be learnt from, and the labels shown, once it was asked for: called off the window's
+            thread.
     """
 
     layer: Any
@@ -56,7 +57,7 @@ class Record:
     engine: Any = None
     index: int | None = None
     overlay: Overlay | None = None
-    known: Callable[[], np.ndarray] | None = None
+    known: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def says_something(self) -> bool:

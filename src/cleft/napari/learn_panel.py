@@ -222,7 +222,8 @@ class LearnPanel(QWidget):
                 name = engine.free_name(plain(base_name(record.image.source)))
                 record.index, record.engine = engine.session.add(record.image, name=name), engine
             if record.known is not None:
-                engine.session.annotate(record.index, record.known())
+                known, shown = record.known()
+                engine.session.annotate(record.index, known, shown)
 
     def _engine(self) -> Engine:
         if self.window_.engine is None:

@@ -74,7 +74,7 @@ lint: $(VENV)/installed-dev $(if $(PAGE),$(PACKAGES))  ## lint, types, import fl
 fuzz: $(VENV)/installed-dev  ## 10,000 damaged files of every format, and model files (10 minutes on one core)
 	$(BIN)/python tests/fuzz/run.py --count 10000
 
-docs: $(VENV)/installed-dev  ## the site, into docs/_build/html: its tutorials run, warnings are errors (some minutes)
+docs: $(VENV)/installed-dev $(PAGE)  ## the site, into docs/_build/html: its tutorials run, warnings are errors (some minutes)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 format: $(VENV)/installed-dev  ## format the code

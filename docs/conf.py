@@ -1,8 +1,11 @@
 """How Sphinx makes the site: ``make docs``. Nothing is fetched; warnings are errors there."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 import cleft
 
@@ -52,3 +55,15 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+
+PAGE = Path(cleft.__file__).parent / "web" / "site"  # what `make web` makes; without it the site has no try/
+
+
+def _with_the_page(app: Sphinx, error: Exception | None) -> None:
+    """The page that finds cells in a browser becomes a folder of the site."""
+    if error is None and (PAGE / "index.html").exists():
+        shutil.copytree(PAGE, Path(app.outdir) / "try", dirs_exist_ok=True)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("build-finished", _with_the_page)

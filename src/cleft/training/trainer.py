@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from collections.abc import Sequence
@@ -56,14 +57,19 @@ def make_loader(
     workers = 1 if trainer.strategy.root_device.type == "cpu" else 8
     return DataLoader(
         patches, batch_size, sampler=sampler, num_workers=workers, persistent_workers=True,
-        prefetch_factor=4, pin_memory=workers > 1, worker_init_fn=_leave_signals_to_the_training,
+        prefetch_factor=4, pin_memory=workers > 1, worker_init_fn=_begin_worker,
         # a process that talks to others has threads, whose locks a fork may copy while they are held
         multiprocessing_context="forkserver" if trainer.world_size > 1 else None,
     )  # fmt: skip
 
 
-def _leave_signals_to_the_training(_: int) -> None:
-    """Ctrl-C and SIGTERM reach a whole group of processes; this one ends when the training ends it."""
+def _begin_worker(_: int) -> None:
+    """A process that draws patches: it ends when the training ends it, and takes apart nothing it inherited.
+
+    Ctrl-C and SIGTERM reach a whole group of processes. What the training's process had left to be collected,
+    such as another runtime with its threads, can't be ended here, where those threads don't run.
+    """
+    gc.freeze()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

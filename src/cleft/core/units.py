@@ -9,7 +9,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from cleft.core.errors import DataError
 
-__all__ = ["LENGTH", "format_bytes", "micrometres", "parse_bytes", "parse_length"]
+__all__ = ["LENGTH", "format_bytes", "format_seconds", "micrometres", "parse_bytes", "parse_length"]
 
 UM_PER_UNIT = {
     "pm": 1e-6,
@@ -112,3 +112,15 @@ def format_bytes(count: float) -> str:
         ('4.3 GB', '4.1 KB', '17 B')
     """
     return ByteSize(min(count, 10**24)).human_readable(decimal=True, separator=" ")
+
+
+def format_seconds(seconds: float) -> str:
+    """A time for people.
+
+    Example:
+        >>> format_seconds(40), format_seconds(600), format_seconds(36000)
+        ('40 seconds', '10 minutes', '10.0 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cleft.core.units import format_seconds
 from cleft.losses.youden import JLoss, strength_at
 from cleft.models.batch_renorm import BatchRenorm
 
@@ -145,7 +146,9 @@ class ProgressBar(Callback):
         if not self.console.is_terminal and now >= self.shown + LINE_EVERY and step < self.steps:
             left = (now - self.began) / max(1, step - self.first) * (self.steps - step)
             loss = float(outputs["loss"])
-            self.console.print(f"step {step}/{self.steps}  loss {loss:.3f}  about {_duration(left)} left")
+            self.console.print(
+                f"step {step}/{self.steps}  loss {loss:.3f}  about {format_seconds(left)} left"
+            )
             self.shown = now
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -164,15 +167,3 @@ class ProgressBar(Callback):
 
     def on_exception(self, *_: Any) -> None:
         self.bar.stop()
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    Example:
-        >>> _duration(40), _duration(200), _duration(9000)
-        ('40 seconds', '3 minutes', '2.5 hours')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"

@@ -14,7 +14,7 @@ from cleft.core.errors import DataError
 from cleft.core.memory import available_memory, resident_memory
 from cleft.core.settings import NetSettings
 from cleft.core.tiles import Grid, tiles
-from cleft.core.units import format_bytes
+from cleft.core.units import format_bytes, format_seconds
 from cleft.labels.blockwise import GROWTH_HALO
 from cleft.models.unet import net_stride, receptive_field_radius
 from cleft.prediction.predictor import LIVE_ACTIVATIONS, Predictor, choose_tile
@@ -266,7 +266,7 @@ def estimate_resources(plan: RunPlan, predictor: Predictor, cost: BlockCost) -> 
     return (
         f"{'x'.join(map(str, plan.shape))} pixels in {len(grid)} blocks of {'x'.join(map(str, plan.block))}, "
         f"halo {'x'.join(map(str, halo))}, {plan.precision}, {plan.runtime}",
-        f"takes about {memory} of memory, {disk} of disk and {_duration(seconds)}",
+        f"takes about {memory} of memory, {disk} of disk and {format_seconds(seconds)}",
     )
 
 
@@ -282,15 +282,3 @@ def network_speed(predictor: Predictor) -> float:
         predictor.logits(batch).cpu()
         seconds.append(time.perf_counter() - start)
     return math.prod(shape) / min(seconds)
-
-
-def _duration(seconds: float) -> str:
-    """A time for people.
-
-    Example:
-        >>> _duration(40), _duration(600), _duration(36000)
-        ('40 seconds', '10 minutes', '10.0 hours')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

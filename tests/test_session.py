@@ -60,8 +60,9 @@ def test_rounds_go_on_with_the_same_network_and_new_patches():
     session, _ = begun(2)
     session.learn(seconds=0.1)
     first = session._rounds
-    drawn = first.drawn
-    session.learn(seconds=0.1)
+    drawn, steps = first.drawn, session.model.card.training["steps"]
+    steps += session.learn(seconds=0.1).steps
+    assert session.model.card.training["steps"] == steps
     assert session._rounds is first
     assert first.drawn > drawn
 

@@ -219,7 +219,8 @@ class Session:
                 assert isinstance(net, UNet)
                 self._rounds = Rounds(net, card, self._settings)
             learnt = self._rounds.learn(examples, seconds, progress, stop, pause)
-            card = card.model_copy(update={"training": {**self._settings.flat(), "minutes": 0.0}})
+            told = {"steps": self._rounds.steps, "minutes": round(self._rounds.seconds / 60, 1)}
+            card = card.model_copy(update={"training": {**self._settings.flat(), **told}})
             self._before = self.model
             net = deepcopy(self._rounds.net)
             self.model = Model(net, card, str(self.model.device), "session", precision=self.model.precision)

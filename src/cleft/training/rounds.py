@@ -82,6 +82,7 @@ class Rounds:
         self.before, self.keep = deepcopy(net).eval().requires_grad_(False), keep
         self.optimiser = torch.optim.Adam(net.parameters(), lr=settings.optimiser.learning_rate)
         self.drawn = 0  # patches so far; a patch is a function of the seed and its number
+        self.steps, self.seconds = 0, 0.0  # of all rounds
         self.format = memory_format(len(card.axes))
         self.net.to(memory_format=self.format)  # type: ignore[call-overload]
 
@@ -133,7 +134,9 @@ class Rounds:
             raise
         finally:
             self.net.eval()
-        return Learnt(step, clock.seconds, mean)
+        took = clock.seconds
+        self.steps, self.seconds = self.steps + step, self.seconds + took
+        return Learnt(step, took, mean)
 
     def _ready(self) -> None:
         """The network as it learns: everything but what normalisation takes for usual."""

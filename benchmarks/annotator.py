@@ -193,12 +193,11 @@ def cellpose(name: str, work: Path) -> dict[str, Any]:
 
 def opened(name: str, part: str) -> list[tuple[Image, Image]]:
     """Images and labels; stacks don't all say what their axes are."""
+    axes = SETS_AXES[SETS[name]]
     found = []
     for pair in find_pairs(DATA / name / part):
-        labels = read_labels(pair.labels)
-        axes = "ZYX"[-labels.data.ndim :]
-        image = read_image(pair.image, axes if len(axes) == 3 else None)
-        found.append((image, replace(read_labels(pair.labels, axes), axes=axes)))
+        labels = replace(read_labels(pair.labels, axes), axes=axes)
+        found.append((read_image(pair.image, axes if len(axes) == 3 else None), labels))
     return found
 
 

@@ -98,24 +98,27 @@ def measure(name: str, arm: str, asked: Any) -> dict[str, Any]:
 def annotated(name: str) -> tuple[Image, Image]:
     """An image, and its labels with -1 in all but a quarter: a half along each of the last two axes."""
     (pair,) = [p for p in find_pairs(DATA / name / "train") if KINDS[name].learnt in p.name]
-    image, labels = opened(pair)
+    image, labels = opened(pair, axes_of(name))
     known = labels.data.astype(np.int32)
     height, width = known.shape[-2:]
     known[..., height // 2 :, :] = known[..., width // 2 :] = -1
     return image, replace(labels, data=known)
 
 
-def opened(pair: Any) -> tuple[Image, Image]:
-    """An image and its labels; stacks don't all say what their axes are."""
-    labels = read_labels(pair.labels)
-    axes = "ZYX"[-labels.data.ndim :]
+def axes_of(name: str) -> str:
+    """Of a set; stacks don't all say theirs."""
+    return "ZYX" if name.endswith("3d") else "YX"
+
+
+def opened(pair: Any, axes: str) -> tuple[Image, Image]:
+    """An image and its labels."""
     return read_image(pair.image, axes if len(axes) == 3 else None), read_labels(pair.labels, axes)
 
 
 def evaluate(model: Model, name: str, part: str, which: str) -> float:
     """The mean PQ on the images of a part whose names hold this, with nothing set."""
     pairs = [pair for pair in find_pairs(DATA / name / part) if which in pair.name]
-    found = [opened(pair) for pair in pairs]
+    found = [opened(pair, axes_of(name)) for pair in pairs]
     return float(np.nanmean([score(truth.data, model.segment(image)).pq for image, truth in found]))
 
 

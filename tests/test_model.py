@@ -343,7 +343,7 @@ def test_the_models_that_ship() -> None:
 
 @pytest.mark.parametrize(
     ("name", "start"),
-    [("cells2d", "cells2d"), ("cells2d-small", "cells2d-small"), ("cells3d", "cells2d-small")],
+    [("cells2d", "cells2d"), ("cells2d-small", "cells2d-small"), ("cells3d", "cells3d")],
 )
 def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own(
     name: str, start: str | None

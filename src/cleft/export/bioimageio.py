@@ -31,7 +31,7 @@ from cleft.labels.instances import to_labels
 from cleft.models.unet import default_halo, net_stride
 from cleft.synthetic import make_cells
 
-__all__ = ["write_package"]
+__all__ = ["made_image", "write_package"]
 
 CLASSES = ("background", "cell", "touching", "gap")
 SEED = 0  # of the cells that the package is tested with
@@ -96,7 +96,7 @@ def _described(net: nn.Module, card: ModelCard, folder: Path) -> Any:
     name = f"cleft cells {len(card.axes)}D"
     write_onnx(net, card, folder / "weights.onnx", sizes=False)
     write_torchscript(net, card, folder / "weights.pt")
-    image = _test_image(card)
+    image = made_image(card)
     _write_test(net, card, image, folder)
     about = {
         "name": name, "classes": ", ".join(CLASSES[: card.net.n_classes]),
@@ -135,8 +135,8 @@ def _write_test(net: nn.Module, card: ModelCard, image: np.ndarray, folder: Path
     )
 
 
-def _test_image(card: ModelCard) -> np.ndarray:
-    """(C, *S) float32: made cells, the same in every channel."""
+def made_image(card: ModelCard) -> np.ndarray:
+    """What a description's test is made with: (C, *S) float32, made cells, the same in every channel."""
     shape = tuple(sum(_sizes(axis, card)) for axis in range(len(card.axes)))
     image, _ = make_cells(shape, seed=SEED)
     return np.repeat(image.channels_first().astype(np.float32), card.net.channels, axis=0)

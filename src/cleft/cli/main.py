@@ -235,7 +235,7 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="onnx, torchscript, bioimageio, a package of the Model Zoo, or instanseg, a folder for QuPath."
+            help="onnx, torchscript, bioimageio (the Model Zoo's package) or instanseg (a folder for QuPath)."
         ),
     ],
     output: Annotated[
@@ -244,7 +244,7 @@ def export(
     ] = None,
     diameter: Annotated[
         str | None,
-        typer.Option(help="For instanseg, of the cells to be found: 12um; by default as in the model's images."),
+        typer.Option(help="For instanseg: of the cells to be found, 12um; else as the model's."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

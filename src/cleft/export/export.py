@@ -36,26 +36,27 @@ def export(
 ) -> None:
     """Write a model as other programs read it.
 
-    What is written, but for ``"instanseg"``, takes images (N, C, *S) float32 of any size, each channel scaled so that the card's
+    What is written takes images (N, C, *S) float32 of any size, each channel scaled so that the card's
     percentiles are 0 and 1 (at least ``card.noise_floor`` of its noise apart, see
     ``cleft.core.intensity``), and gives probabilities (N, K, *S): background, cell, touching, gap. It does
     all of the rest itself, and carries the card as JSON. ONNX of a model that estimates diameters has a
-    second output, what its size head says.
+    second output, what its size head says. ``"instanseg"`` gives labels, see ``cleft.export.instanseg``.
 
     Args:
         model: the name of one that ships, such as ``cells2d``, or a file.
         to: ``"onnx"``, ``"torchscript"``, ``"bioimageio"``: a package of the BioImage Model Zoo with both,
-            the percentiles, a test and how to make labels; or ``"instanseg"``: a folder for QuPath's InstanSeg
-            extension, whose network gives labels.
+            the percentiles, a test and how to make labels; or ``"instanseg"``: a folder for QuPath's
+            InstanSeg extension.
         path: of the file or folder to write.
         overwrite: replace what stands there, even if cleft didn't write it (but no such folder).
         diameter: for ``"instanseg"``, of the cells to be found: a length such as ``"12um"``, or pixels of
             images without a pixel size; by default that of the cells the model learnt from.
 
     Raises:
-        ModelError: no such model or target, or the extra ``cleft[export]`` isn't installed;
-            for ``"instanseg"``, a model of stacks, or one that doesn't know its pixel size.
-        DataError: the diameter isn't one, or isn't for this target; the place can't be written to, is the model, or holds what cleft didn't write.
+        ModelError: no such model or target, or the extra ``cleft[export]`` isn't installed; for
+            ``"instanseg"``, a model of stacks, or one that doesn't know its pixel size.
+        DataError: the diameter isn't one, or isn't for this target; the place can't be written to, is the
+            model, or holds what cleft didn't write.
 
     Example:
         >>> from tempfile import TemporaryDirectory

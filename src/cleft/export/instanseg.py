@@ -17,7 +17,7 @@ from cleft.core.image import Image
 from cleft.core.intensity import normalise
 from cleft.core.settings import ModelCard
 from cleft.core.units import parse_length
-from cleft.export.bioimageio import made_image
+from cleft.export.bioimageio import made_image, rewrite
 from cleft.export.labelling import Labelling
 from cleft.export.portable import Portable, missing, save_script
 from cleft.io.overlay import write_overlay
@@ -31,17 +31,17 @@ PERCENTILES, EPSILON = (0.1, 99.9), 1e-6  # what the extension makes 0 and 1
 LEAST = 128  # pixels along each axis that the extension gives it, if the image has them
 TEXT = """# {name}
 
-Finds every cell in crowded microscopy images. Made with cleft for QuPath's InstanSeg extension; the labels are
-made inside the network's file.
+Finds every cell in crowded microscopy images. Made with cleft for QuPath's InstanSeg extension; the
+network's file makes the labels, too.
 
-- Images of {channels}, at {size:.4g} micrometres per pixel, to which the extension resamples them. Cells are then
-  about {diameter:.0f} pixels ({length:.3g} micrometres) across. Of an image whose pixel size QuPath doesn't know,
-  it takes a pixel for a micrometre.
-- Finds of fewer than {inside:.0f} pixels, and of fewer than {cut:.0f} at the border of what is seen at once, are
-  dropped.
-- QuPath scales intensities between the percentiles 0.1 and 99.9 of what is selected and cuts them at -0.5 and
-  1.5. cleft itself takes {low:g} and {high:g}, and keeps the two at least {floor:g} standard deviations of the
-  image's noise apart: of a field that holds nothing but noise, expect finds here that cleft doesn't make.
+- It takes images of {channels}. The extension resamples them to {size:.4g} micrometres per pixel, where
+  cells are about {diameter:.0f} pixels ({length:.3g} micrometres) across. Where an image says no pixel
+  size, QuPath takes a pixel for a micrometre.
+- Finds below {inside:.0f} pixels are dropped; at the border of what is seen at once, below {cut:.0f}.
+- The extension scales intensities between the percentiles 0.1 and 99.9 of what is selected, and cuts
+  them at -0.5 and 1.5. cleft itself takes {low:g} and {high:g}, and keeps the two at least {floor:g}
+  standard deviations of the image's noise apart. Of a field that holds nothing but noise, expect finds
+  here that cleft doesn't make.
 
 Licence of the model: {licence}.
 """
@@ -153,6 +153,7 @@ def write_folder(
         save_script(cells, cells.probabilities, card, folder / NETWORK)
         (folder / f"{name}_README.md").write_text(_text(card, name, size), encoding="utf-8")
         save_bioimageio_package_as_folder(_described(card, name, size, folder), output_path=path)
+    rewrite(path / ABOUT, dict)
 
 
 def _write_test(cells: Cells, card: ModelCard, folder: Path) -> None:
@@ -169,10 +170,9 @@ def _text(card: ModelCard, name: str, size: float) -> str:
     inside, cut = card.min_sizes()
     low, high = card.percentiles
     channels = f"{card.net.channels} channel{'s' if card.net.channels > 1 else ''}"
-    return TEXT.format(
-        name=name, channels=channels, size=size, diameter=card.cell_diameter, length=card.cell_diameter * size,
-        inside=inside, cut=cut, low=low, high=high, floor=card.noise_floor, licence=card.licence,
-    )  # fmt: skip
+    sizes = {"size": size, "diameter": card.cell_diameter, "length": card.cell_diameter * size}
+    limits = {"inside": inside, "cut": cut, "low": low, "high": high, "floor": card.noise_floor}
+    return TEXT.format(name=name, channels=channels, licence=card.licence, **sizes, **limits)
 
 
 def _described(card: ModelCard, name: str, size: float, folder: Path) -> Any:
@@ -210,14 +210,10 @@ def _described(card: ModelCard, name: str, size: float, folder: Path) -> Any:
         outputs=[labels],
         test_inputs=[folder / "test-input.npy"],
         test_outputs=[folder / "test-output.npy"],
-        weights=spec.WeightsDescr(torchscript=_weights(folder)),
+        weights=spec.WeightsDescr(
+            torchscript=spec.TorchscriptWeightsDescr(
+                source=folder / NETWORK, pytorch_version=spec.Version(torch.__version__.split("+")[0])
+            )
+        ),
         config={"qupath": {"axes": [{"role": role, "step": float(size), "unit": "um"} for role in "xy"]}},
-    )
-
-
-def _weights(folder: Path) -> Any:
-    from bioimageio.spec.model import v0_4 as spec
-
-    return spec.TorchscriptWeightsDescr(
-        source=folder / NETWORK, pytorch_version=spec.Version(torch.__version__.split("+")[0])
     )

@@ -35,7 +35,7 @@ class Labelling(nn.Module):
         self.cell, self.touching = CELL, TOUCHING
         self.inside, self.cut = map(float, min_sizes)
         nearest_first = sorted(neighbour_steps(ndim), key=lambda step: sum(s * s for s in step))
-        self.steps: list[list[int]] = [list(step) for step in nearest_first]
+        self.steps = [list(step) for step in nearest_first]
 
     def forward(self, classes: Tensor) -> Tensor:
         if classes.numel() == 0:
@@ -43,7 +43,10 @@ class Labelling(nn.Module):
         steps = torch.tensor(self.steps, device=classes.device)
         wide = functional.pad(classes, [1, 1] * classes.dim())
         line = wide.flatten()
-        offsets = (steps * torch.tensor(wide.stride(), device=classes.device)).sum(1)
+        places = [1]  # from a pixel to the next along each axis
+        for axis in range(1, wide.dim()):
+            places.insert(0, places[0] * wide.shape[-axis])
+        offsets = (steps * torch.tensor(places, device=classes.device)).sum(1)
         labels = components(line == self.cell, offsets)
         grow(labels, line == self.touching, steps, offsets)
         labels = labels.reshape(wide.shape)

@@ -60,7 +60,14 @@ def test_the_page_has_what_is_run_here() -> None:
     assert list(snippets()) == ["Data", "A MONAI U-Net", "An smp U-Net", "A Lightning module"]
 
 
-@pytest.mark.parametrize("heading", ["A MONAI U-Net", "An smp U-Net", "A Lightning module"])
+@pytest.mark.parametrize(
+    "heading",
+    [
+        pytest.param("A MONAI U-Net", marks=pytest.mark.long),  # importing it takes longer than the training
+        pytest.param("An smp U-Net", marks=pytest.mark.long),
+        "A Lightning module",
+    ],
+)
 @pytest.mark.filterwarnings("ignore")  # of theirs, for their own sake
 def test_what_the_page_says_trains(heading: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss falls, and what comes back are labels that lie where cells are, after some forty steps."""

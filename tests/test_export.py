@@ -259,8 +259,10 @@ def test_a_folder_of_its_own_is_replaced_if_asked_and_no_other(plane: Path, tmp_
             export(plane, "instanseg", place, overwrite)
     (place / "mine.txt").unlink()
     place.rmdir()
-    export(plane, "instanseg", place)
-    (place / "instanseg.pt").touch()
+    place.write_text("a file may be replaced, if asked")
+    with pytest.raises(DataError, match="exists already, and cleft didn't write it"):
+        export(plane, "instanseg", place)
+    export(plane, "instanseg", place, overwrite=True)
     with pytest.raises(DataError, match="exists already; expected a new name, or --overwrite"):
         export(plane, "instanseg", place)
     before = yaml.safe_load((place / "rdf.yaml").read_text())

@@ -80,5 +80,5 @@ def export(
     net, card = read_model(source)
     with atomic_path(Path(path)) as beside:
         writers[to](net, card, Path(beside))
-        if Path(path).is_dir():  # cleft's own, as was checked; a file would be replaced at once
+        if Path(beside).is_dir():  # which, unlike a file, doesn't replace what stands there and may go
             remove(Path(path))

@@ -4,9 +4,10 @@
 
 For each public set of planes in DATA (a folder with ``test/``): images are brought to the model's size of
 cells by their truth's median diameter, as ``--diameter`` does, and cut to 512 pixels. Intensities are
-scaled as cleft does it, and as QuPath's InstanSeg extension does; both are segmented by what is exported. Reported are
-the PQ of each against the truth, the PQ of the labels made in TorchScript against ``to_labels`` of the same
-probabilities, and the seconds of both steps, in turns, on one thread. Writes docs/results/qupath.json.
+scaled as cleft does it, and as QuPath's InstanSeg extension does; both are segmented by what is exported.
+Reported are the PQ of each against the truth, the PQ of the labels made in TorchScript against
+``to_labels`` of the same probabilities, and the seconds of both steps, in turns, on one thread. Writes
+docs/results/qupath.json.
 """
 
 from __future__ import annotations

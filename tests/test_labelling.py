@@ -124,7 +124,7 @@ def test_no_slower_than_the_network(scripts: dict) -> None:
     """Of a thousand pixels along each axis, with some thousand cells; both by the processor, in turns."""
     image, _ = make_cells((1024, 1024), seed=3)
     net, card = read_model(find_model("cells2d-small"))
-    network = torch.jit.script(Portable(net, card).eval())
+    network = Portable(net, card).eval()
     scaled = torch.from_numpy(normalise(image.channels_first(), card.percentiles, card.noise_floor))[None]
     took: dict[str, list[float]] = {"network": [], "labels": []}
     with torch.inference_mode():

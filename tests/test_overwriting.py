@@ -468,7 +468,13 @@ def test_every_kind_of_result_carries_the_mark(tmp_path: Path) -> None:
     write_image(tmp_path / "i.tif", Image(image, "YX"))
     write_overlay(tmp_path / "o.png", Image(image, "YX"), labels)
     write_zarr_labels(tmp_path / "l.zarr", labels.astype(np.uint32), None)
-    for to, name in (("onnx", "m.onnx"), ("torchscript", "m.pt"), ("bioimageio", "m.zip")):
+    kinds = (
+        ("onnx", "m.onnx"),
+        ("torchscript", "m.pt"),
+        ("bioimageio", "m.zip"),
+        ("instanseg", "m-instanseg"),
+    )
+    for to, name in kinds:
         export("cells2d", to, tmp_path / name)  # type: ignore[arg-type]
     shutil.copy(tmp_path / "m.onnx", tmp_path / "m.without-a-known-suffix")
     assert [path.name for path in tmp_path.iterdir() if not written_by_cleft(path)] == []

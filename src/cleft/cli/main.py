@@ -232,9 +232,19 @@ def models(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="cells2d, cells2d-small, cells3d, or a model file.")],
-    to: Annotated[str, typer.Option(help="onnx, torchscript, or bioimageio, a package of the Model Zoo.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="onnx, torchscript, bioimageio (the Model Zoo's package) or instanseg (a folder for QuPath)."
+        ),
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; by default named after the model.")
+        Path | None,
+        typer.Option("-o", "--output", help="File or folder to write; by default named after the model."),
+    ] = None,
+    diameter: Annotated[
+        str | None,
+        typer.Option(help="For instanseg: of the cells to be found, 12um; else as the model's."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -242,7 +252,7 @@ def export(
     from cleft.export.export import ENDINGS, export
 
     path = output or Path(Path(model).stem + ENDINGS.get(to, ""))  # type: ignore[call-overload]
-    export(model, to, path, overwrite)  # type: ignore[arg-type]  # refused if it isn't one
+    export(model, to, path, overwrite, diameter)  # type: ignore[arg-type]  # refused if it isn't one
     print_plain(out, f"{path}: written")
 
 

@@ -157,6 +157,8 @@ def _check_replaceable(target: Path, overwrite: bool, verb: str) -> None:
 def _software(path: Path) -> str:
     """What made a file or folder, by its own words; raises any error where it says nothing."""
     if path.is_dir():
+        if (path / "instanseg.pt").exists():  # a model's folder for QuPath
+            return _software(path / "instanseg.pt")
         if (path / ".zattrs").exists():  # zarr 2
             return _software_in_json((path / ".zattrs").read_bytes())
         return _software_in_json((path / "zarr.json").read_bytes(), "attributes")

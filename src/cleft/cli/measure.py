@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.io import base_name, by_name, find_images
@@ -15,7 +13,7 @@ from cleft.io.outputs import check_outputs
 from cleft.io.read import is_zarr
 from cleft.io.table import VERB, about_path, check_table_format
 from cleft.labels.measure import measure
-from cleft.labels.table import CellTable
+from cleft.labels.table import CellTable, join_tables
 
 __all__ = ["MeasureOptions", "measure_files"]
 
@@ -104,16 +102,6 @@ def _by_names(names: Sequence[str], paths: Sequence[Path], what: str) -> dict[st
 
 def _joined(tables: Sequence[CellTable], paths: Sequence[Path]) -> CellTable:
     """One table below the other, with a first column that says which image a cell is of."""
-    for table, path in zip(tables, paths):
-        if list(table) != list(tables[0]):
-            differ = sorted({*table} ^ {*tables[0]})
-            raise DataError(
-                f"{path}: has other columns than {paths[0]} ({', '.join(differ[:5])}), expected images of "
-                "the same axes and channels, all or none with a pixel size"
-            )
-    names = np.repeat([base_name(path) for path in paths], [len(table) for table in tables])
-    columns = {"image": names} | {n: np.concatenate([t[n] for t in tables]) for n in tables[0]}
-    about = dict(tables[0].about)
-    about["columns"] = {"image": "name of the label image"} | about["columns"]
-    about |= {key: [table.about[key] for table in tables] for key in ("labels", "image", "spacing_um")}
-    return CellTable(columns, {}, about)
+    table = join_tables(tables, "image", [base_name(path) for path in paths])
+    several = {key: [t.about[key] for t in tables] for key in ("labels", "image", "spacing_um")}
+    return replace(table, about={**table.about, **several})

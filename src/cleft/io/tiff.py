@@ -16,7 +16,7 @@ import tifffile
 
 from cleft.core.errors import DataError
 from cleft.core.units import micrometres
-from cleft.io.lazy import UNNAMED, ChunkCachedArray, LazyArray, MemmapArray, StoredArray
+from cleft.io.lazy import RGB, UNNAMED, ChunkCachedArray, LazyArray, MemmapArray, StoredArray
 from cleft.io.limits import ANY_CODEC, DEFLATE, LZW, PACKBITS, ReadLimit
 
 __all__ = ["load_tiff"]
@@ -81,6 +81,7 @@ def load_tiff(path: Path, limit: ReadLimit, whole: bool = True) -> StoredArray:
             lossy=int(page.compression) in JPEG,
             alpha=alpha,
             colour=samples - alpha > 1,
+            names=_channel_names(ome) or (RGB if samples - alpha == len(RGB) else ()),
             open_files=ExitStack() if whole else files.pop_all(),
         )
 
@@ -123,6 +124,14 @@ def _samples_as_channels(axes: str, shape: tuple[int, ...]) -> str:
 
 
 # --- what the metadata promise, before tifffile believes it -------------------------------------------------
+
+
+def _channel_names(ome: ElementTree.Element | None) -> tuple[str, ...]:
+    """What OME-XML calls the channels, if it names any of them."""
+    if ome is None:
+        return ()
+    names = tuple(c.get("Name", "") for c in ome.iterfind("{*}Image[1]/{*}Pixels/{*}Channel"))
+    return names if any(names) else ()
 
 
 def _parse_ome(xml: str) -> ElementTree.Element:

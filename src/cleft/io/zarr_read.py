@@ -70,7 +70,7 @@ def load_zarr(path: Path, limit: ReadLimit, whole: bool = True) -> StoredArray:
     axes = "".join(map(_letter, image["axes"]))
     if len(axes) != array.ndim:
         raise ValueError(f"its metadata name {len(axes)} axes, its array has {array.ndim} dimensions")
-    return StoredArray(array, axes, _spacing(axes, image, dataset))
+    return StoredArray(array, axes, _spacing(axes, image, dataset), names=_channel_names(group))
 
 
 # --- what the metadata say ----------------------------------------------------------------------------------
@@ -86,6 +86,16 @@ def _image_group(group: Any) -> tuple[Any, Mapping[str, Any]]:
         return _image_group(group[inner[0]])
     found = ", ".join(sorted([*group.array_keys(), *inner])[:5]) or "nothing"
     raise ValueError(f"no OME multiscales in it; it holds {found}: pass the path of one image inside")
+
+
+def _channel_names(group: Any) -> tuple[str, ...]:
+    """What the rendering settings call the channels, if they name any of them."""
+    omero = group.attrs.get("ome", group.attrs).get("omero")
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
+    if not isinstance(channels, list) or not all(isinstance(c, Mapping) for c in channels):
+        return ()
+    names = tuple(str(c.get("label", "")) for c in channels)
+    return names if any(names) else ()
 
 
 def _letter(axis: str | Mapping[str, str]) -> str:

@@ -88,8 +88,9 @@ def segment_volume(
         if options.overwrite:
             _clear(folder)
         jobs = os.cpu_count() or 1
-        with open_image(source, options.axes, options.spacing, options.memory) as image:
-            plan, cost = make_plan(model, image, folder, options, jobs)
+        given = options.axes, options.spacing, options.memory, options.channel, options.frame
+        with open_image(source, *given) as image:
+            plan, cost = make_plan(model, image, Path(source), folder, options, jobs)
         store = RunStore.begin(folder, plan)
         for line in estimate_resources(plan, model.predictor(plan.precision, plan.runtime), cost):
             log.info(line)

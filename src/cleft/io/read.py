@@ -18,6 +18,7 @@ from cleft.core.errors import DataError
 from cleft.core.image import SPATIAL, Image, check_axes, check_spacing
 from cleft.io.files import check_regular_file, is_file
 from cleft.io.hdf5 import is_hdf5
+from cleft.io.inside import split_inside
 from cleft.io.lazy import UNNAMED, LazyImage, StoredArray
 from cleft.io.limits import ReadLimit, reader_errors
 
@@ -27,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 log = logging.getLogger("cleft")
-EXPECTED = "expected TIFF, PNG, JPEG, .npy, OME-Zarr or HDF5"
+EXPECTED = "expected TIFF, PNG, JPEG, .npy, OME-Zarr, HDF5, ND2, LIF or CZI"
 # Files are known by their first bytes: a name says what someone called it, not what it is.
 MAGIC = {
     b"II*\0": "TIFF",
@@ -38,7 +39,11 @@ MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x93NUMPY": ".npy",
     b"\x89HDF": "HDF5",
+    b"\xda\xce\xbe\n": "ND2",
+    b"p\0\0\0": "LIF",
+    b"ZISRAWFILE": "CZI",
 }
+JPEG_2000 = b"\0\0\0\x0cjP  "  # what ND2 files were before 2010
 ZARR_MARKERS = (".zgroup", ".zarray", "zarr.json")
 # What reads each of them: whole, or with its pixels left on disk where that can be. Imported on first use.
 READERS = {
@@ -48,6 +53,9 @@ READERS = {
     ".npy": "cleft.io.png_npy:load_npy",
     "HDF5": "cleft.io.hdf5:load_hdf5",
     "OME-Zarr": "cleft.io.zarr_read:load_zarr",
+    "ND2": "cleft.io.nd2_read:load_nd2",
+    "LIF": "cleft.io.lif_read:load_lif",
+    "CZI": "cleft.io.czi_read:load_czi",
 }
 
 
@@ -60,13 +68,14 @@ def read_image(
 ) -> Image:
     """Read an image with its axes and its pixel size.
 
-    TIFF (plain, ImageJ, OME), PNG, JPEG (with a warning), .npy, OME-Zarr (0.4 and 0.5, highest resolution)
-    and HDF5. Axes are read from the file or given, never guessed from sizes; two dimensions alone are YX.
-    Axes of length 1 other than Y and X are dropped unless ``axes`` asks for them. Samples of a colour image
-    are C; opacity (alpha) is dropped unless ``axes`` asks for C.
+    TIFF (plain, ImageJ, OME), PNG, JPEG (with a warning), .npy, OME-Zarr (0.4 and 0.5, highest resolution),
+    HDF5, and with their extras ND2, LIF and CZI. Axes are read from the file or given, never guessed from
+    sizes; two dimensions alone are YX. Axes of length 1 other than Y and X are dropped unless ``axes`` asks
+    for them. Samples of a colour image are C; opacity (alpha) is dropped unless ``axes`` asks for C.
 
     Args:
-        path: a file, or the folder of an OME-Zarr image.
+        path: a file, or the folder of an OME-Zarr image; of a file that holds several images a path into it:
+            ``stack.h5/volumes/raw``, ``scan.lif/Series003``, ``scan.nd2/position2``.
         axes: letters of T, C, Z, Y, X in the order of the array; wins over what the file says.
         spacing: micrometres per pixel for each spatial axis in the order of ``axes``; wins too.
         limit: bytes of pixels at most; ``None``: what memory is available, and no more than a file of its
@@ -334,17 +343,26 @@ def _format(path: Path) -> str:
         return "HDF5"
     if os.path.isdir(path):
         raise DataError(f"{path}: found a folder that is no zarr store, {EXPECTED}")
-    check_regular_file(path)
+    whole, inside = split_inside(path) or (path, "")
+    check_regular_file(whole)
     try:
-        with path.open("rb") as file:
+        with whole.open("rb") as file:
             head = file.read(12)
     except OSError as error:
         raise DataError(f"{path}: can't be opened ({error.strerror})") from error
     if not head:
         raise DataError(f"{path}: the file is empty (0 bytes), {EXPECTED}")
-    for magic, found in MAGIC.items():
-        if head.startswith(magic):
-            return found
+    found = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
+    if head.startswith(JPEG_2000) and whole.suffix.lower() == ".nd2":
+        found = "ND2"
+    if inside and found not in {"ND2", "LIF", "CZI"}:
+        raise DataError(
+            f"{path}: {whole} is {found or 'of a format that is not known'}, and holds no positions"
+        )
+    if found is not None:
+        return found
+    if head.startswith(JPEG_2000):
+        raise DataError(f"{path}: found a JPEG 2000, {EXPECTED}")
     raise DataError(f"{path}: found a format that isn't known (first bytes {head[:4]!r}), {EXPECTED}")
 
 

@@ -102,7 +102,7 @@ RGB = np.stack([LABELS] * 3, axis=-1)
         (RGB, "a.tif", tif, "found a mask saved as a colour image", "expected one channel with one integer"),
         (LABELS / 255, "a.tif", tif, "found a mask of type float64 with 360", "expected one integer"),
         (np.where(LABELS, LABELS, np.nan), "a.tif", tif, "pixels that are no whole number", "one integer"),
-        (LABELS * 60, "a.jpg", jpeg, "found a JPEG, whose lossy compression changes", "expected TIFF, PNG"),
+        (LABELS * 60, "a.jpg", jpeg, "found a mask compressed as JPEG", "expected a lossless TIFF"),
         (LABELS * 60, "a.tif", jpeg_in_tiff, "found a mask compressed as JPEG", "expected a lossless TIFF"),
         (LABELS.astype("i2") - 2, "a.tif", tif, "pixels below -1 (lowest -2)", "expected -1 for what isn't"),
         (LABELS * 0, "a.tif", tif, "no cells in any of the 1 masks", "expected labels above 0"),

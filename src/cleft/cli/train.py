@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cleft.cli.options import Axes, Memory, Overwrite, Spacing, memory_of, numbers, out
+from cleft.cli.options import Axes, Channel, Memory, Overwrite, Spacing, memory_of, numbers, out
 from cleft.core.settings import DESCRIPTIONS, LOSSES, TrainSettings, read_settings
 from cleft.core.text import print_plain
 
@@ -40,6 +40,11 @@ def train(
     ignore_label: Annotated[int | None, setting("ignore_label")] = None,
     axes: Axes = None,
     spacing: Spacing = None,
+    channel: Channel = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Draw curves in tensorboard, wandb or mlflow too; may be given more than once."),
+    ] = None,
     devices: Annotated[int | None, setting("devices", min=1)] = None,
     nodes: Annotated[int | None, setting("nodes", min=1)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
@@ -72,6 +77,6 @@ def train(
 
     api.train(
         data, output, val=val, axes=axes, spacing=numbers(spacing), resume=resume, overwrite=overwrite,
-        limit=memory_of(memory), config=config, **given,
+        limit=memory_of(memory), channel=channel, loggers=log or (), config=config, **given,
     )  # fmt: skip
     print_plain(out, f"next: cleft segment IMAGES -m {output} -o labels/")

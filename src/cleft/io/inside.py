@@ -1,4 +1,4 @@
-"""Files of microscopes that hold several images: how one is named, ``scan.nd2/position2``, which there are."""
+"""Files of microscopes that hold several images: what one is called, ``scan.nd2/position2``, and which."""
 
 from __future__ import annotations
 

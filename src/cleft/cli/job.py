@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cleft.core.channels import Channel
 from cleft.io.table import about_path
 from cleft.labels.instances import Method
+from cleft.prediction.model import Model
 from cleft.volume.executors import ClusterOptions
 from cleft.volume.plan import VolumeOptions
 
@@ -39,6 +41,16 @@ class SegmentOptions:
     skip_existing: bool = False
     volume: VolumeOptions = field(default_factory=VolumeOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
+
+    def about(self, model: Model, image: Path) -> dict[str, Any]:
+        """What a result says of how it was made: the image, the model, and each setting that was given."""
+        volume = self.volume
+        given = {
+            "image": str(image), **model.about(), "method": self.method, "tile": self.tile,
+            "axes": volume.axes, "spacing": volume.spacing, "channel": volume.channel,
+            "diameter": None if volume.diameter is None else str(volume.diameter), "min_size": volume.min_size,
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def channel(self) -> Channel | None:

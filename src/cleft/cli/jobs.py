@@ -18,6 +18,7 @@ from cleft.core.errors import CleftError
 from cleft.core.image import Image
 from cleft.core.text import print_plain, printable
 from cleft.io import base_name, find_tree, open_image, read_image, write_image, write_labels
+from cleft.io.made import made_of
 from cleft.io.overlay import write_overlay
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.labels.measure import measure
@@ -104,13 +105,13 @@ def _segment_blockwise(
         given = options.axes, options.spacing, options.memory, None, options.frame
         with open_image(job.image, *given) as image:
             table = measure(job.labels, image, options.spacing, memory=options.memory)
-        table.write(job.table, options.overwrite, VERB)
+        table.with_about(made_of(job.labels)).write(job.table, options.overwrite, VERB)
     return n
 
 
 def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
     """Segment one image in memory; the number of cells."""
-    given = options.volume
+    given, about = options.volume, options.about(model, job.image)
     everything = read_image(job.image, given.axes, given.spacing, given.memory)
     image = everything if options.channel is None else everything.channel(options.channel)
     labels = model.segment(
@@ -123,20 +124,21 @@ def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
     if job.labels.suffix == ".zarr":
         standard = Image(labels, image.spatial_axes, image.spacing).standard()
         with _alone_on(job.labels):
-            write_zarr_labels(job.labels, standard.data[0], standard.spacing, given.overwrite)
+            write_zarr_labels(job.labels, standard.data[0], standard.spacing, given.overwrite, about=about)
     else:
-        write_labels(job.labels, labels, image.spatial_axes, image.spacing, VERB)
+        write_labels(job.labels, labels, image.spatial_axes, image.spacing, VERB, about)
     if job.probabilities is not None or job.table is not None:
         found = model.probabilities(image, tile=options.tile, diameter=given.diameter)
         standard = image.standard()
         likely = Image(found, "C" + standard.spatial_axes, standard.spacing, "probabilities")
         if job.probabilities is not None:
-            write_image(job.probabilities, likely, VERB)
+            write_image(job.probabilities, likely, VERB, about)
         if job.table is not None:
             cells = Image(labels, image.spatial_axes, image.spacing, str(job.labels))
-            measure(cells, everything, probabilities=likely).write(job.table, given.overwrite, VERB)
+            table = measure(cells, everything, probabilities=likely)
+            table.with_about(about).write(job.table, given.overwrite, VERB)
     if job.overlay is not None:
-        write_overlay(job.overlay, image, labels, verb=VERB)
+        write_overlay(job.overlay, image, labels, verb=VERB, about=about)
     return int(labels.max(initial=0))
 
 

@@ -6,10 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cleft.core.errors import DataError
 from cleft.io import base_name, by_name, find_images
-from cleft.io.outputs import check_outputs
+from cleft.io.made import made_of
+from cleft.io.outputs import check_outputs, written_by_cleft
 from cleft.io.read import is_zarr
 from cleft.io.table import VERB, about_path, check_table_format
 from cleft.labels.measure import measure
@@ -64,8 +66,14 @@ def measure_files(labels: Sequence[Path], output: Path, options: MeasureOptions)
         for path, some, likely in zip(paths, images, sure)
     ]
     table = tables[0] if len(tables) == 1 else _joined(tables, paths)
+    table = table.with_about({"labels_made": [_made(path) for path in paths]})
     table.write(output, options.overwrite)
     return table
+
+
+def _made(path: Path) -> dict[str, Any]:
+    """What labels say of their own making; nothing, if somebody else's."""
+    return made_of(path) if written_by_cleft(path) else {}
 
 
 def _beside(paths: Sequence[Path], options: MeasureOptions) -> tuple[list[list[Path]], list[Path | None]]:

@@ -35,21 +35,24 @@ def segment_series(model: Model, job: Job, options: SegmentOptions) -> int:
     Raises:
         DataError: pixels that can't be read, or a place that can't be written to.
     """
-    given = options.volume
+    given, about = options.volume, options.about(model, job.image)
     with open_image(job.image, given.axes, given.spacing, given.memory, frame=0) as stored:
         series = _Series(model, job, options, stored)
         axes, spacing, count = stored.axes, stored.spacing, stored.frames
         if job.labels.suffix == ".zarr":
-            write_zarr_series(job.labels, series.labels(), (count, *stored.shape), spacing, given.overwrite)
+            shape = count, *stored.shape
+            write_zarr_series(job.labels, series.labels(), shape, spacing, given.overwrite, VERB, about)
         else:
-            write_series(job.labels, series.labels(), count, axes, spacing, VERB)
+            write_series(job.labels, series.labels(), count, axes, spacing, VERB, about)
         if job.probabilities is not None:
-            write_series(job.probabilities, series.probabilities(), count, "C" + axes, spacing, VERB)
+            likely = series.probabilities()
+            write_series(job.probabilities, likely, count, "C" + axes, spacing, VERB, about)
         elif job.table is not None:
             for _ in series.probabilities():
                 pass
     if job.table is not None:
-        join_tables(series.tables, "frame", range(count)).write(job.table, given.overwrite, VERB)
+        table = join_tables(series.tables, "frame", range(count)).with_about(about)
+        table.write(job.table, given.overwrite, VERB)
     return series.cells
 
 
@@ -76,6 +79,7 @@ class _Series:
     def labels(self) -> Iterator[np.ndarray]:
         """Of each frame, drawn over it where pictures are asked for."""
         options, given = self.options, self.options.volume
+        about = options.about(self.model, self.job.image)
         for n, (_, image) in enumerate(self.frames()):
             labels = self.model.segment(
                 image,
@@ -86,7 +90,7 @@ class _Series:
             )
             self.cells += int(labels.max(initial=0))
             if self.job.overlay is not None:
-                write_overlay(self.job.overlays[n], image, labels, verb=VERB)
+                write_overlay(self.job.overlays[n], image, labels, None, VERB, about)
             yield labels
 
     def probabilities(self) -> Iterator[np.ndarray]:

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.io.files import atomic_path
+from cleft.io.made import About, annotation
 from cleft.io.outputs import software_tag
 
 __all__ = ["write_image", "write_labels", "write_series"]
@@ -28,6 +30,7 @@ def write_labels(
     axes: str,
     spacing: Sequence[float] | None = None,
     verb: str = "",
+    about: About | None = None,
 ) -> None:
     """Write labels as a compressed OME-TIFF of the smallest type that holds them.
 
@@ -37,6 +40,7 @@ def write_labels(
         axes: the letters of ``labels``, ``"YX"`` or ``"ZYX"``.
         spacing: micrometres per pixel along each axis, or ``None``.
         verb: of the command line whose result it is, for the mark in the file.
+        about: what made it, see ``cleft.io.made``.
 
     Raises:
         DataError: labels aren't integers, need more than 32 bits, don't fit the axes, or the path can't be
@@ -60,10 +64,10 @@ def write_labels(
     if dtype.itemsize > 4:
         raise DataError(f"{path}: found labels from {low} to {high}, expected what 32 bits hold")
     sizes = None if spacing is None else tuple(map(float, spacing))
-    write_image(path, Image(labels.astype(dtype, copy=False), axes, sizes, str(path)), verb)
+    write_image(path, Image(labels.astype(dtype, copy=False), axes, sizes, str(path)), verb, about)
 
 
-def write_image(path: str | Path, image: Image, verb: str = "") -> None:
+def write_image(path: str | Path, image: Image, verb: str = "", about: About | None = None) -> None:
     """Write an image as a compressed OME-TIFF with its axes and its spacing.
 
     Args:
@@ -72,6 +76,7 @@ def write_image(path: str | Path, image: Image, verb: str = "") -> None:
             Y and X are moved last, as TIFF stores planes. :func:`~cleft.io.read_image` drops axes of
             length 1 unless asked for them.
         verb: of the command line whose result it is, for the mark in the file.
+        about: what made it, see ``cleft.io.made``.
 
     Raises:
         DataError: the type can't be stored, or the path can't be written.
@@ -93,7 +98,13 @@ def write_image(path: str | Path, image: Image, verb: str = "") -> None:
         )
     axes = "".join(a for a in image.axes if a not in "YX") + "YX"
     data = np.ascontiguousarray(data.transpose([image.axes.index(a) for a in axes]))
-    form = _Form(data.shape, data.dtype, axes, dict(zip(image.spatial_axes, image.spacing or ())))
+    form = _Form(
+        data.shape,
+        data.dtype,
+        axes,
+        dict(zip(image.spatial_axes, image.spacing or ())),
+        annotation(verb, about),
+    )
     with atomic_path(path) as temporary:
         _write_tiff(temporary, data, form, verb)
 
@@ -105,6 +116,7 @@ def write_series(
     axes: str,
     spacing: Sequence[float] | None = None,
     verb: str = "",
+    about: About | None = None,
 ) -> None:
     """Write frames as they come, as one OME-TIFF with a time axis; one frame is in memory at once.
 
@@ -116,6 +128,7 @@ def write_series(
         axes: of a frame, C, Z, Y, X in this order.
         spacing: micrometres per pixel along each spatial axis, or ``None``.
         verb: of the command line whose result it is.
+        about: what made it, see ``cleft.io.made``.
 
     Raises:
         DataError: the path can't be written.
@@ -130,14 +143,14 @@ def write_series(
         ('TYX', dtype('uint16'), [1, 300])
     """
     spatial = axes.replace("C", "")
-    sizes = dict(zip(spatial, spacing or ()))
+    sizes, told = dict(zip(spatial, spacing or ())), annotation(verb, about)
     with atomic_path(path) as temporary, TemporaryFile(dir=temporary.parent) as waiting:
         frames = iter(frames)
         first = next(frames)
         shape, labels = (count, *first.shape), first.dtype.kind in "iu"
         everything = itertools.chain([first], frames)
         if not labels:
-            form = _Form(shape, np.dtype(np.float32), "T" + axes, sizes)
+            form = _Form(shape, np.dtype(np.float32), "T" + axes, sizes, told)
             _write_tiff(temporary, _planes(everything, form.dtype), form, verb)
             return
         highest = 0
@@ -145,7 +158,7 @@ def write_series(
             highest = max(highest, int(frame.max(initial=0)))
             waiting.write(np.ascontiguousarray(frame, np.uint32).data)
         waiting.flush()
-        form = _Form(shape, np.min_scalar_type(highest), "T" + axes, sizes)
+        form = _Form(shape, np.min_scalar_type(highest), "T" + axes, sizes, told)
         stored = np.memmap(waiting, np.uint32, "r", shape=shape)
         _write_tiff(temporary, _planes(stored, form.dtype), form, verb)
 
@@ -158,6 +171,7 @@ class _Form:
     dtype: np.dtype
     axes: str
     sizes: Mapping[str, float]
+    about: Mapping[str, Any]
 
 
 def _planes(frames: Iterable[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:
@@ -179,5 +193,9 @@ def _write_tiff(path: Path, data: np.ndarray | Iterator[np.ndarray], form: _Form
         photometric="minisblack",
         compression="zlib",
         software=software_tag(verb),
-        metadata={"axes": form.axes, **{f"PhysicalSize{a}": size for a, size in form.sizes.items()}},
+        metadata={
+            "axes": form.axes,
+            **{f"PhysicalSize{a}": size for a, size in form.sizes.items()},
+            "MapAnnotation": dict(form.about),
+        },
     )

@@ -11,7 +11,8 @@ import numpy as np
 from cleft.core.downsample import pyramid_strides
 from cleft.core.tiles import Grid, Slices
 from cleft.io.files import atomic_path, remove
-from cleft.io.outputs import MARK, check_outputs, software_tag
+from cleft.io.made import About, made
+from cleft.io.outputs import MARK, check_outputs
 
 __all__ = [
     "chunks_of", "create_labels", "fill_level", "level_grid", "remove_labels",
@@ -140,6 +141,7 @@ def write_zarr_labels(
     source: str | None = None,
     verb: str = "segment",
     version: Version = "0.5",
+    about: About | None = None,
 ) -> None:
     """Write labels that are in memory, whole or not at all.
 
@@ -151,6 +153,7 @@ def write_zarr_labels(
         source: where the image is that they belong to, seen from the folder.
         verb: of the command line whose result it is.
         version: of OME-Zarr.
+        about: what made it, see ``cleft.io.made``.
 
     Raises:
         DataError: the folder exists, or can't be written.
@@ -167,7 +170,7 @@ def write_zarr_labels(
             group.attrs["ome"] = {**ome, "image-label": {"source": {"image": source}}}
         elif source is not None:
             group.attrs["image-label"] = {"version": version, "source": {"image": source}}
-        group.attrs[MARK] = {"made_by": software_tag(verb)}
+        group.attrs[MARK] = made(verb, about)
         remove_labels(path)
 
 
@@ -178,6 +181,7 @@ def write_zarr_series(
     spacing: Sequence[float] | None,
     overwrite: bool = False,
     verb: str = "segment",
+    about: About | None = None,
 ) -> None:
     """Write labels of a time series as they come, whole or not at all.
 
@@ -185,7 +189,7 @@ def write_zarr_series(
         path: of the folder.
         frames: (*S) integers each, below 2**32.
         shape: (T, *S) of all.
-        spacing, overwrite, verb: as for ``write_zarr_labels``.
+        spacing, overwrite, verb, about: as for ``write_zarr_labels``.
 
     Raises:
         DataError: the folder exists, or can't be written.
@@ -208,7 +212,7 @@ def write_zarr_series(
         for n, frame in enumerate(frames):
             group["0"][n] = frame
         _fill_levels(group)
-        group.attrs[MARK] = {"made_by": software_tag(verb)}
+        group.attrs[MARK] = made(verb, about)
         remove_labels(path)
 
 

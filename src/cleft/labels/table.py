@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,10 @@ class CellTable:
         if name not in self.columns:
             raise KeyError(f"no column {name!r}, there are {', '.join(self.columns)}")
         return self.columns[name]
+
+    def with_about(self, about: Mapping[str, Any]) -> CellTable:
+        """The table with more said of how it was made; what it says itself stays."""
+        return replace(self, about={**about, **self.about})
 
     def to_pandas(self) -> Any:
         """The table as a pandas data frame.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -18,6 +19,7 @@ from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image, as_image
 from cleft.core.settings import ModelCard
 from cleft.core.tiles import Slices
+from cleft.io.files import sha256_of
 from cleft.io.lazy import LazyImage
 from cleft.io.read import check_pixels
 from cleft.labels.blockwise import label_image
@@ -220,6 +222,20 @@ class Model:
         if key not in self._predictors:
             self._predictors[key] = Predictor(self.net, self.card, *key)
         return self._predictors[key]
+
+    def about(self) -> dict[str, Any]:
+        """What a result says of the model that made it: its name, and its file's checksum where it has one.
+
+        Example:
+            >>> about = load_model("cells2d", device="cpu").about()
+            >>> about["model"], len(about["model_sha256"]), about["device"]
+            ('cells2d', 64, 'cpu')
+        """
+        found: dict[str, Any] = {"model": self.name, "tta": self.origin.tta or None}
+        with suppress(ModelError):  # a model that lives in memory alone
+            sums = [sha256_of(find_model(name)) for name in self.origin.names]
+            found["model_sha256"] = sums[0] if len(sums) == 1 else sums
+        return {**found, "precision": self.precision, "device": self.device.type}
 
     def release(self) -> None:
         """Give back what predictors hold; they are made again when they are needed."""

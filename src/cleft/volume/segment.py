@@ -15,7 +15,8 @@ import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.io.files import exclusive_lock
-from cleft.io.outputs import MARK, check_outputs, software_tag
+from cleft.io.made import made
+from cleft.io.outputs import MARK, check_outputs
 from cleft.io.read import open_image
 from cleft.io.write import write_labels
 from cleft.io.zarr_labels import fill_level, level_grid, remove_labels
@@ -197,14 +198,11 @@ def _clear(folder: Path) -> None:
 
 def _move(store: RunStore, output: Path, cells: int) -> None:
     """Put the labels in their place, with what they were made from."""
-    store.labels.attrs[MARK] = {
-        "made_by": software_tag(VERB),
-        **store.plan.model_dump(mode="json"),
-        "cells": cells,
-    }
+    about = {**store.plan.model_dump(mode="json", exclude_none=True), "cells": cells}
+    store.labels.attrs[MARK] = made(VERB, about)
     if output.suffix in TIFF:
         labels = np.asarray(store.labels["0"][...])
-        write_labels(output, labels, "ZYX"[-labels.ndim :], store.plan.spacing_um, VERB)
+        write_labels(output, labels, "ZYX"[-labels.ndim :], store.plan.spacing_um, VERB, about)
         return
     remove_labels(output)
     os.replace(store.folder / LABELS, output)

@@ -1,5 +1,7 @@
 """Images of several channels, in colour, through JPEG, over time and in trees of folders."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import zarr
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.io import find_images, find_tree, open_image, read_image, read_labels, write_image, write_series
-from cleft.io.outputs import written_by_cleft
+from cleft.io.made import made_of
+from cleft.io.outputs import software_tag, written_by_cleft
 
 Says = Callable[..., Any]
 Files = Callable[..., Path]
@@ -294,3 +297,84 @@ def test_labels_take_the_axes_of_their_image(tmp_path: Path) -> None:
     np.save(tmp_path / "series.npy", np.stack([truth(), truth(1)]))
     assert read_labels(tmp_path / "plane.npy", axes="TCYX", series=True).axes == "YX"
     assert read_labels(tmp_path / "series.npy", axes="TCYX", series=True).axes == "TYX"
+
+
+def test_models_learn_from_frames_and_from_a_channel(tmp_path: Path) -> None:
+    from cleft.core.settings import TrainSettings
+    from cleft.training.dataset import load_examples
+
+    frames = np.stack([np.stack([boxes(9), boxes(n)]) for n in range(3)])
+    write_image(tmp_path / "images" / "a.tif", Image(frames, "TCYX"))
+    write_series(tmp_path / "masks" / "a.tif", [truth(n) for n in range(3)], 3, "YX")
+    settings = TrainSettings()
+    from_files = load_examples(tmp_path, settings, channel=1)
+    pair = Image(frames, "TCYX"), np.stack([truth(n) for n in range(3)])
+    for examples in (from_files, load_examples([pair], settings, channel="1")):
+        assert [example.channels.shape for example in examples] == [(1, 24, 30)] * 3
+        for n, example in enumerate(examples):
+            np.testing.assert_array_equal(example.labels, truth(n))
+            np.testing.assert_array_equal(example.channels[0].argmax(), boxes(n).argmax())
+    assert [example.name for example in from_files] == ["a frame 0", "a frame 1", "a frame 2"]
+    write_series(tmp_path / "masks" / "a.tif", [truth(n) for n in range(2)], 2, "YX")
+    with pytest.raises(DataError, match=r"a\.tif: has 2 time points, expected those of .*a\.tif: 3"):
+        load_examples(tmp_path, settings)
+
+
+# --- what results say of themselves ------------------------------------------------------------------------
+
+
+def test_every_result_says_what_made_it(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.tif", Image(np.stack([boxes(5), boxes()]), "CYX"))
+    model, out = hand_file(2), tmp_path / "out"
+    asked = ("--channel", 1, "--min-size", 0, "--diameter", "keep", "--axes", "CYX")
+    wanted = ("--probabilities", "--overlays", "--measure")
+    assert cleft_says("segment", tmp_path / "a.tif", "-m", model, *asked, *wanted, "-o", out).code == 0
+    assert (
+        cleft_says("segment", tmp_path / "a.tif", "-m", model, *asked, "-o", tmp_path / "l.ome.zarr").code
+        == 0
+    )
+    for path in (
+        out / "a.tif", out / "probabilities" / "a.tif", out / "overlays" / "a.png",
+        out / "measurements" / "a.csv", tmp_path / "l.ome.zarr",
+    ):  # fmt: skip
+        told = made_of(path)
+        assert told["made_by"] == software_tag("segment"), path
+        assert told["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+        assert (told["channel"], told["min_size"], told["diameter"], told["axes"]) in (
+            ("1", 0.0, "keep", "CYX"), (1, 0, "keep", "CYX"), (1, 0.0, "keep", "CYX"), ("1", 0.0, "keep", "YX"),
+        )  # fmt: skip
+    said = cleft_says("info", out / "a.tif")
+    assert "model_sha256" in said.out
+    assert json.loads(cleft_says("info", out / "a.tif", "--json").out)["method"] == "map"
+    for kind, suffix in (("geojson", ".geojson"), ("roi", ".zip"), ("outlines", ".txt")):
+        assert cleft_says("convert", out / "a.tif", "--to", kind, "-o", tmp_path / f"x{suffix}").code == 0
+        told = made_of(tmp_path / f"x{suffix}")
+        assert told["made_by"] == software_tag("convert")
+        assert told["labels_made"]["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+        assert written_by_cleft(tmp_path / f"x{suffix}", "convert")
+    with pytest.raises(DataError, match="doesn't say that cleft made it"):
+        made_of(model.with_suffix(".nothing"))
+
+
+def test_json_and_quiet(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.tif", Image(boxes(), "YX"))
+    (tmp_path / "in" / "b.tif").write_bytes(b"II*\0\x08\0\0\0")
+    arguments = ("segment", tmp_path / "in", "-m", hand_file(2), "--min-size", 0, "-o", tmp_path / "out")
+    said = cleft_says(*arguments, "--json", "-q")
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert said.code == 1
+    assert (lines[0]["cells"], lines[0]["labels"]) == (2, str(tmp_path / "out" / "a.tif"))
+    assert "can't be read as TIFF" in lines[1]["error"]
+    assert said.err.startswith("1 of the images failed:")  # and nothing else
+    said = cleft_says("measure", tmp_path / "out" / "a.tif", "-o", tmp_path / "c.csv", "--json")
+    assert json.loads(said.out)["cells"] == 2
+    assert cleft_says("measure", tmp_path / "out" / "a.tif", "-o", tmp_path / "c.csv", "-q").out == ""
+    said = cleft_says("measure", tmp_path / "out" / "a.tif", "-o", tmp_path / "c.csv", "--skip-existing")
+    assert "skipped" in said.out
+    said = cleft_says("score", tmp_path / "out" / "a.tif", tmp_path / "out" / "a.tif", "--json", "-")
+    assert json.loads(said.out)["pooled"]["pq"] == 1
+    assert json.loads(cleft_says("info", "cells2d", "--json").out)["axes"] == "YX"
+    assert "cells2d" in json.loads(cleft_says("info", "--json").out)["models"]
+    said = cleft_says("segment", tmp_path / "in" / "b.tif", "-m", "none", "-o", tmp_path / "out", "-q", "-v")
+    assert "Traceback" in said.err
+    assert "none: no such model" in said.err

@@ -57,6 +57,7 @@ def train(
     limit: int | None = None,
     channel: Channel | None = None,
     loggers: Sequence[Logger | str] = (),
+    quiet: bool = False,
     config: str | Path | None = None,
     **settings: Any,
 ) -> Model:
@@ -79,6 +80,7 @@ def train(
             ``"mean"`` of all; by default all of them.
         loggers: where curves go beside the log that is always kept (``log/metrics.csv``): ``"tensorboard"``,
             ``"wandb"``, ``"mlflow"``, or any of Lightning's loggers. Of self-training it is the last round.
+        quiet: say nothing on standard error.
         config: YAML with any of the settings, as ``cleft train --print-config`` prints them.
         **settings: any of ``cleft.core.settings.TrainSettings`` by its name: steps, seed, loss, width, ...
             They go before those of ``config``.
@@ -101,13 +103,13 @@ def train(
         with TemporaryDirectory() as folder:
             return train(
                 data, Path(folder) / "model.safetensors", val=val, axes=axes, spacing=spacing, limit=limit,
-                channel=channel, loggers=loggers, config=config, **settings,
+                channel=channel, loggers=loggers, quiet=quiet, config=config, **settings,
             )  # fmt: skip
     path, chosen = Path(path), read_settings(config, **settings)
     chosen = with_pretrained(chosen, load_pretrained(chosen))
     check_loggers(loggers)
     training, validation = _parts(data), [] if val is None else _parts(val)
-    console, rounds = Console(stderr=True, soft_wrap=True), chosen.data.self_training
+    console, rounds = Console(stderr=True, soft_wrap=True, quiet=quiet), chosen.data.self_training
     places = [*(path.with_name(f"{path.stem}-round{n}{path.suffix}") for n in range(1, rounds + 1)), path]
     _check_places(places, _files_read([*training, *validation], chosen, config), resume, overwrite)
     weights = chosen.data.sampling_weights
@@ -125,7 +127,7 @@ def train(
             learn, check = hold_out(learn, chosen.data.val_fraction, chosen.run.seed)
         for n, place in enumerate(places[:-1], 1):
             print_plain(console, f"round {n} of {rounds} of self-training")
-            model = _of_an_earlier_round(place, learn, check, chosen, resume, overwrite)
+            model = _of_an_earlier_round(place, learn, check, chosen, resume, overwrite, console)
             learn = [_completed(example, model, chosen) for example in learn]
         again = resume and (not rounds or last_checkpoint(path).exists())
         net, card = fit(learn, chosen, path, check, again, console, overwrite, loggers)
@@ -183,11 +185,12 @@ def _of_an_earlier_round(
     settings: TrainSettings,
     resume: bool,
     overwrite: bool,
+    console: Console,
 ) -> Model:
     """A model of a round before the last; after an interruption the one that is there."""
     if not (resume and path.exists()):
         again = resume and last_checkpoint(path).exists()
-        return Model(*fit(learn, settings, path, check, again, overwrite=overwrite), name=path.name)
+        return Model(*fit(learn, settings, path, check, again, console, overwrite), name=path.name)
     model = load_model(path)
     if other := differences(settings, model.card.training):
         raise DataError(f"{path}: was made with {', '.join(other)}; give the same settings to resume")

@@ -43,12 +43,12 @@ class SegmentOptions:
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
     def about(self, model: Model, image: Path) -> dict[str, Any]:
-        """What a result says of how it was made: the image, the model, and each setting that was given."""
+        """What a result says of how it was made: image, model, and each setting that was given."""
         volume = self.volume
         given = {
             "image": str(image), **model.about(), "method": self.method, "tile": self.tile,
             "axes": volume.axes, "spacing": volume.spacing, "channel": volume.channel,
-            "diameter": None if volume.diameter is None else str(volume.diameter), "min_size": volume.min_size,
+            "diameter": volume.diameter and str(volume.diameter), "min_size": volume.min_size,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
 

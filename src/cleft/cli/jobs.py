@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,9 +34,16 @@ from cleft.volume.segment import VERB, run_folder_of, running, segment_volume
 
 __all__ = ["SegmentOptions", "segment_files"]
 
+log = logging.getLogger("cleft")
+
 
 def segment_files(
-    model: Model, inputs: Sequence[Path], options: SegmentOptions, console: Console
+    model: Model,
+    inputs: Sequence[Path],
+    options: SegmentOptions,
+    console: Console,
+    report: Callable[[dict[str, Any]], None] | None = None,
+    verbose: bool = False,
 ) -> list[tuple[Path, CleftError]]:
     """Segment each image and write its labels; one that fails doesn't stop the others.
 
@@ -42,6 +52,8 @@ def segment_files(
         inputs: files and folders.
         options: where to and how.
         console: for the progress bar and a line per file.
+        report: told what became of each image, for programs.
+        verbose: say more of each image.
 
     Returns:
         The images that failed, and why.
@@ -57,38 +69,64 @@ def segment_files(
         disable=not console.is_terminal or len(planned) == 1, transient=True,
     )  # fmt: skip
     with ExitStack() as stack:
-        stack.enter_context(logged_on(console))
+        stack.enter_context(logged_on(console, verbose))
         executor = stack.enter_context(dask_executor(options.cluster)) if options.cluster else None
         stack.enter_context(bar)
         task = bar.add_task("", total=len(planned))
         for i, (path, job) in enumerate(planned):
             bar.update(task, description=printable(base_name(path)))
+            started, told = time.perf_counter(), {"image": str(path)}
             try:
                 if isinstance(job, CleftError):
                     raise job
-                said = _done(model, job, options, executor, console)
+                cells = _done(model, job, options, executor, console)
                 if i == 0 and job.blocks is None and not job.skipped:
                     _warn_of_another_size(model, job, options.volume)
             except CleftError as error:
                 failed.append((path, error))
                 print_plain(console, f"{path.name}: failed")
+                told["error"] = str(error)
             else:
-                print_plain(console, f"{job.name}: {said}")
+                seconds = time.perf_counter() - started
+                print_plain(console, f"{job.name}: {_said(job, cells)}")
+                log.debug(
+                    "  %s, %s, %.2f s", job.labels, "by blocks" if job.blocks else "in one piece", seconds
+                )
+                told |= _told(job, cells, seconds)
+            if report is not None:
+                report(told)
             bar.advance(task)
     return failed
 
 
 def _done(
     model: Model, job: Job, options: SegmentOptions, executor: Executor | None, console: Console
-) -> str:
-    """Do a job; what became of it."""
+) -> int:
+    """Do a job; the number of cells."""
+    if job.skipped:
+        return 0
+    if job.blocks is not None:
+        return _segment_blockwise(model, job, job.blocks, executor, console)
+    if job.frames is not None:
+        return segment_series(model, job, options)
+    return _segment_whole(model, job, options)
+
+
+def _said(job: Job, cells: int) -> str:
+    """What became of a job, for people."""
     if job.skipped:
         return "skipped, its results are there"
-    if job.blocks is not None:
-        return f"{_segment_blockwise(model, job, job.blocks, executor, console)} cells"
-    if job.frames is not None:
-        return f"{segment_series(model, job, options)} cells in {job.frames} frames"
-    return f"{_segment_whole(model, job, options)} cells"
+    return f"{cells} cells" + (f" in {job.frames} frames" if job.frames is not None else "")
+
+
+def _told(job: Job, cells: int, seconds: float) -> dict[str, Any]:
+    """The same for programs."""
+    places = {"labels": job.labels, "probabilities": job.probabilities, "table": job.table}
+    found: dict[str, Any] = {name: str(path) for name, path in places.items() if path is not None}
+    if job.skipped:
+        return {**found, "skipped": True}
+    frames = {} if job.frames is None else {"frames": job.frames}
+    return {**found, "cells": cells, **frames, "seconds": round(seconds, 3)}
 
 
 def _segment_blockwise(

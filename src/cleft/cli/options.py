@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from cleft.cli.loudness import out, said
 from cleft.core.errors import CleftError
 from cleft.core.units import parse_bytes
 
@@ -24,9 +24,6 @@ __all__ = [
     "out",
     "said",
 ]
-
-out = Console(soft_wrap=True)
-said = Console(stderr=True, soft_wrap=True)
 
 Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
 Spacing = Annotated[

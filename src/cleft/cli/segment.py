@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cleft.cli.loudness import AsJson, Quiet, Verbose, complain, loudness, print_json
 from cleft.cli.options import Axes, Channel, Device, SkipExisting, Spacing, integers, memory_of, numbers, said
 from cleft.core.settings import Method
 from cleft.core.text import print_plain
@@ -70,6 +71,9 @@ def segment(
         typer.Option("--overwrite", help="Replace files and OME-Zarr labels that stand there."),
     ] = False,
     skip_existing: SkipExisting = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -137,9 +141,12 @@ def segment(
         model = [model_for(inputs, output, axes, channel)]
         print_plain(said, f"no model given: {model[0]}")
     precision = "float32" if exact and precision == "auto" else precision
-    failed = segment_files(load_model(model, device, tta, precision), inputs, options, said)
+    report = print_json if json else None
+    failed = segment_files(
+        load_model(model, device, tta, precision), inputs, options, said, report, loudness.verbose
+    )
     if failed:
-        print_plain(said, "", f"{len(failed)} of the images failed:")
+        complain("", f"{len(failed)} of the images failed:")
         for path, reason in failed:
-            print_plain(said, f"  {path.name}: {reason}")
+            complain(f"  {path.name}: {reason}")
         raise typer.Exit(1)

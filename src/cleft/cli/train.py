@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cleft.cli.loudness import AsJson, Quiet, Verbose, print_json, said
 from cleft.cli.options import Axes, Channel, Memory, Overwrite, Spacing, memory_of, numbers, out
 from cleft.core.settings import DESCRIPTIONS, LOSSES, TrainSettings, read_settings
 from cleft.core.text import print_plain
@@ -50,6 +51,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Overwrite = False,
     memory: Memory = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     config: Annotated[Path | None, typer.Option(help="YAML with any of the settings.")] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as YAML for --config, and end.")
@@ -75,8 +79,14 @@ def train(
         raise typer.BadParameter("expected the model file to write", param_hint="'-o' / '--output'")
     from cleft import api
 
-    api.train(
+    if verbose:
+        print_plain(said, read_settings(config, **given).to_yaml())
+    model = api.train(
         data, output, val=val, axes=axes, spacing=numbers(spacing), resume=resume, overwrite=overwrite,
-        limit=memory_of(memory), channel=channel, loggers=log or (), config=config, **given,
+        limit=memory_of(memory), channel=channel, loggers=log or (), config=config, quiet=quiet, **given,
     )  # fmt: skip
+    if as_json:
+        card = model.card.model_dump(mode="json")
+        print_json({"model": str(output), **model.about(), "scores": card["scores"], "card": card})
+        return
     print_plain(out, f"next: cleft segment IMAGES -m {output} -o labels/")

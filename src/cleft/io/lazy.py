@@ -182,7 +182,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         names: of the channels, where the file says them.
         picked: the channels that are read; ``None`` for all.
         averaged: they are read as one, their mean (float32).
-        frame: the time point that is read.
+        frame: the time point that is read; ``None`` where there are several and ``at`` chooses.
 
     Example:
         >>> image = LazyImage(np.arange(6).reshape(1, 2, 3), "QXY", None, "example", 1)
@@ -201,7 +201,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     names: tuple[str, ...] = ()
     picked: slice | None = None
     averaged: bool = False
-    frame: int = 0
+    frame: int | None = None
 
     @classmethod
     def of(cls, image: Image) -> LazyImage:
@@ -237,8 +237,10 @@ class LazyImage(AbstractContextManager["LazyImage"]):
 
     @property
     def frames(self) -> int:
-        """How many time points there are, of which one is read."""
-        return int(self.pixels.shape[self.array_axes.index("T")]) if "T" in self.array_axes else 1
+        """How many time points there are to choose from; 1 where one is chosen, or there is no time."""
+        if self.frame is not None or "T" not in self.array_axes:
+            return 1
+        return int(self.pixels.shape[self.array_axes.index("T")])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -251,7 +253,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         return None if self.spacing_um is None else tuple(self.spacing_um[a] for a in self.axes)
 
     def at(self, frame: int) -> LazyImage:
-        """The image at another time point, from 0 on."""
+        """The image at one time point, from 0 on."""
         return replace(self, frame=frame, source=f"{self.source} frame {frame}")
 
     def read(self, region: Slices) -> np.ndarray:
@@ -266,8 +268,8 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         Raises:
             DataError: pixels are damaged, NaN or infinite; the message names the region.
         """
-        channels, frame = self.picked or slice(0, self.channels), slice(self.frame, self.frame + 1)
-        by_letter = dict(zip(self.axes, region), C=channels, T=frame)
+        channels, frame = self.picked or slice(0, self.channels), self.frame or 0
+        by_letter = dict(zip(self.axes, region), C=channels, T=slice(frame, frame + 1))
         index = tuple(by_letter.get(a, slice(0, 1)) for a in self.array_axes)
 
         def describe(reason: str) -> str:

@@ -58,7 +58,7 @@ def test_each_position_is_an_image(kind: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels, PIXELS[:, p % 2])
     region = (slice(1, 3), slice(5, 20), slice(7, 30))
     with open_image(found[1], channel="gfp", frame=2) as image:
-        assert (image.axes, image.shape, image.frames, image.channels) == ("ZYX", (4, 21, 30), 3, 1)
+        assert (image.axes, image.shape, image.frames, image.channels) == ("ZYX", (4, 21, 30), 1, 1)
         np.testing.assert_array_equal(image.read(region)[0], PIXELS[(2, 1, region[0], 1, *region[1:])])
     with pytest.raises(DataError, match=rf"holds 2 positions \({own[0]}, {own[1]}\), expected one of them"):
         read_image(path)

@@ -100,7 +100,7 @@ def _jobs(model: Model, path: Path, piece: Path, options: SegmentOptions) -> lis
     large = piece if named else piece.with_name(f"{piece.stem}.ome.zarr")
     volume, name = options.volume, base_name(path)
     table = piece.parent / "measurements" / f"{name}.csv" if options.measure else None
-    with open_image(path, volume.axes, volume.spacing, volume.memory, volume.channel, frame=0) as image:
+    with open_image(path, volume.axes, volume.spacing, volume.memory, volume.channel, frame="every") as image:
         strategy, frames = choose_strategy(model, image, volume), image.frames
     if _needs_blocks(options) or os.path.exists(run_folder_of(large)):
         strategy = "blocks"

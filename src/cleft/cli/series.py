@@ -36,7 +36,7 @@ def segment_series(model: Model, job: Job, options: SegmentOptions) -> int:
         DataError: pixels that can't be read, or a place that can't be written to.
     """
     given, about = options.volume, options.about(model, job.image)
-    with open_image(job.image, given.axes, given.spacing, given.memory, frame=0) as stored:
+    with open_image(job.image, given.axes, given.spacing, given.memory, frame="every") as stored:
         series = _Series(model, job, options, stored)
         axes, spacing, count = stored.axes, stored.spacing, stored.frames
         if job.labels.suffix == ".zarr":

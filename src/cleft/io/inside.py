@@ -90,7 +90,7 @@ def _numbered(names: Sequence[str]) -> list[tuple[int, str]]:
 def _fits(name: str) -> bool:
     """Whether a path gives the name back."""
     try:
-        return (Path("file") / name).relative_to("file").as_posix() == name
+        return ".." not in Path(name).parts and (Path("f") / name).relative_to("f").as_posix() == name
     except ValueError:
         return False
 

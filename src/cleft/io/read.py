@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,7 @@ __all__ = [
     "whole_numbers",
 ]  # fmt: skip
 
+Frame = int | Literal["every"]
 log = logging.getLogger("cleft")
 EXPECTED = "expected TIFF, PNG, JPEG, .npy, OME-Zarr, HDF5, ND2, LIF or CZI"
 # Files are known by their first bytes: a name says what someone called it, not what it is.
@@ -153,14 +155,14 @@ def open_labels(
     axes: str | None = None,
     spacing: Sequence[float] | None = None,
     limit: int | None = None,
-    frame: int | None = None,
+    frame: Frame | None = None,
 ) -> LazyImage:
     """Open labels of any size: as :func:`read_labels`, but no pixels yet.
 
     Args:
         path, axes, spacing, limit: as for :func:`open_image`; of the axes C is ignored, and T where the
             labels have no axis for it.
-        frame: which time point of a series is read, from 0 on.
+        frame: as for :func:`open_image`.
 
     Returns:
         Labels that are read region by region, as the file has them: whole numbers may be floats
@@ -246,7 +248,7 @@ def open_image(
     spacing: Sequence[float] | None = None,
     limit: int | None = None,
     channel: Channel | None = None,
-    frame: int | None = None,
+    frame: Frame | None = None,
 ) -> LazyImage:
     """Open an image of any size: axes and pixel size as :func:`read_image` finds them, no pixels yet.
 
@@ -254,7 +256,8 @@ def open_image(
         path, axes, spacing, channel: as for :func:`read_image`.
         limit: bytes at most that a chunk of the file may take, or all of it where it can't be read in parts;
             ``None`` as for :func:`read_image`.
-        frame: which time point of a series is read, from 0 on.
+        frame: which time point of a series is read, from 0 on; or ``"every"``, to choose it by
+            ``LazyImage.at``.
 
     Returns:
         An image that is read region by region. What a format can't give in parts (PNG, JPEG, TIFFs of several
@@ -286,7 +289,7 @@ def _lazy_image(
     axes: str | None,
     spacing: Sequence[float] | None,
     source: str,
-    frame: int | None = None,
+    frame: Frame | None = None,
 ) -> LazyImage:
     """Decide the axes of what stays on disk, and attach the spacing."""
     dropped, names = resolve_axes(stored, axes, source)
@@ -296,12 +299,20 @@ def _lazy_image(
     frames = sizes.get("T", 1)
     if frame is None and frames != 1:
         raise DataError(f"{source}: found {frames} time points (axes {names}), expected one")
-    if frame is not None and not 0 <= frame < frames:
+    if isinstance(frame, int) and not 0 <= frame < frames:
         raise DataError(f"{source}: has no time point {frame}, expected 0 to {frames - 1}")
     known = _spacing(stored, names, spacing, source)
     spacing_um = None if known is None else dict(zip((a for a in names if a in SPATIAL), known))
     channels = sizes.get("C", 1) - (stored.alpha and "C" not in (axes or "").upper())
-    return LazyImage(stored.data, letters, spacing_um, source, channels, names=stored.names, frame=frame or 0)
+    return LazyImage(
+        stored.data,
+        letters,
+        spacing_um,
+        source,
+        channels,
+        names=stored.names,
+        frame=frame if isinstance(frame, int) else None,
+    )
 
 
 def is_zarr(path: Path) -> bool:

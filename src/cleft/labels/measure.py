@@ -129,7 +129,7 @@ def _opened(
 ) -> LazyImage:
     """Labels or an image as one that is read by regions."""
     if isinstance(given, (str, os.PathLike)):
-        opened = open_labels(given, axes, frame=0) if is_labels else _open_image(given, axes)
+        opened = open_labels(given, axes, frame="every") if is_labels else _open_image(given, axes)
         return files.enter_context(opened)
     if isinstance(given, LazyImage):
         return given
@@ -156,11 +156,11 @@ def _opened(
 def _open_image(path: str | os.PathLike[str], axes: str | None) -> LazyImage:
     """An image with its own axes, with the given ones where it doesn't say them."""
     try:
-        return open_image(Path(path), frame=0)
+        return open_image(Path(path), frame="every")
     except DataError:
         if axes is None:
             raise
-    return open_image(Path(path), axes, frame=0)
+    return open_image(Path(path), axes, frame="every")
 
 
 def _check_alike(labels: LazyImage, other: LazyImage) -> None:

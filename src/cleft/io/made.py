@@ -147,7 +147,7 @@ def _value(text: str) -> Any:
 
 
 def _of_png(content: bytes) -> dict[str, Any]:
-    at, found = 8, {}
+    at, found = 8, dict[str, Any]()
     while at + 8 <= len(content):
         length, name = struct.unpack_from(">I4s", content, at)
         key, _, text = content[at + 8 : at + 8 + length].partition(b"\0")

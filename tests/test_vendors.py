@@ -180,3 +180,18 @@ def test_names_of_channels_survive(tmp_path: Path) -> None:
     image = Image(np.zeros((2, 3, 4)), "CYX", names=("a", "b"))
     assert image.standard().names == ("a", "b")
     assert image.channel("b").names == ()
+
+
+def test_napari_opens_each_position(tmp_path: Path) -> None:
+    from cleft.napari.reader import get_reader
+
+    pytest.importorskip("nd2")
+    write_nd2(tmp_path / "scan.nd2", PIXELS, ["A1", "B2"])
+    read = get_reader([str(tmp_path / "scan.nd2")])
+    assert read is not None
+    layers = read(str(tmp_path / "scan.nd2"))
+    assert [told["name"] for _, told, _ in layers] == ["scan_A1", "scan_B2"]
+    np.testing.assert_array_equal(layers[1][0], PIXELS[:, 1])
+    assert layers[1][1]["axis_labels"] == tuple("tzcyx")
+    assert layers[1][1]["scale"] == [1.0, 2.0, 1.0, 0.25, 0.25]
+    assert get_reader("a.tif") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,8 +30,10 @@ def _wandb(run: Path, version: str) -> Logger:
 def _mlflow(run: Path, version: str) -> Logger:
     from lightning.pytorch.loggers import MLFlowLogger
 
-    # the server of MLFLOW_TRACKING_URI, where there is one
-    return MLFlowLogger(experiment_name="cleft", run_name=run.stem, save_dir=str(run / "mlruns"))
+    run.mkdir(parents=True, exist_ok=True)
+    # to the server that the user has, otherwise into a file of the run: mlflow gives up plain folders
+    place = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{run.resolve() / 'mlflow.db'}")
+    return MLFlowLogger(experiment_name="cleft", run_name=run.stem, tracking_uri=place)
 
 
 # By name: packages of which one must be there, what pip installs, and what makes the logger.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from pathlib import Path
 from threading import RLock
@@ -16,6 +17,7 @@ from cleft.io.limits import ANY_CODEC, ReadLimit
 
 __all__ = ["load_nd2", "positions"]
 
+LISTED = 16  # bytes at least that the list of its frames takes for each
 OF_A_FRAME = "CYXS"  # axes of what is stored as one frame; S are the samples of colour
 
 
@@ -61,6 +63,7 @@ def load_nd2(path: Path, limit: ReadLimit, whole: bool = True) -> StoredArray:
         size = file.stat().st_size
         limit.check(chunks, dtype, str(path), size, ANY_CODEC, "a frame of ")
         limit.check(shape, dtype, str(path), size, ANY_CODEC, in_memory=whole)
+        _check_loops(opened, size)
         numbers = _numbers(opened, loops, position)
 
         def read(region: Slices) -> Any:
@@ -88,6 +91,13 @@ def _names(file: Any) -> list[str]:
     count = dict(file.sizes).get("P", 1)
     names = [] if loop is None else [point.name or "" for point in loop.parameters.points]
     return names if len(names) == count else [""] * count
+
+
+def _check_loops(file: Any, size: int) -> None:
+    """Refuse more frames than a file can list, before the library makes a list of them."""
+    frames = math.prod(loop.count for loop in file.experiment)
+    if frames > max(size // LISTED, 1):
+        raise ValueError(f"it claims {frames} frames, but has {size} bytes")
 
 
 def _numbers(file: Any, loops: list[str], position: int) -> dict[tuple[int, ...], int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import os
 import pkgutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +19,7 @@ from cleft.core.tiles import Slices
 from cleft.io.files import is_file
 
 __all__ = [
-    "VENDOR_SUFFIXES", "Planes", "addresses", "chosen", "images_inside", "name_inside", "needs",
+    "VENDOR_SUFFIXES", "Capped", "Planes", "addresses", "chosen", "images_inside", "name_inside", "needs",
     "split_inside",
 ]  # fmt: skip
 
@@ -139,6 +141,21 @@ def needs(package: str, extra: str, kind: str, path: Path) -> None:
     """
     if importlib.util.find_spec(package) is None:
         raise DataError(f"{path}: is {kind}, which needs {package}: pip install 'cleft[{extra}]'")
+
+
+class Capped(io.BufferedReader):
+    """A file of which never more is asked for than it has: a header may claim any number of bytes.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(-1 if size is None or size < 0 else min(size, self.size))
 
 
 @dataclass(frozen=True)

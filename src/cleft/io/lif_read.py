@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cleft.core.units import micrometres
-from cleft.io.inside import chosen, needs, split_inside
+from cleft.io.inside import Capped, chosen, needs, split_inside
 from cleft.io.lazy import RGB, UNNAMED, MemmapArray, StoredArray
 from cleft.io.limits import ReadLimit
 
@@ -66,7 +66,7 @@ def _opened(path: Path) -> Iterator[Any]:
     needs("liffile", "formats", "LIF", path)
     import liffile
 
-    with path.open("rb") as handle:
+    with Capped(path) as handle:
         file = liffile.LifFile(handle, squeeze=True)
         if file.type != liffile.LifFileType.LIF:
             raise ValueError(f"a {file.type.name}, which names other files; expected a LIF")

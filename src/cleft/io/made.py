@@ -132,7 +132,7 @@ def _of_tiff(path: Path) -> dict[str, Any]:
     with tifffile.TiffFile(path) as tif:
         found = {MADE_BY: str(tif.pages.first.software)}
         xml = tif.ome_metadata or "<OME/>"
-    for one in ElementTree.fromstring(xml).iterfind(".//{*}MapAnnotation"):  # nosec B314: cleft's own
+    for one in ElementTree.fromstring(xml).iterfind(".//{*}MapAnnotation"):  # nosec B314
         if one.get("Namespace") == MARK:
             found |= {str(entry.get("K")): _value(entry.text or "") for entry in one.iterfind(".//{*}M")}
     return found

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cleft.core.tiles import Slices
-from cleft.io.inside import Planes, chosen, needs, split_inside
+from cleft.io.inside import Capped, Planes, chosen, needs, split_inside
 from cleft.io.lazy import RGB, UNNAMED, ChunkCachedArray, StoredArray
 from cleft.io.limits import ANY_CODEC, ReadLimit
 
@@ -26,7 +26,7 @@ def positions(path: Path) -> list[str]:
     needs("nd2", "formats", "ND2", path)
     import nd2
 
-    with nd2.ND2File(path) as file:
+    with Capped(path) as handle, nd2.ND2File(handle) as file:
         return _names(file)
 
 
@@ -52,7 +52,7 @@ def load_nd2(path: Path, limit: ReadLimit, whole: bool = True) -> StoredArray:
     import nd2
 
     with ExitStack() as files:
-        opened = files.enter_context(nd2.ND2File(file))
+        opened = files.enter_context(nd2.ND2File(files.enter_context(Capped(file))))
         position = chosen(_names(opened), inside, file)
         sizes = dict(opened.sizes)
         loops = [a for a in sizes if a not in OF_A_FRAME and a != "P"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
@@ -195,3 +196,35 @@ def test_napari_opens_each_position(tmp_path: Path) -> None:
     assert layers[1][1]["axis_labels"] == tuple("tzcyx")
     assert layers[1][1]["scale"] == [1.0, 2.0, 1.0, 0.25, 0.25]
     assert get_reader("a.tif") is None
+
+
+def ome_tiff(path: Path, **how: Any) -> None:
+    """Two images of different size, each with channels and a pixel size of its own."""
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for p, name in enumerate(("A1", "B2")):
+            metadata = {
+                "axes": "TZCYX", "Name": name, "PhysicalSizeX": 0.25 * (p + 1), "PhysicalSizeY": 0.25,
+                "PhysicalSizeZ": 2,
+                "Channel": {"Name": [f"DAPI{p}", "GFP"]},
+            }  # fmt: skip
+            writer.write(PIXELS[:, p, :, :, p:], photometric="minisblack", metadata=metadata, **how)
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "zlib"}])
+def test_images_of_an_ome_tiff(tmp_path: Path, how: dict[str, Any]) -> None:
+    path = tmp_path / "scan.ome.tif"
+    ome_tiff(path, **how)
+    found = find_images([tmp_path])
+    assert [base_name(one) for one in found] == ["scan_A1", "scan_B2"]
+    for p, one in enumerate(found):
+        image = read_image(one)
+        assert (image.axes, image.names) == ("TZCYX", (f"DAPI{p}", "GFP"))
+        assert image.spacing == (2.0, 0.25, 0.25 * (p + 1))
+        np.testing.assert_array_equal(image.data, PIXELS[:, p, :, :, p:])
+        with open_image(one, channel=1, frame=1) as lazy:
+            region = (slice(1, 3), slice(4, 9), slice(0, 30))
+            np.testing.assert_array_equal(lazy.read(region)[0], PIXELS[1, p, :, 1, p:][region])
+    with pytest.raises(DataError, match="has no position C3, expected one of A1, B2"):
+        read_image(path / "C3")
+    tifffile.imwrite(tmp_path / "one.ome.tif", PIXELS[0, 0, 0, 0], ome=True)
+    assert find_images([tmp_path / "one.ome.tif"]) == [tmp_path / "one.ome.tif"]

@@ -30,6 +30,7 @@ POSITIONS = {
     ".czi": "cleft.io.czi_read:positions",
 }
 VENDOR_SUFFIXES = tuple(POSITIONS)
+OME_TIFF = dict.fromkeys((".ome.tif", ".ome.tiff", ".ome.btf"), "cleft.io.tiff:positions")
 PLAIN = " ._-+()"  # what a file's name may have beside letters and digits
 
 
@@ -41,9 +42,16 @@ def split_inside(path: Path) -> tuple[Path, str] | None:
         True
     """
     for file in (path, *path.parents):
-        if file.suffix.lower() in POSITIONS and is_file(file):
+        if _lister(file) and is_file(file):
             return file, path.relative_to(file).as_posix().removeprefix(".")
     return None
+
+
+def _lister(path: Path) -> str | None:
+    """What says which positions a file of such a name holds."""
+    name = path.name.lower()
+    ends = (end for end in OME_TIFF if name.endswith(end))
+    return POSITIONS.get(path.suffix.lower()) or OME_TIFF.get(next(ends, ""))
 
 
 def images_inside(path: Path) -> list[Path]:
@@ -57,7 +65,7 @@ def images_inside(path: Path) -> list[Path]:
     if found is None or found[1]:
         return [path]
     try:
-        names = pkgutil.resolve_name(POSITIONS[path.suffix.lower()])(path)
+        names = pkgutil.resolve_name(str(_lister(path)))(path)
     except Exception:  # whatever a damaged file makes of its reader: reading it says so
         return [path]
     return [path] if len(names) < 2 else [path / name for name in addresses(names)]
@@ -68,7 +76,9 @@ def name_inside(path: Path) -> str | None:
     found = split_inside(path)
     if found is None or not found[1]:
         return None
-    return f"{found[0].stem}_" + "".join(c if c.isalnum() or c in PLAIN else "_" for c in found[1])
+    return f"{found[0].stem.removesuffix('.ome')}_" + "".join(
+        c if c.isalnum() or c in PLAIN else "_" for c in found[1]
+    )
 
 
 def addresses(names: Sequence[str]) -> list[str]:

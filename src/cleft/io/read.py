@@ -366,7 +366,7 @@ def _format(path: Path) -> str:
     found = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
     if head.startswith(JPEG_2000) and whole.suffix.lower() == ".nd2":
         found = "ND2"
-    if inside and found not in {"ND2", "LIF", "CZI"}:
+    if inside and found not in {"ND2", "LIF", "CZI", "TIFF"}:
         raise DataError(
             f"{path}: {whole} is {found or 'of a format that is not known'}, and holds no positions"
         )

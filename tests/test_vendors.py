@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
@@ -228,3 +229,32 @@ def test_images_of_an_ome_tiff(tmp_path: Path, how: dict[str, Any]) -> None:
         read_image(path / "C3")
     tifffile.imwrite(tmp_path / "one.ome.tif", PIXELS[0, 0, 0, 0], ome=True)
     assert find_images([tmp_path / "one.ome.tif"]) == [tmp_path / "one.ome.tif"]
+
+
+def test_images_of_an_ome_zarr(tmp_path: Path) -> None:
+    """Put together by bioformats2raw, or the fields of a plate; the labels of an image keep their names."""
+
+    def image(group: zarr.Group, pixels: np.ndarray) -> None:
+        group.create_array("0", data=pixels, chunks=(10, 10))
+        axes = [{"name": name, "type": "space"} for name in "yx"]
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+
+    pixels = PIXELS[0, 0, 0, 0]
+    several = zarr.create_group(tmp_path / "scan.ome.zarr")
+    several.attrs["ome"] = {"version": "0.5", "bioformats2raw.layout": 3}
+    several.create_group("OME")
+    plate = zarr.create_group(tmp_path / "wells.zarr")
+    plate.attrs["ome"] = {"version": "0.5", "plate": {"wells": [{"path": "A/1"}, {"path": "B/2"}]}}
+    for n, well in enumerate(("A/1", "B/2")):
+        image(several.create_group(str(n)), pixels + n)
+        plate.create_group(well).attrs["ome"] = {"well": {"images": [{"path": "0"}]}}
+        image(plate.create_group(f"{well}/0"), pixels + n)
+    found = find_images([tmp_path])
+    assert [base_name(one) for one in found] == ["scan_0", "scan_1", "wells_A_1_0", "wells_B_2_0"]
+    for n, one in enumerate(found):
+        np.testing.assert_array_equal(read_image(one).data, pixels + n % 2)
+    alone = zarr.create_group(tmp_path / "one" / "a.zarr")
+    image(alone, pixels)
+    image(alone.create_group("labels/cells"), pixels)
+    assert find_images([tmp_path / "one"]) == [tmp_path / "one" / "a.zarr"]
+    assert base_name(tmp_path / "one" / "a.zarr" / "labels" / "cells") == "cells"

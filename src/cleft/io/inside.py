@@ -30,6 +30,7 @@ POSITIONS = {
     ".czi": "cleft.io.czi_read:positions",
 }
 VENDOR_SUFFIXES = tuple(POSITIONS)
+ZARR = "cleft.io.zarr_read:positions"
 OME_TIFF = dict.fromkeys((".ome.tif", ".ome.tiff", ".ome.btf"), "cleft.io.tiff:positions")
 PLAIN = " ._-+()"  # what a file's name may have beside letters and digits
 
@@ -57,28 +58,42 @@ def _lister(path: Path) -> str | None:
 def images_inside(path: Path) -> list[Path]:
     """Each position of a file as a path of its own; the path itself where there is one, or none can be told.
 
+    Of the folder of an OME-Zarr these are the fields of a plate, or the images put together in it.
+
     Example:
         >>> images_inside(Path("a.tif"))
         [PosixPath('a.tif')]
     """
     found = split_inside(path)
-    if found is None or found[1]:
+    folder = os.path.isdir(path)
+    if not folder and (found is None or found[1]):
         return [path]
     try:
-        names = pkgutil.resolve_name(str(_lister(path)))(path)
+        names = pkgutil.resolve_name(ZARR if folder else str(_lister(path)))(path)
     except Exception:  # whatever a damaged file makes of its reader: reading it says so
         return [path]
+    if folder:
+        return [path / name for name in names]
     return [path] if len(names) < 2 else [path / name for name in addresses(names)]
 
 
 def name_inside(path: Path) -> str | None:
     """The name of a position with that of its file, such as ``scan_position2``; ``None`` for other paths."""
-    found = split_inside(path)
+    found = split_inside(path) or _split_zarr(path)
     if found is None or not found[1]:
         return None
     return f"{found[0].stem.removesuffix('.ome')}_" + "".join(
         c if c.isalnum() or c in PLAIN else "_" for c in found[1]
     )
+
+
+def _split_zarr(path: Path) -> tuple[Path, str] | None:
+    """The folder of an OME-Zarr that holds several images, and which of them a path is."""
+    for folder in path.parents:
+        inside = path.relative_to(folder).as_posix()
+        if folder.suffix == ".zarr" and path in images_inside(folder):
+            return folder, inside
+    return None
 
 
 def addresses(names: Sequence[str]) -> list[str]:

@@ -194,6 +194,7 @@ class Planes:
         lock: held meanwhile.
 
     Example:
+        >>> from threading import RLock
         >>> Planes((2, 3), np.dtype("u1"), (1, 3), lambda region: np.ones((1, 3)), RLock())[0:1].shape
         (1, 3)
     """

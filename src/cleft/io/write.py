@@ -60,11 +60,17 @@ def write_labels(
             f"{path}: found labels of type {labels.dtype} with axes {axes}, expected integers over Z, Y, X"
         )
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    dtype = _smallest(low, high, path)
+    sizes = None if spacing is None else tuple(map(float, spacing))
+    write_image(path, Image(labels.astype(dtype, copy=False), axes, sizes, str(path)), verb, about)
+
+
+def _smallest(low: int, high: int, path: str | Path) -> np.dtype:
+    """The smallest type that holds labels: unsigned, or signed where one is negative."""
     dtype = np.min_scalar_type(min(low, -high - 1) if low < 0 else high)
     if dtype.itemsize > 4:
         raise DataError(f"{path}: found labels from {low} to {high}, expected what 32 bits hold")
-    sizes = None if spacing is None else tuple(map(float, spacing))
-    write_image(path, Image(labels.astype(dtype, copy=False), axes, sizes, str(path)), verb, about)
+    return dtype
 
 
 def write_image(path: str | Path, image: Image, verb: str = "", about: About | None = None) -> None:
@@ -131,7 +137,7 @@ def write_series(
         about: what made it, see ``cleft.io.made``.
 
     Raises:
-        DataError: the path can't be written.
+        DataError: labels need more than 32 bits, or the path can't be written.
 
     Example:
         >>> import tempfile
@@ -153,13 +159,13 @@ def write_series(
             form = _Form(shape, np.dtype(np.float32), "T" + axes, sizes, told)
             _write_tiff(temporary, _planes(everything, form.dtype), form, verb)
             return
-        highest = 0
+        low = high = 0
         for frame in everything:
-            highest = max(highest, int(frame.max(initial=0)))
-            waiting.write(np.ascontiguousarray(frame, np.uint32).data)
+            low, high = min(low, int(frame.min(initial=0))), max(high, int(frame.max(initial=0)))
+            waiting.write(np.ascontiguousarray(frame, np.int64).data)
         waiting.flush()
-        form = _Form(shape, np.min_scalar_type(highest), "T" + axes, sizes, told)
-        stored = np.memmap(waiting, np.uint32, "r", shape=shape)
+        form = _Form(shape, _smallest(low, high, path), "T" + axes, sizes, told)
+        stored = np.memmap(waiting, np.int64, "r", shape=shape)
         _write_tiff(temporary, _planes(stored, form.dtype), form, verb)
 
 

@@ -225,6 +225,9 @@ def test_blocks_look_at_the_same_channel(cleft_says: Says, hand_file: Files, tmp
     arguments = ("segment", tmp_path / "a.tif", "-m", hand_file(2), "--min-size", 0, "--block", "16,16")
     said = cleft_says(*arguments, "--channel", 1, "-o", tmp_path / "l.ome.zarr")
     assert said.code == 0, said.err
+    told = made_of(tmp_path / "l.ome.zarr")
+    assert told["model_sha256"] == hashlib.sha256(hand_file(2).read_bytes()).hexdigest()
+    assert (told["made_by"], told["channel"], told["block"]) == (software_tag("segment"), "1", [16, 16])
     np.testing.assert_array_equal(read_labels(tmp_path / "l.ome.zarr").data > 0, truth() > 0)
 
 

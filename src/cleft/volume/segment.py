@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,12 +93,12 @@ def segment_volume(
         given = options.axes, options.spacing, options.memory, options.channel, options.frame
         with open_image(source, *given) as image:
             plan, cost = make_plan(model, image, Path(source), folder, options, jobs)
-        store = RunStore.begin(folder, plan)
+        store, about = RunStore.begin(folder, plan), model.about()
         for line in estimate_resources(plan, model.predictor(plan.precision, plan.runtime), cost):
             log.info(line)
         _run(store, model, executor, cost.jobs, progress)
         cells = int(store.table("numbers").max(initial=0))
-        _move(store, output, cells)
+        _move(store, output, cells, about)
         shutil.rmtree(folder)
     return cells
 
@@ -196,9 +197,10 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _move(store: RunStore, output: Path, cells: int) -> None:
+def _move(store: RunStore, output: Path, cells: int, model: dict[str, Any]) -> None:
     """Put the labels in their place, with what they were made from."""
-    about = {**store.plan.model_dump(mode="json", exclude_none=True), "cells": cells}
+    plan = store.plan.model_dump(mode="json", exclude_none=True)
+    about = {"image": store.plan.source, **model, **plan, "cells": cells}
     store.labels.attrs[MARK] = made(VERB, about)
     if output.suffix in TIFF:
         labels = np.asarray(store.labels["0"][...])

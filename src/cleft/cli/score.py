@@ -82,7 +82,9 @@ def score_files(
         columns = COLUMNS
     content = {
         MARK: software_tag("score"),
-        "truth": str(truth), "prediction": str(prediction), "axes": axes, "markers": markers,
+        "settings": {
+            "truth": str(truth), "prediction": str(prediction), "axes": axes, "markers": markers,
+        },
         "images": {name: value.to_dict() for name, value in rows.items()},
         **summary,
     }  # fmt: skip

@@ -148,9 +148,7 @@ def test_empty_folders(cleft_says: Says, hand_file: Files, tmp_path: Path) -> No
     )
     said = cleft_says("segment", tmp_path / "data", "-m", hand_file(2), "-o", tmp_path / "out")
     assert said.code == 1
-    assert said.err == (
-        f"error: {tmp_path / 'data'}: no TIFF, PNG, .npy or OME-Zarr in this folder; it is empty\n"
-    )
+    assert said.err == (f"error: {tmp_path / 'data'}: no image in this folder or those inside; it is empty\n")
     said = cleft_says("score", tmp_path / "data", tmp_path / "data")
     assert (said.code, "it is empty" in said.err) == (1, True)
     assert everything(tmp_path) == {"data"}

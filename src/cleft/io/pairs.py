@@ -96,7 +96,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
         if os.path.isdir(path) and not is_zarr(path):
             images = _listing(path, READABLE)
             if not images:
-                raise DataError(f"{path}: no TIFF, PNG, .npy or OME-Zarr in this folder; {_contents(path)}")
+                raise DataError(f"{path}: no image in this folder; {_contents(path)}")
             found.update(dict.fromkeys(images))
         else:
             found |= dict.fromkeys(images_inside(path))

@@ -8,7 +8,6 @@ import pkgutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +29,7 @@ __all__ = [
 
 Frame = int | Literal["every"]
 log = logging.getLogger("cleft")
+_warned: set[Path] = set()  # folders whose JPEGs were warned of
 EXPECTED = "expected TIFF, PNG, JPEG, .npy, OME-Zarr, HDF5, ND2, LIF or CZI"
 # Files are known by their first bytes: a name says what someone called it, not what it is.
 MAGIC = {
@@ -102,7 +102,7 @@ def read_image(
     """
     stored = _load(Path(path), limit)
     if stored.lossy:
-        _warn_of_losses(Path(path).parent, Path(path).name)
+        _warn_of_losses(Path(path))
     image = _to_image(stored, str(path), axes, spacing)
     return image if channel is None else image.channel(channel)
 
@@ -278,7 +278,7 @@ def open_image(
     stored = _load(Path(path), limit, lazy=True)
     with stored.open_files as files:
         if stored.lossy:
-            _warn_of_losses(Path(path).parent, Path(path).name)
+            _warn_of_losses(Path(path))
         image = _lazy_image(stored, axes, spacing, source, frame)
         image = image if channel is None else image.channel(channel)
         return replace(image, open_files=files.pop_all())
@@ -389,13 +389,15 @@ def _to_image(stored: StoredArray, source: str, axes: str | None, spacing: Seque
     return Image(data.squeeze(tuple(dropped)), axes, known, source, stored.names)
 
 
-@lru_cache(maxsize=1 << 10)
-def _warn_of_losses(folder: Path, name: str) -> None:
-    """Once for each file: a training and a run open theirs several times."""
+def _warn_of_losses(path: Path) -> None:
+    """Once for each folder: a thousand lines would hide the others."""
+    if path.parent in _warned:
+        return
+    _warned.add(path.parent)
     log.warning(
         "%s: went through JPEG, which changes intensities where cells meet; a TIFF or PNG from the "
         "microscope gives better outlines",
-        folder / name,
+        path,
     )
 
 

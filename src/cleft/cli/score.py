@@ -41,26 +41,27 @@ def score_files(
     markers: bool,
     overwrite: bool = False,
     limit: int | None = None,
-) -> Table:
+) -> tuple[Table, dict[str, Any]]:
     """Score one mask or a folder of them.
 
     Args:
         truth: a mask, or a folder of masks.
         prediction: labels, or a folder of labels of the same base names.
-        report: JSON file to write, or ``None``.
+        report: JSON file to write, or ``None``; ``-`` writes none.
         axes: of masks that don't say theirs.
         markers: the truth holds markers.
         overwrite: replace a report that cleft didn't write.
         limit: bytes that each mask may take, as for ``read_labels``.
 
     Returns:
-        A table with a row per image, their mean, and all pooled.
+        A table with a row per image, their mean, and all pooled; and all of it as JSON's types.
 
     Raises:
         DataError: a mask without a prediction, or one of another shape.
     """
     rows: dict[str, Scores | MarkerScores] = {}
     pairs = _matched(truth, prediction)
+    report = None if report == Path("-") else report
     if report is not None:
         check_outputs([report], [path for pair in pairs.values() for path in pair], overwrite, "score")
     for name, (true_path, found_path) in pairs.items():
@@ -79,15 +80,18 @@ def score_files(
     else:
         summary = {"mean": average(values), "pooled": pool(values).to_dict()}
         columns = COLUMNS
+    content = {
+        MARK: software_tag("score"),
+        "settings": {
+            "truth": str(truth), "prediction": str(prediction), "axes": axes, "markers": markers,
+        },
+        "images": {name: value.to_dict() for name, value in rows.items()},
+        **summary,
+    }  # fmt: skip
     if report is not None:
-        content = {
-            MARK: software_tag("score"),
-            "images": {name: value.to_dict() for name, value in rows.items()},
-            **summary,
-        }
         with atomic_path(report) as beside:
             beside.write_text(json.dumps(content, indent=1) + "\n")
-    return _table(rows, summary, columns)
+    return _table(rows, summary, columns), content
 
 
 def _matched(truth: Path, prediction: Path) -> dict[str, tuple[Path, Path]]:

@@ -184,7 +184,7 @@ def _software(path: Path) -> str:
     if head.startswith(b"PK"):  # packages say so in their comment, TorchScript in a file beside its own
         with zipfile.ZipFile(path) as archive:
             scripts = any(name.endswith(f"extra/{MARK}.json") for name in archive.namelist())
-            return MARK if scripts else archive.comment.decode()
+            return MARK if scripts else archive.comment.decode().partition("\n")[0]
     # of ONNX the producer's name is the second field
     if b"\x12\x05" + MARK.encode() in head[:32]:
         return MARK

@@ -135,10 +135,8 @@ def main() -> None:
         given["steps"] = asked.steps
     trained, held_out = place / "trained.safetensors", place / "data" / "held out"
     # the sizes of cells it learns after its weights are averaged
-    its = {**given, "pretrained": str(before), "size_head": False}
-    cleft.train(
-        learn, trained, val=held_out, config=config, axes=made.axes, resume=asked.resume, overwrite=True, **its
-    )
+    its = {**given, "pretrained": str(before), "size_head": False, "axes": made.axes}
+    cleft.train(learn, trained, val=held_out, config=config, resume=asked.resume, overwrite=True, **its)
     recipe = read_settings(config, **given)
     learnt = [
         replace(example, group=group)

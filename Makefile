@@ -30,6 +30,10 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 	@$(SCREEN)
 	@touch $@
 
+$(VENV)/smp/installed: $(VENV)/installed-dev tests/smp.lock
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/smp --requirement tests/smp.lock
+	@touch $@
+
 # what the page is made of; without npm it isn't made, and tests that need it are skipped
 PACKAGES := web/node_modules/.package-lock.json
 SITE := src/cleft/web/site/models/models.json
@@ -60,7 +64,7 @@ demo: $(VENV)/installed  ## make the environment, then segment and score made ce
 test: lint $(PAGE) $(VENV)/browser  ## lint, types, import floors, bandit, then every test but the long ones (7 minutes on two cores)
 	$(TWO)
 
-test-all: lint $(PAGE) $(VENV)/browser  ## all of that and the long tests: studies, kills, large volumes, damage in masses (some 25 minutes on two cores)
+test-all: lint $(PAGE) $(VENV)/browser $(VENV)/smp/installed  ## all of that and the long tests: studies, kills, large volumes, damage in masses (some 25 minutes on two cores)
 	$(TWO) -m "" --hypothesis-profile=large --cov=cleft --cov-report=term:skip-covered
 
 lint: $(VENV)/installed-dev $(if $(PAGE),$(PACKAGES))  ## lint, types, import floors and bandit alone (half a minute)

@@ -4,7 +4,7 @@
     python benchmarks/annotator.py --sets tcells --ways next    some of them
 
 The annotator knows the truth of the train images. Each round they are shown one view of an image with the
-labels that the model finds, about five cells across. They accept what is right, correct the ten worst cells
+labels that the model finds, about four cells across. They accept what is right, correct the ten worst cells
 (draw what was missed, split what was merged, delete what is none), leave the rest of the view unknown, and
 let the model learn for a minute. A drawn cell costs 20 s, a split 5 s, a deletion or an acceptance 2 s, the
 minute 60 s. After each round PQ on the test images is taken.
@@ -46,7 +46,7 @@ from cleft.training import rounds
 
 REPORT = RESULTS / "annotator.json"
 DRAW, SPLIT, TOUCH, MINUTE = 20, 5, 2, 60  # seconds of the annotator's time
-CORRECTIONS, ROUNDS, CELLS_ACROSS = 10, 7, 5  # seven rounds take about half an hour of the annotator's
+CORRECTIONS, ROUNDS, CELLS_ACROSS = 10, 7, 4  # seven rounds take about half an hour of the annotator's
 ROUNDS_SHOWN = (1, 2, 4, 7)
 RIGHT = 0.7  # IoU from which on a cell is accepted as it was found
 PROCESSOR_SECONDS = 90 / 60  # for each second of learning
@@ -143,8 +143,10 @@ def loop(name: str, way: str, count: int, part: str) -> list[dict[str, float]]:
     found = [{"cells": 0, "minutes": 0.0, "pq": quality(session.model, check)}]
     for _ in range(count):
         place = session.next(size=size, count=1)[0] if way == "next" else anywhere(annotator, size, rng)
-        annotator.correct(place, session.segment(place.index, region=place.region))
-        session.annotate(place.index, annotator.known[place.index])
+        shown = np.zeros(annotator.known[place.index].shape, np.int64)
+        shown[place.region] = session.segment(place.index, region=place.region)
+        annotator.correct(place, shown[place.region])
+        session.annotate(place.index, annotator.known[place.index], shown)
         session.learn(60)
         found.append({
             "cells": annotator.cells, "minutes": round(annotator.seconds / 60, 1),

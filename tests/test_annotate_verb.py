@@ -57,7 +57,7 @@ def test_a_folder_is_its_images_and_what_was_annotated(tmp_path: Path) -> None:
     assert opened.known is not None
     assert (opened.known == known).all()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no TIFF"):
+    with pytest.raises(DataError, match="no image in this folder"):
         list_folder(tmp_path / "empty")
 
 

@@ -14,10 +14,11 @@ from cleft.core.errors import CleftError, DataError
 from cleft.core.image import Image
 from cleft.io import find_pairs, read_labels
 from cleft.io.lazy import LazyImage
+from cleft.labels.rule import cell_diameter
 from cleft.prediction import doubt
 from cleft.prediction.predictor import ScaledImage
 from cleft.session import Session, with_annotation
-from cleft.synthetic import make_cells
+from cleft.synthetic import CellSettings, make_cells
 from cleft.training import rounds
 
 SHAPES = {2: (96, 112), 3: (24, 64, 64)}
@@ -308,3 +309,16 @@ def test_a_minute_finds_more_t_cells(shared_data):
     before = cleft.score(unseen_truth, session.model.segment(unseen)).pq
     session.learn(60)
     assert cleft.score(unseen_truth, session.model.segment(unseen)).pq > before + 0.1
+
+
+def test_cells_cut_by_a_view_dont_tell_how_large_cells_are(ndim):
+    shape, diameter = ((200, 200), 24) if ndim == 2 else ((40, 80, 80), 16)
+    image, truth = make_cells(shape, 3, CellSettings(diameter=diameter))
+    session = Session(MODELS[ndim])
+    index = session.add(image)
+    known = np.full(shape, -1)
+    view = tuple(slice(n // 8, n // 8 + 3 * diameter) for n in shape)
+    known[view] = truth[view]
+    session.annotate(index, known, shown=truth)  # with the rims of the cells around
+    _, card = session._prepared()
+    assert card.cell_diameter == pytest.approx(cell_diameter([truth]), rel=0.2)

@@ -24,7 +24,7 @@ from cleft.io.pairs import find_pairs
 from cleft.io.read import check_pixels, read_image, read_labels
 from cleft.io.write import write_image, write_labels
 from cleft.labels.check import check_pair
-from cleft.labels.edit import with_rims
+from cleft.labels.edit import whole_cells, with_rims
 from cleft.models.file import write_model
 from cleft.models.unet import UNet
 from cleft.prediction.doubt import BLOCK, doubt_map, doubtful_views
@@ -341,16 +341,21 @@ class Session:
         """The annotated images as the network learns from them, and the card of what comes out."""
         items = [item for item in self._items if item.annotated]
         full = [self._example(item) for item in items]
-        shrink, factors = choose_factors(full, self._settings.data, self._begun)
+        # how large cells are is told by whole ones: neither rims nor what the edge of a view has cut
+        whole = [
+            replace(example, labels=whole_cells(item.standard(item.labels)))
+            for example, item in zip(full, items, strict=True)
+        ]
+        shrink, factors = choose_factors(whole, self._settings.data, self._begun)
         mixed = len(set(factors)) > 1
         examples = [example.rescaled(f) for example, f in zip(full, factors, strict=True)]
-        card = configure(examples, self._settings, shrink, self._begun, mixed).card
-        before, ratio = self._begun.card, math.prod(shrink) / math.prod(self._begun.card.shrink)
-        # few cells don't tell how small a cell can be
-        least = {
-            name: min(getattr(card, name), getattr(before, name) * ratio)
-            for name in ("min_size", "min_size_at_border")
-        }
+        whole = [example.rescaled(f) for example, f in zip(whole, factors, strict=True)]
+        card = configure(whole, self._settings, shrink, self._begun, mixed).card
+        # few cells, some cut at the edge of a view, don't tell how small one can be: the share of the usual
+        # cell that the model knows does
+        before = self._begun.card
+        larger = (card.cell_diameter / before.cell_diameter) ** len(card.axes)
+        least = {name: getattr(before, name) * larger for name in ("min_size", "min_size_at_border")}
         return examples, card.model_copy(update=least)
 
     def _example(self, item: _Item) -> Example:

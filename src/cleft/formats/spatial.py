@@ -56,7 +56,7 @@ def write_spatialdata(
     Args:
         path: of the folder; the caller has asked ``check_outputs`` whether it may be written.
         labels: (Y, X) or (Z, Y, X) unsigned integer.
-        table: with a row for each of them.
+        table: with a row for each of them; one without rows is stored as belonging to no labels.
         image: of the same pixels, (C, *S).
         name: of the labels.
         verb: of the command line whose result it is.
@@ -85,9 +85,9 @@ def write_spatialdata(
         images[IMAGE] = model.parse(image.data, ("c", *dims), c_coords=names, transformations=where)
     model = models.Labels3DModel if three else models.Labels2DModel
     cells = model.parse(labels.data, dims, transformations=where)
-    rows = models.TableModel.parse(
-        _annotations(table, labels, name), region=name, region_key="region", instance_key="label"
-    )
+    # a table without rows can't belong to labels
+    belongs = {"region": name, "region_key": "region", "instance_key": "label"} if len(table) else {}
+    rows = models.TableModel.parse(_annotations(table, labels, name), **belongs)
     data = package.SpatialData(
         images=images, labels={name: cells}, tables={TABLE: rows}, attrs={MARK: made(verb, about)}
     )

@@ -156,7 +156,9 @@ def convert(
         list[Path],
         typer.Argument(help="Labels; or for --to labels a GeoJSON, ROI zip, _seg.npy or COCO JSON."),
     ],
-    to: Annotated[str, typer.Option(help="geojson, roi, outlines, ome-zarr, mesh, ctc, or labels.")],
+    to: Annotated[
+        str, typer.Option(help="geojson, roi, outlines, ome-zarr, spatialdata, mesh, ctc, or labels.")
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to; by default beside it, named after it.")
     ] = None,
@@ -175,7 +177,7 @@ def convert(
     spacing: Spacing = None,
     kind: Annotated[str, typer.Option("--type", help="QuPath's: cell, detection or annotation.")] = "cell",
     named: Annotated[str | None, typer.Option("--class", help="QuPath's class of the cells.")] = None,
-    name: Annotated[str, typer.Option(help="Of the labels within an OME-Zarr.")] = "cells",
+    name: Annotated[str, typer.Option(help="Of the labels within an OME-Zarr or SpatialData.")] = "cells",
     overwrite: Overwrite = False,
     json: AsJson = False,
     quiet: Quiet = False,

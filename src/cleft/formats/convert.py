@@ -20,6 +20,7 @@ from cleft.formats.omezarr import label_place, write_into_image
 from cleft.formats.outlines import outline_lines
 from cleft.formats.planes import Placed, fill_planes
 from cleft.formats.roi import read_rois, roifile, write_rois
+from cleft.formats.spatial import spatialdata, write_spatialdata
 from cleft.io.files import atomic_path, check_regular_file
 from cleft.io.lazy import LazyImage
 from cleft.io.made import made_of
@@ -34,11 +35,11 @@ from cleft.labels.measure import measure
 __all__ = ["FORMATS", "Conversion", "convert"]
 
 VERB = "convert"
-Format = Literal["geojson", "roi", "outlines", "ome-zarr", "mesh", "ctc", "labels"]
+Format = Literal["geojson", "roi", "outlines", "ome-zarr", "spatialdata", "mesh", "ctc", "labels"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 ENDINGS = {
     "geojson": ".geojson", "roi": ".zip", "outlines": "_outlines.txt", "ome-zarr": ".ome.zarr",
-    "mesh": ".obj", "ctc": "_RES", "labels": ".tif",
+    "spatialdata": ".spatialdata.zarr", "mesh": ".obj", "ctc": "_RES", "labels": ".tif",
 }  # fmt: skip
 
 
@@ -47,13 +48,14 @@ class Conversion:
     """How labels are converted.
 
     Args:
-        image: the image that the labels belong to: its intensities are measured for GeoJSON, an OME-Zarr
-            takes the labels in, and its shape and pixel size are those of labels that are made of outlines.
+        image: the image that the labels belong to: its intensities are measured for GeoJSON and SpatialData,
+            which holds it as well, an OME-Zarr takes the labels in, and its shape and pixel size are those of
+            labels that are made of outlines.
         axes: of files that don't say theirs.
         spacing: micrometres per pixel along each axis.
         shape: pixels of labels that are made of outlines, where there is no image.
         shown: types and classes of QuPath's objects.
-        name: of labels within an OME-Zarr.
+        name: of labels within an OME-Zarr or SpatialData.
         overwrite: replace what cleft didn't write.
     """
 
@@ -77,8 +79,8 @@ def convert(
     Args:
         source: of labels, a file or an OME-Zarr; for ``"ctc"`` also several, one for each time point. For
             ``"labels"`` a GeoJSON, an ImageJ ``.roi`` or ``.zip``, a ``_seg.npy`` of Cellpose or COCO's JSON.
-        to: ``"geojson"`` (QuPath), ``"roi"`` (ImageJ), ``"outlines"`` (text), ``"ome-zarr"``, ``"mesh"`` (OBJ
-            or STL), ``"ctc"`` (a folder of a time series) or ``"labels"``.
+        to: ``"geojson"`` (QuPath), ``"roi"`` (ImageJ), ``"outlines"`` (text), ``"ome-zarr"``,
+            ``"spatialdata"``, ``"mesh"`` (OBJ or STL), ``"ctc"`` (a folder of a time series) or ``"labels"``.
         output: where to; by default beside the source, named after it.
         options: what else there is to say.
 
@@ -140,6 +142,8 @@ def _from_labels(source: Path, to: str, target: Path, options: Conversion) -> Pa
     data, axes, spacing = labels.data[0], labels.spatial_axes, labels.spacing
     if to == "ome-zarr":
         return _to_zarr(replace(labels, data=data, axes=axes), target, options)
+    if to == "spatialdata":
+        return _to_spatialdata(replace(labels, data=data, axes=axes), target, options)
     if to == "geojson":
         table = measure(
             Image(data, axes, spacing, str(source)), options.image, options.spacing, axes=options.axes
@@ -182,8 +186,7 @@ def _write_text(target: Path, pieces: Iterable[str]) -> None:
 
 
 def _to_zarr(labels: Image, target: Path, options: Conversion) -> Path:
-    kind = np.uint32 if labels.data.max(initial=0) < 2**32 else np.uint64
-    data = np.maximum(labels.data, 0).astype(kind)
+    data = _unsigned(labels.data)
     if options.image is None:
         write_zarr_labels(target, data, labels.spacing, options.overwrite, verb=VERB)
         return target
@@ -191,6 +194,26 @@ def _to_zarr(labels: Image, target: Path, options: Conversion) -> Path:
         _check_shape(labels, image)
         spacing = labels.spacing or image.spacing
     return write_into_image(options.image, options.name, data, spacing, options.overwrite)
+
+
+def _to_spatialdata(labels: Image, target: Path, options: Conversion) -> Path:
+    spatialdata()  # before anything is measured
+    image = None
+    if options.image is not None:
+        with open_image(options.image, options.axes if labels.axes == options.axes else None) as opened:
+            _check_shape(labels, opened)
+            image = opened.whole()
+    spacing = labels.spacing or (image and image.spacing)
+    labels = replace(labels, data=_unsigned(labels.data), spacing=spacing)
+    table = measure(labels, image)
+    about = _about(Path(labels.source), options)
+    write_spatialdata(target, labels, table, image, options.name, VERB, about)
+    return target
+
+
+def _unsigned(labels: np.ndarray) -> np.ndarray:
+    """As zarrs hold labels: what isn't annotated is background."""
+    return np.maximum(labels, 0).astype(np.uint32 if labels.max(initial=0) < 2**32 else np.uint64)
 
 
 def _check_shape(labels: Image, image: LazyImage) -> None:

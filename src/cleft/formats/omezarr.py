@@ -14,7 +14,7 @@ from cleft.io.files import exclusive_lock, remove
 from cleft.io.limits import reader_errors
 from cleft.io.zarr_labels import Version, write_zarr_labels
 
-__all__ = ["label_place", "write_into_image"]
+__all__ = ["check_name", "label_place", "write_into_image"]
 
 
 def label_place(image: Path, name: str) -> Path:
@@ -27,10 +27,15 @@ def label_place(image: Path, name: str) -> Path:
     Raises:
         DataError: the image is none, or of another version; the name is none.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise DataError(f'found "{name}" as the name of labels, expected letters, digits, "_", "-" and "."')
+    check_name(name)
     _version(image)
     return image / "labels" / name
+
+
+def check_name(name: str) -> None:
+    """Refuse what can't be the name of labels within a zarr."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise DataError(f'found "{name}" as the name of labels, expected letters, digits, "_", "-" and "."')
 
 
 def write_into_image(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from cleft.core.errors import DataError
 from cleft.io.files import atomic_path, sha256_of
 from cleft.io.outputs import MARK, check_outputs, software_tag
 
-__all__ = ["TABLE_SUFFIXES", "VERB", "about_path", "check_table_format", "write_note", "write_table"]
+__all__ = [
+    "TABLE_SUFFIXES", "VERB", "about_path", "check_table_format", "obs_and_var", "write_note", "write_table",
+]  # fmt: skip
 
 ROWS_AT_ONCE = 1 << 14
 VERB = "measure"  # of the command line, whose results those of the library are
@@ -128,6 +130,18 @@ def _write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     pyarrow.parquet.write_table(table, path, compression="zstd")
 
 
+def obs_and_var(columns: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Which columns AnnData keeps of each cell as they are, and which are its measurements.
+
+    Example:
+        >>> obs_and_var(["label", "y_px", "area_px", "border"])
+        (['label', 'y_px', 'border'], ['area_px'])
+    """
+    names = list(columns)
+    obs = [n for n in names if n in {"image", "label", "border"} or n[:2] in {"x_", "y_", "z_"}]
+    return obs, [name for name in names if name not in obs]
+
+
 def _write_h5ad(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """AnnData's format: measurements are X, label and place are obs, centres obsm["spatial"] as (x, y, z).
 
@@ -138,8 +152,7 @@ def _write_h5ad(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
     places = [name for name in ("x_um", "y_um", "z_um") if name in columns]
     places = places or [name for name in ("x_px", "y_px", "z_px") if name in columns]
-    obs = [n for n in columns if n in {"image", "label", "border"} or n[:2] in {"x_", "y_", "z_"}]
-    var = [name for name in columns if name not in obs]
+    obs, var = obs_and_var(columns)
     text = h5py.string_dtype()
 
     def encoded(group: Any, kind: str, version: str, **more: Any) -> Any:

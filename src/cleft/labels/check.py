@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 from scipy import ndimage
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 
-__all__ = ["LARGEST_LABEL", "check_not_binary", "check_pair", "check_set"]
+__all__ = ["LARGEST_LABEL", "check_not_binary", "check_pair", "check_set", "with_not_annotated"]
 
 LARGEST_LABEL = 2**63 - 1  # beyond it a label would turn negative, and -1 is one that means not annotated
 
@@ -116,3 +118,23 @@ def check_not_binary(labels: Image) -> None:
             "separate pieces), expected one integer per cell, such as skimage.measure.label(mask) gives "
             "where cells don't touch"
         )
+
+
+def with_not_annotated(labels: Image, ignore: int) -> Image:
+    """The labels with -1 where they are ``ignore``, for editors that can't write -1.
+
+    Args:
+        labels: as they were read; those of no integer type, or that int64 can't hold, are left to the check.
+        ignore: the label that means not annotated.
+
+    Example:
+        >>> with_not_annotated(Image(np.array([[0, 7, 255]], np.uint8), "YX"), 255).data.tolist()
+        [[0, 7, -1]]
+    """
+    if labels.data.dtype.kind not in "iu":
+        return labels
+    ignored = labels.data == ignore
+    others = np.where(ignored, labels.data.dtype.type(0), labels.data)
+    if others.max(initial=0) > LARGEST_LABEL:
+        return labels
+    return replace(labels, data=np.where(ignored, -1, others.astype(np.int64)))

@@ -18,7 +18,7 @@ from cleft.core.image import Image, as_image
 from cleft.core.intensity import normalise
 from cleft.core.settings import TrainSettings
 from cleft.io import check_pixels, find_pairs, read_image, read_labels
-from cleft.labels.check import LARGEST_LABEL, check_pair
+from cleft.labels.check import check_pair, with_not_annotated
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.prediction.scale import Scale
 from cleft.training.augment import OUTSIDE, invert, modulate_touching, random_affine_elastic, vary_intensity
@@ -110,7 +110,7 @@ def load_examples(
             # labels have no channels, and lie as their image does
             pairs.append((f"pair {i}", image, as_image(y, image.spatial_axes, spacing, f"labels {i}")))
     if (ignore := settings.classes.ignore_label) is not None:
-        pairs = [(name, image, _not_annotated(labels, ignore)) for name, image, labels in pairs]
+        pairs = [(name, image, with_not_annotated(labels, ignore)) for name, image, labels in pairs]
     _check(pairs)
     return [
         Example(
@@ -122,17 +122,6 @@ def load_examples(
         )
         for name, image, labels in pairs
     ]
-
-
-def _not_annotated(labels: Image, ignore: int) -> Image:
-    """The labels with -1 where they are ``ignore``; what int64 can't hold is left to the check."""
-    if labels.data.dtype.kind not in "iu":
-        return labels
-    ignored = labels.data == ignore
-    others = np.where(ignored, labels.data.dtype.type(0), labels.data)
-    if others.max(initial=0) > LARGEST_LABEL:
-        return labels
-    return replace(labels, data=np.where(ignored, -1, others.astype(np.int64)))
 
 
 def _small_numbers(labels: np.ndarray) -> np.ndarray:

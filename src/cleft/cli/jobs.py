@@ -19,6 +19,7 @@ from cleft.core.text import print_plain, printable
 from cleft.io import base_name, find_images, open_image, read_image, write_image, write_labels
 from cleft.io.outputs import check_outputs
 from cleft.io.overlay import write_overlay
+from cleft.io.read import open_labels
 from cleft.io.table import about_path
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.labels.instances import Method
@@ -27,6 +28,10 @@ from cleft.models.card import default_model, find_model
 from cleft.prediction.diameter import warn_of_another_size
 from cleft.prediction.model import Model
 from cleft.prediction.scale import or_default
+from cleft.reports.cells import Cells, Entry
+from cleft.reports.page import made_by, write_page
+from cleft.reports.report import window_entry
+from cleft.reports.trained import about_model
 from cleft.volume.executors import ClusterOptions, dask_executor
 from cleft.volume.plan import VolumeOptions, choose_strategy
 from cleft.volume.segment import VERB, check_run_folder, run_folder_of, running, segment_volume
@@ -45,6 +50,7 @@ class SegmentOptions:
         probabilities: write them too.
         overlays: write pictures with outlines too.
         measure: write a table of the cells too.
+        report: an HTML file of all images to write, or ``None``.
         volume: axes, spacing, diameter and all that blocks know.
         cluster: which of Dask's workers do the blocks.
     """
@@ -55,6 +61,7 @@ class SegmentOptions:
     probabilities: bool = False
     overlays: bool = False
     measure: bool = False
+    report: Path | None = None
     volume: VolumeOptions = field(default_factory=VolumeOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
@@ -117,6 +124,7 @@ def segment_files(
     """
     paths = find_images(inputs)
     jobs = plan_jobs(model, paths, options)
+    shown = None if options.report is None else Cells(len(paths))
     failed: list[tuple[Path, CleftError]] = []
     bar = Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console,
@@ -134,8 +142,10 @@ def segment_files(
                     raise job
                 if job.blocks is not None:
                     n = _segment_blockwise(model, job, job.blocks, executor, console)
+                    if shown is not None:
+                        shown.add(_middle(job, options.volume))
                 else:
-                    n = _segment_whole(model, job, options)
+                    n = _segment_whole(model, job, options, shown)
                     if i == 0 and or_default(model.card, options.volume.diameter) == "keep":
                         _warn_of_another_size(model, job, options.volume)
             except CleftError as error:
@@ -144,6 +154,8 @@ def segment_files(
             else:
                 print_plain(console, f"{path.name}: {n} cells")
             bar.advance(task)
+    if shown is not None and options.report is not None:
+        _write_report(shown, model, options, failed, console)
     return failed
 
 
@@ -173,7 +185,8 @@ def plan_jobs(model: Model, paths: Sequence[Path], options: SegmentOptions) -> l
             jobs.append(error)
     good = [job for job in jobs if isinstance(job, Job)]
     models = [find_model(name) for name in model.origin.names]
-    places = (place for job in good for place in job.writes)
+    places = [place for job in good for place in job.writes]
+    places += [] if options.report is None else [options.report]
     check_outputs(places, [*paths, *models], options.volume.overwrite, VERB)
     for job in good:
         if job.blocks is not None or job.labels.suffix == ".zarr":
@@ -258,8 +271,8 @@ def _segment_blockwise(
     return n
 
 
-def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
-    """Segment one image in memory; the number of cells."""
+def _segment_whole(model: Model, job: Job, options: SegmentOptions, shown: Cells | None = None) -> int:
+    """Segment one image in memory, and show it in a report; the number of cells."""
     given = options.volume
     image = read_image(job.image, given.axes, given.spacing, given.memory)
     labels = model.segment(
@@ -275,18 +288,69 @@ def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
             write_zarr_labels(job.labels, standard.data[0], standard.spacing, given.overwrite)
     else:
         write_labels(job.labels, labels, image.spatial_axes, image.spacing, VERB)
-    if job.probabilities is not None or job.table is not None:
+    table = None
+    if job.probabilities is not None or job.table is not None or shown is not None:
         found = model.probabilities(image, tile=options.tile, diameter=given.diameter)
         standard = image.standard()
         likely = Image(found, "C" + standard.spatial_axes, standard.spacing, "probabilities")
         if job.probabilities is not None:
             write_image(job.probabilities, likely, VERB)
-        if job.table is not None:
+        if job.table is not None or shown is not None:
             cells = Image(labels, image.spatial_axes, image.spacing, str(job.labels))
-            measure(cells, image, probabilities=likely).write(job.table, given.overwrite, VERB)
+            table = measure(cells, image, probabilities=likely)
+        if job.table is not None and table is not None:
+            table.write(job.table, given.overwrite, VERB)
     if job.overlay is not None:
         write_overlay(job.overlay, image, labels, verb=VERB)
+    if shown is not None and table is not None:
+        sure = dict(zip(table["label"].tolist(), table["confidence_inside"].tolist()))
+        flat = Image(labels, image.spatial_axes, image.spacing).standard()
+        shown.add(
+            Entry(
+                base_name(job.image),
+                flat.data[0],
+                image,
+                None,
+                flat.spacing,
+                sure,
+                files=(job.image, job.labels),
+            )
+        )
     return int(labels.max(initial=0))
+
+
+def _middle(job: Job, options: VolumeOptions) -> Entry:
+    """What a report shows of an image that was done block by block."""
+    with (
+        open_labels(job.labels) as labels,
+        open_image(job.image, options.axes, options.spacing, options.memory) as image,
+    ):
+        return window_entry(base_name(job.image), labels, image, (job.image, job.labels))
+
+
+def _write_report(
+    shown: Cells,
+    model: Model,
+    options: SegmentOptions,
+    failed: Sequence[tuple[Path, CleftError]],
+    console: Console,
+) -> None:
+    """Write the report of a run, with the settings that made it."""
+    assert options.report is not None
+    volume = options.volume
+    about: dict[str, object] = {"command": "cleft segment"}
+    for name in model.origin.names:
+        about |= about_model(name)
+    about |= {
+        "method": options.method, "diameter": or_default(model.card, volume.diameter), "precision": model.precision,
+        "min_size": volume.min_size, "mirrored and turned": model.origin.tta, "device": str(model.device),
+    }  # fmt: skip
+    if failed:
+        about["failed"] = "; ".join(f"{path.name}: {reason}" for path, reason in failed)
+    lead = f"{sum(sheet.cells for sheet in shown.sheets):,} cells in {len(shown.sheets)} images, by {model.name}."
+    parts = [*shown.sections(), made_by(about, shown.files)]
+    write_page(options.report, "Cells found", lead, parts, VERB, volume.overwrite)
+    print_plain(console, f"{options.report}: written")
 
 
 def _warn_of_another_size(model: Model, job: Job, options: VolumeOptions) -> None:

@@ -57,6 +57,10 @@ def segment(
             help="Write a table of the cells too, and how sure the model is of each (in one piece).",
         ),
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write an HTML file with pictures, the images the model is least sure of first."),
+    ] = None,
     device: Device = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -111,6 +115,7 @@ def segment(
         probabilities=probabilities,
         overlays=overlays,
         measure=measure,
+        report=report,
         volume=VolumeOptions(
             axes=axes,
             spacing=numbers(spacing),

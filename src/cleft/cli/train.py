@@ -46,6 +46,9 @@ def train(
     overwrite: Overwrite = False,
     memory: Memory = None,
     config: Annotated[Path | None, typer.Option(help="YAML with any of the settings.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML file: learning curves, patches, images held out.")
+    ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as YAML for --config, and end.")
     ] = False,
@@ -72,6 +75,6 @@ def train(
 
     api.train(
         data, output, val=val, axes=axes, spacing=numbers(spacing), resume=resume, overwrite=overwrite,
-        limit=memory_of(memory), config=config, **given,
+        limit=memory_of(memory), config=config, report=report, **given,
     )  # fmt: skip
     print_plain(out, f"next: cleft segment IMAGES -m {output} -o labels/")

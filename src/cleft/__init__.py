@@ -8,7 +8,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BinaryJLoss", "CellTable", "CleftError", "Conversion", "Image", "JCLoss", "JLoss", "Model", "Scores",
     "Session", "VolumeOptions", "check", "convert", "load_model", "make_cells", "measure", "read_image",
-    "read_labels", "report", "score", "segment", "segment_volume", "to_classes", "to_labels", "train", "write_labels",
+    "read_labels", "report", "score", "segment", "segment_volume", "to_classes", "to_labels", "train",
+    "write_labels",
 ]  # fmt: skip
 
 _HOME = {

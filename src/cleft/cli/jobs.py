@@ -342,12 +342,16 @@ def _write_report(
     for name in model.origin.names:
         about |= about_model(name)
     about |= {
-        "method": options.method, "diameter": or_default(model.card, volume.diameter), "precision": model.precision,
-        "min_size": volume.min_size, "mirrored and turned": model.origin.tta, "device": str(model.device),
-    }  # fmt: skip
+        "method": options.method,
+        "diameter": or_default(model.card, volume.diameter),
+        "min_size": "the model's" if volume.min_size is None else volume.min_size,
+        "precision": model.precision,
+        "mirrored and turned": model.origin.tta,
+        "device": str(model.device),
+    }
     if failed:
         about["failed"] = "; ".join(f"{path.name}: {reason}" for path, reason in failed)
-    lead = f"{sum(sheet.cells for sheet in shown.sheets):,} cells in {len(shown.sheets)} images, by {model.name}."
+    lead = f"{shown.summary()} by {model.name}."
     parts = [*shown.sections(), made_by(about, shown.files)]
     write_page(options.report, "Cells found", lead, parts, VERB, volume.overwrite)
     print_plain(console, f"{options.report}: written")

@@ -110,8 +110,8 @@ def score_files(
 
         write(
             html.path, {name: found for name, (_, found) in pairs.items()}, image=images or None,
-            truth={name: true for name, (true, _) in pairs.items()}, axes=axes, overwrite=overwrite, limit=limit,
-            verb="score",
+            truth={name: true for name, (true, _) in pairs.items()}, axes=axes, overwrite=overwrite,
+            limit=limit, verb="score",
         )  # fmt: skip
     return _table(rows, summary, columns)
 

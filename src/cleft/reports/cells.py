@@ -94,6 +94,12 @@ class Cells:
         if len(self.sheets) > self.most:
             self.sheets[self.most :] = [replace(sheet, svg="") for sheet in self.sheets[self.most :]]
 
+    def summary(self) -> str:
+        """How many cells in how many images."""
+        images = len(self.sheets)
+        cells = sum(sheet.cells for sheet in self.sheets)
+        return f"{cells:,} cells in {images} image{'' if images == 1 else 's'}"
+
     def sections(self) -> list[tuple[str, str, str]]:
         """Numbers, distributions and pictures, as parts of a page."""
         if not self.sheets:
@@ -167,7 +173,7 @@ class Cells:
             f"<span>{SWATCH.format(kind='missed', line='true')}dashed: as it is</span>" if scored else ""
         )
         sizes = "".join(
-            f'<label><input type="radio" name="size" id="size-{n}"{" checked" if n == 1 else ""}> {said}</label>'
+            f'<label><input type="radio" name="size" id="size-{n}"{" checked" * (n == 1)}> {said}</label>'
             for n, said in ((1, "fit"), (2, "2 times"), (4, "4 times"))
         )
         legend = (
@@ -175,8 +181,8 @@ class Cells:
             f"<fieldset><legend>Size</legend>{sizes}</fieldset></div>"
         )
         help_ = (
-            '<p class="said">A picture moves by its scroll bars or the arrow keys, and is zoomed by + and − or '
-            "Ctrl and the wheel. Point at an outline to read which cell it is.</p>"
+            '<p class="said">A picture moves by its scroll bars or the arrow keys, and is zoomed by + and − '
+            "or Ctrl and the wheel. Point at an outline to read which cell it is.</p>"
         )
         left = sum(not sheet.svg for sheet in self.sheets)
         more = f'<p class="said">{left:,} more images, less bad, are in the table alone.</p>' if left else ""
@@ -186,7 +192,8 @@ class Cells:
 
 def _box(kind: str) -> str:
     line = "true" if kind == "missed" else "pred"
-    return f'<label><input type="checkbox" id="k-{kind}" checked>{SWATCH.format(kind=kind, line=line)}{kind}</label>'
+    swatch = SWATCH.format(kind=kind, line=line)
+    return f'<label><input type="checkbox" id="k-{kind}" checked>{swatch}{kind}</label>'
 
 
 def _figure(i: int, sheet: Sheet) -> str:

@@ -146,4 +146,5 @@ def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 def _summary(values: np.ndarray) -> str:
     if not values.size:
         return "none"
-    return f"{values.size} values from {values.min():.4g} to {values.max():.4g}, the median {np.median(values):.4g}"
+    low, middle, high = np.percentile(values, (0, 50, 100))
+    return f"{values.size} values from {low:.4g} to {high:.4g}, the median {middle:.4g}"

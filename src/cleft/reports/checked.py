@@ -149,8 +149,9 @@ def _classes(checked: Checked, pictures: Pictures) -> str:
     )
     figures = "".join(_pair(name, shrunk(flat, EDGE)) for name, flat in pictures)
     return (
-        f"<p>Touching radius {facts.rule.touching_radius:g}, gap radius {facts.rule.gap_radius:g} pixels, as a "
-        f"training would choose them; labels made classes and labels again have a PQ of {checked.roundtrip:.3f}.</p>"
+        f"<p>Touching radius {facts.rule.touching_radius:g}, gap radius {facts.rule.gap_radius:g} pixels, as "
+        "a training would choose them; labels made classes and labels again have a PQ of "
+        f"{checked.roundtrip:.3f}.</p>"
         f"{table(['class', 'pixels', 'share'], rows, 'Pixels of each class')}<p>{legend}</p>{figures}"
     )
 

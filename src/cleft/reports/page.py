@@ -62,8 +62,9 @@ def table(
             f'<tr><th scope="row">{name}</th>{"".join(f"<td>{number(o)}</td>" for o in others)}</tr>'
         )
     titles = "".join(f'<th scope="col">{text(title)}</th>' for title in head)
+    name = text(caption or head[0])
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption or head[0])}"><table>{said}'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table>{said}'
         f"<thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

@@ -94,8 +94,8 @@ def report(
     parts = cells.sections() + ([] if model is None else training_sections(model))
     about = {"command": f"cleft {verb}"} | ({} if model is None else about_model(model))
     parts.append(made_by(about, cells.files))
-    lead = f"{sum(s.cells for s in cells.sheets):,} cells in {len(found)} images." if found else ""
-    title = title or (f"Cells of {len(found)} images" if found else f"Training of {models[0].name}")
+    lead = f"{cells.summary()}." if found else ""
+    title = title or ("Cells found" if found else f"Training of {models[0].name}")
     return write_page(path, title, lead, parts, verb, overwrite)
 
 
@@ -148,7 +148,8 @@ def _entry(name: str, labels: Pixels, image: Pixels | None, truth: Pixels | None
     for other in (shown, true):
         if other is not None and other.standard().data.shape[1:] != found.standard().data.shape[1:]:
             raise DataError(
-                f"{other.source}: shape {other.spatial_shape}, expected that of {found.source}: {found.spatial_shape}"
+                f"{other.source}: shape {other.spatial_shape}, expected that of {found.source}: "
+                f"{found.spatial_shape}"
             )
     known = [one.standard().spacing for one in (shown, found, true) if one is not None]
     if spacing is not None:
@@ -161,7 +162,7 @@ def _entry(name: str, labels: Pixels, image: Pixels | None, truth: Pixels | None
 
 
 def _read(given: Pixels, what: str, how: How) -> Image:
-    axes, spacing, limit = how
+    axes, _, limit = how
     if isinstance(given, (str, Path)):
         return (
             read_image(given, axes, limit=limit) if what == "image" else read_labels(given, axes, limit=limit)

@@ -15,7 +15,7 @@ from cleft.io.limits import reader_errors
 from cleft.labels.classes import CLASS_NAMES
 from cleft.models.card import find_model, read_card
 from cleft.reports.charts import curve
-from cleft.reports.page import details, section, settings_table, text
+from cleft.reports.page import details, section, settings_table
 from cleft.reports.pictures import class_picture, data_uri
 
 __all__ = ["PATCHES", "about_model", "read_metrics", "training_sections"]
@@ -42,15 +42,22 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     """
     found: dict[str, dict[int, float]] = {}
     for path in sorted(run.glob("log*/metrics.csv"), key=_first_step):
-        with reader_errors(lambda reason, path=path: f"{path}: can't be read as a log ({reason})"):  # type: ignore[misc]
-            with path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    for name in CURVES:
-                        if row.get(name):
-                            found.setdefault(name, {})[int(row["step"]) + 1] = float(row[name])
+        for row in _rows(path):
+            for name in CURVES:
+                if row.get(name):
+                    found.setdefault(name, {})[int(row["step"]) + 1] = float(row[name])
     return {
         name: (sorted(points), [points[step] for step in sorted(points)]) for name, points in found.items()
     }
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a log, those alone whose numbers are numbers."""
+    with reader_errors(lambda reason: f"{path}: can't be read as a log ({reason})"), path.open() as file:
+        rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["step"]), [float(row[name]) for name in CURVES if row.get(name)]
+    return rows
 
 
 def _first_step(path: Path) -> int:
@@ -114,9 +121,12 @@ def training_sections(model: str | Path) -> list[tuple[str, str, str]]:
 
 def _patches(path: Path) -> str:
     """Some patches, each beside its classes."""
-    with reader_errors(lambda reason: f"{path}: can't be read as patches ({reason})"):
-        with np.load(path, allow_pickle=False) as file:
-            images, classes = file["images"], file["classes"]
+
+    def describe(reason: str) -> str:
+        return f"{path}: can't be read as patches ({reason})"
+
+    with reader_errors(describe), np.load(path, allow_pickle=False) as file:
+        images, classes = file["images"], file["classes"]
     if images.ndim != 4 or classes.shape != (len(images), *images.shape[2:]) or classes.dtype != np.uint8:
         raise DataError(f"{path}: found arrays of shape {images.shape} and {classes.shape}, expected patches")
     figures = []
@@ -124,7 +134,7 @@ def _patches(path: Path) -> str:
         shade = image.mean(axis=0) / 255
         both = ((data_uri(shade), "as seen"), (data_uri(class_picture(shade, kinds)), "its classes"))
         drawn = "".join(
-            f'<img src="{uri}" width="{shade.shape[1]}" height="{shade.shape[0]}" alt="patch {i}, {text(what)}">'
+            f'<img src="{uri}" width="{shade.shape[1]}" height="{shade.shape[0]}" alt="patch {i}, {what}">'
             for uri, what in both
         )
         figures.append(f'<figure class="small">{drawn}<figcaption>patch {i}</figcaption></figure>')

@@ -139,6 +139,36 @@ class Score(Verb):
         return ["score", truth, truth, "--json", target]
 
 
+class ScoreReport(Score):
+    inputs = ("in/truth.tif", "in/a.tif")
+    targets = ("out/s.html",)
+
+    def command(self, target: Path) -> list[object]:
+        truth = self.folder / "in" / "truth.tif"
+        return ["score", truth, truth, "--report", target, "--image", self.folder / "in" / "a.tif"]
+
+
+class Report(Score):
+    inputs = ("in/truth.tif", "in/a.tif")
+    targets = ("out/r.html",)
+
+    def command(self, target: Path) -> list[object]:
+        given = [self.folder / "in" / "truth.tif", "--image", self.folder / "in" / "a.tif"]
+        return ["report", *given, "-o", target]
+
+
+class Check(Verb):
+    targets = ("out/c.html", "out/c.json")
+
+    def prepare(self) -> None:
+        for name, source in (("images", "a.tif"), ("masks", "truth.tif")):
+            (self.folder / "data" / name).mkdir(parents=True)
+            shutil.copy(self.folder / "in" / source, self.folder / "data" / name / "a.tif")
+
+    def command(self, target: Path) -> list[object]:
+        return ["check", self.folder / "data", "--report", target, "--json", target.with_suffix(".json")]
+
+
 class Measure(Verb):
     inputs = ("in/truth.tif", "in/a.tif")
     targets = ("out/cells.csv", "out/cells.csv.json")
@@ -211,6 +241,9 @@ VERBS = (
     Blocks,
     Train,
     Score,
+    ScoreReport,
+    Report,
+    Check,
     Measure,
     Convert,
     ConvertToText,

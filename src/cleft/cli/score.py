@@ -78,7 +78,7 @@ def score_files(
     pairs = _matched(truth, prediction)
     if html is not None and markers:
         raise DataError("--report shows outlines, and markers have none; expected --markers or --report")
-    places = [place for place in (report, html and html.path) if place is not None]
+    places = [place for place in (report, None if html is None else html.path) if place is not None]
     images = find_images(html.images) if html is not None and html.images else []
     check_outputs(places, [*images, *(path for pair in pairs.values() for path in pair)], overwrite, "score")
     for name, (true_path, found_path) in pairs.items():

@@ -8,6 +8,7 @@ for (const view of document.querySelectorAll(".view")) {
     const before = svg.clientWidth;
     zoom = Math.min(16, Math.max(1, wanted));
     svg.style.width = `${100 * zoom}%`;
+    svg.style.maxHeight = `${80 * zoom}vh`;
     const times = svg.clientWidth / before;
     view.scrollLeft = (view.scrollLeft + x) * times - x;
     view.scrollTop = (view.scrollTop + y) * times - y;

@@ -161,7 +161,7 @@ def _run(
             ckpt_path=str(run.last) if done else None,
         )
     if trainer.is_global_zero:
-        run.keep_patches(loader.dataset)
+        run.keep_patches(loader.dataset)  # type: ignore[arg-type]  # Patches
     if not (check and best.best_model_path):
         return None, trainer.is_global_zero
     learner.load_state_dict(SafeCheckpoints().load_checkpoint(best.best_model_path)["state_dict"])

@@ -221,8 +221,8 @@ def test_report_and_score(cleft_says: Says, tmp_path: Path) -> None:
 def test_segment(cleft_says: Says, hand_file: Files, tmp_path: Path, more: list[str]) -> None:
     write_scenes(tmp_path)
     said = cleft_says(
-        "segment", tmp_path / "images", "-m", hand_file(2), "-o", tmp_path / "out", "--report", tmp_path / "r.html",
-        "--device", "cpu", *more,
+        "segment", tmp_path / "images", "-m", hand_file(2), "-o", tmp_path / "out",
+        "--report", tmp_path / "r.html", "--device", "cpu", *more,
     )  # fmt: skip
     assert said.code == 0, said.err
     page = checked(tmp_path / "r.html")

@@ -167,8 +167,10 @@ def _read(given: Pixels, what: str, how: How) -> Image:
         return (
             read_image(given, axes, limit=limit) if what == "image" else read_labels(given, axes, limit=limit)
         )
-    spatial = axes if what == "image" or axes is None else "".join(a for a in axes if a not in "TC")
-    return as_image(given, spatial, None, what)
+    if what != "image":  # which have no channels
+        given_axes = "".join(a for a in axes if a not in "TC") if axes else None
+        axes = given_axes or (None if isinstance(given, Image) else "ZYX"[-np.ndim(given) :])
+    return as_image(given, axes, None, what)
 
 
 def _named(given: Given, what: str) -> dict[str, Pixels]:

@@ -240,7 +240,7 @@ def test_train(cleft_says: Says, tmp_path: Path) -> None:
     model, report = tmp_path / "m.safetensors", tmp_path / "r.html"
     said = cleft_says("train", tmp_path, "-o", model, "--config", tmp_path / "c.yml", "--report", report)
     assert said.code == 0, said.err
-    assert "warning: 36 cells in 9 images are few." in said.err
+    assert "warning: 40 cells in 10 images are few." in said.err
     assert "cleft check DATA tells more" in said.err
     page = checked(report)
     metrics = read_metrics(tmp_path / "m.run")

@@ -10,25 +10,33 @@ let the model learn for a minute. A drawn cell costs 20 s, a split 5 s, a deleti
 minute 60 s. After each round PQ on the test images is taken.
 
 Ways: ``next``, the view is the one the model is least sure of; ``random``, any view; ``all``, a training on
-all train images, which the others are held against. A minute is 90 processor seconds, as two cores at three
-quarters give them, so that whatever else the machine does takes nothing from anyone. Writes
-docs/results/annotator.json; what stands there isn't done again.
+all train images, which the others are held against; ``cellpose``, Cellpose 3's: every cell of one image is
+drawn, and its network trained on it from nothing for five minutes (rivals/cellpose). A minute is 90
+processor seconds, as two cores at three quarters give them, so that whatever else the machine does takes
+nothing from anyone. Writes docs/results/annotator.json; what stands there isn't done again.
 """
 
 from __future__ import annotations
 
+import argparse
+import shutil
+import sys
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.append(str(Path(__file__).parent / "rivals"))
+import compare
 from bench import DATA, DOCS, RESULTS, announce, insert, once, parser, read_json
 
 from cleft.api import train
 from cleft.core.image import Image
-from cleft.io import find_pairs, read_image, read_labels
+from cleft.io import base_name, find_images, find_pairs, read_image, read_labels
 from cleft.labels.overlap import overlap
 from cleft.labels.rule import cell_diameter
 from cleft.labels.scores import score
@@ -38,14 +46,18 @@ from cleft.training import rounds
 
 REPORT = RESULTS / "annotator.json"
 DRAW, SPLIT, TOUCH, MINUTE = 20, 5, 2, 60  # seconds of the annotator's time
-CORRECTIONS, ROUNDS, CELLS_ACROSS = 10, 8, 5
+CORRECTIONS, ROUNDS, CELLS_ACROSS = 10, 7, 5  # seven rounds take about half an hour of the annotator's
+ROUNDS_SHOWN = (1, 2, 4, 7)
 RIGHT = 0.7  # IoU from which on a cell is accepted as it was found
 PROCESSOR_SECONDS = 90 / 60  # for each second of learning
 SETS = {
     "tcells": "cells2d", "usiigaci-phase": "cells2d", "zo1-mdck": "cells2d", "dic-hela-weak": "cells2d",
     "gland-3d": "cells3d",
 }  # fmt: skip
+SETS_AXES = {"cells2d": "YX", "cells3d": "ZYX"}  # of the models begun with
 WAYS = ("next", "random")
+EVERY = (*WAYS, "all", "cellpose")
+RIVAL_MINUTES = 5  # of one core
 
 
 @dataclass
@@ -97,9 +109,9 @@ def compared(truth: np.ndarray, found: np.ndarray) -> tuple[dict[int, tuple[floa
 
 
 def main() -> None:
-    options = parser(__doc__)
+    options = parser(__doc__, "annotator")
     options.add_argument("--sets", nargs="*", choices=list(SETS), default=list(SETS))
-    options.add_argument("--ways", nargs="*", choices=[*WAYS, "all"], default=[*WAYS, "all"])
+    options.add_argument("--ways", nargs="*", choices=EVERY, default=EVERY)
     options.add_argument("--rounds", type=int, default=ROUNDS)
     options.add_argument("--part", choices=["test", "train"], default="test", help="train: to choose by")
     asked = options.parse_args()
@@ -109,7 +121,8 @@ def main() -> None:
     for name in asked.sets:
         for way in asked.ways:
             one = partial(loop, name, way, asked.rounds, asked.part)
-            work = partial(everything, name) if way == "all" else one
+            others = {"all": partial(everything, name), "cellpose": partial(cellpose, name, asked.work)}
+            work = others.get(way, one)
             once(REPORT, f"{name}: {way}, {asked.part}", work)
     if asked.part == "test":
         insert(DOCS / "annotate.md", "annotator", table(read_json(REPORT)))
@@ -157,14 +170,34 @@ def everything(name: str) -> dict[str, Any]:
     return {"cells": cells, "pq": quality(model, opened(name, "test"))}
 
 
+def cellpose(name: str, work: Path) -> dict[str, Any]:
+    """Every cell of the first train image, drawn, and Cellpose 3 trained on it alone, from nothing."""
+    folder, test = work / f"cellpose-{name}", DATA / name / "test"
+    pair, axes = find_pairs(DATA / name / "train")[0], SETS_AXES[SETS[name]]
+    for kind, path in (("images", pair.image), ("masks", pair.labels)):
+        (folder / "train" / kind).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / "train" / kind)
+    given, threads = ["--axes", axes, "--threads", "1"], argparse.Namespace(threads=1)
+    learn = ["train", folder / "train", folder / "model", "--minutes", RIVAL_MINUTES, *given]
+    compare.run("cellpose", learn, threads, folder / "train.log")
+    find = ["segment", folder / "model", test / "images", folder / "found", "--report", folder / "found.json"]
+    compare.run("cellpose", [*find, *given], threads, folder / "segment.log")
+    pairs = find_pairs(test)
+    found = {base_name(path): path for path in find_images([folder / "found"])}
+    scores = [score(read_labels(p.labels).data, read_labels(found[p.name]).data).pq for p in pairs]
+    truth = read_labels(pair.labels).data
+    cells = int(np.unique(truth[truth > 0]).size)
+    minutes = round(cells * DRAW / 60 + RIVAL_MINUTES, 1)
+    return {"cells": cells, "minutes": minutes, "pq": round(float(np.nanmean(scores)), 4)}
+
+
 def opened(name: str, part: str) -> list[tuple[Image, Image]]:
     """Images and labels; stacks don't all say what their axes are."""
+    axes = SETS_AXES[SETS[name]]
     found = []
     for pair in find_pairs(DATA / name / part):
-        labels = read_labels(pair.labels)
-        axes = "ZYX"[-labels.data.ndim :]
-        image = read_image(pair.image, axes if len(axes) == 3 else None)
-        found.append((image, replace(read_labels(pair.labels, axes), axes=axes)))
+        labels = replace(read_labels(pair.labels, axes), axes=axes)
+        found.append((read_image(pair.image, axes if len(axes) == 3 else None), labels))
     return found
 
 
@@ -175,22 +208,24 @@ def quality(model: Model, pairs: list[tuple[Image, Image]]) -> float:
 
 def table(found: dict[str, Any]) -> str:
     """For each set and way: PQ at the beginning, after some rounds, and what that cost."""
-    after = " | ".join(f"round {n}" for n in (1, 2, 4, 8))
+    after = " | ".join(f"round {n}" for n in ROUNDS_SHOWN)
     lines = [
-        f"| images | way | as it ships | {after} | cells | minutes | all train images | cells of them |",
-        "|" + "---|" * 11,
+        f"| images | way | as it ships | {after} | cells | minutes |",
+        "|---|---|" + "---|" * (len(ROUNDS_SHOWN) + 3),
     ]
     for name in SETS:
-        everything_ = found.get(f"{name}: all, test", {})
         for way in WAYS:
             rows = found.get(f"{name}: {way}, test")
             if rows is not None:
-                shown = [f"{rows[n]['pq']:.3f}" if n < len(rows) else "" for n in (1, 2, 4, 8)]
-                last = rows[-1]
-                lines.append(
-                    f"| {name} | {way} | {rows[0]['pq']:.3f} | {' | '.join(shown)} | {last['cells']} | "
-                    f"{last['minutes']} | {everything_.get('pq', '')} | {everything_.get('cells', '')} |"
-                )
+                shown = " | ".join(f"{rows[n]['pq']:.3f}" if n < len(rows) else "" for n in ROUNDS_SHOWN)
+                cost = f"{rows[-1]['cells']} | {rows[-1]['minutes']}"
+                lines.append(f"| {name} | {way} | {rows[0]['pq']:.3f} | {shown} | {cost} |")
+        for way, said in (("all", "all train images, from nothing"), ("cellpose", "Cellpose 3, one image")):
+            row = found.get(f"{name}: {way}, test")
+            if row is not None:
+                minutes = row.get("minutes", round(row["cells"] * DRAW / 60))
+                end = f"{row['pq']:.3f} | {row['cells']} | {minutes}"
+                lines.append(f"| {name} | {said} | {' | ' * len(ROUNDS_SHOWN)}{end} |")
     return "\n".join(lines)
 
 

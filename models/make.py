@@ -77,6 +77,12 @@ PLANES = [
     Part("any", 0.13, 6, count=1200),
     Part("empty", 0.06, 4, count=600),
 ]
+STACKS = [
+    Part("ovule-nuclei-3d/train", 0.20),
+    Part("ovule-cells-3d/train", 0.16),
+    Part("any", 0.56, 6, count=240, shape=(48, 128, 128)),
+    Part("empty", 0.08, 1, count=60, shape=(48, 128, 128)),
+]
 SHARES_OF_CELLS2D = (0.15, 0.11, 0.11, 0.09, 0.09, 0.05, 0.12, 0.07, 0.04, 0.02, 0.10, 0.05)
 
 
@@ -90,12 +96,14 @@ class Recipe:
         kept: of the trained weights; the rest is those of the beginning. Chosen by images held out and of
             kinds never trained on.
         batches: over which what normalisation takes for usual is measured anew for that average.
+        axes: of the images learnt from.
     """
 
     parts: list[Part]
     begins_with: str
     kept: float
     batches: int = 0
+    axes: str = "YX"
 
 
 MODELS = {
@@ -105,6 +113,7 @@ MODELS = {
         kept=0.7,
     ),
     "cells2d-small": Recipe(PLANES, "b46d3d3:cells2d-small", kept=0.7, batches=200),
+    "cells3d": Recipe(STACKS, "7863a5b:cells3d", kept=0.7, axes="ZYX"),
 }
 
 
@@ -126,13 +135,13 @@ def main() -> None:
         given["steps"] = asked.steps
     trained, held_out = place / "trained.safetensors", place / "data" / "held out"
     # the sizes of cells it learns after its weights are averaged
-    its = {**given, "pretrained": str(before), "size_head": False}
+    its = {**given, "pretrained": str(before), "size_head": False, "axes": made.axes}
     cleft.train(learn, trained, val=held_out, config=config, resume=asked.resume, overwrite=True, **its)
     recipe = read_settings(config, **given)
     learnt = [
         replace(example, group=group)
         for group, folder in enumerate(learn)
-        for example in load_examples(folder, recipe)
+        for example in load_examples(folder, recipe, axes=made.axes)
     ]
     net, card = average(trained, before, learnt, recipe, made)
     net.load_state_dict(halved(net.eval().state_dict()))

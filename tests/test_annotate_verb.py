@@ -12,7 +12,7 @@ import cleft
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.io.write import write_image, write_labels
-from cleft.napari.folder import kept_in, model_of, read_folder
+from cleft.napari.folder import kept_in, list_folder, model_of
 
 
 def test_what_keeps_a_window_from_opening(
@@ -44,7 +44,7 @@ def test_a_folder_is_its_images_and_what_was_annotated(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.mkdir()
     write_image(plain / "a.tif", image)
-    (opened,) = read_folder(plain)
+    (opened,) = [one.read() for one in list_folder(plain)]
     assert (opened.name, opened.known) == ("a", None)
     assert opened.image.spacing == (0.5, 0.5)
     assert model_of(plain) is None
@@ -53,12 +53,12 @@ def test_a_folder_is_its_images_and_what_was_annotated(tmp_path: Path) -> None:
         (tmp_path / "both" / kind).mkdir(parents=True)
     write_image(tmp_path / "both" / "images" / "a.tif", image)
     write_labels(tmp_path / "both" / "masks" / "a.tif", known, "YX")
-    (opened,) = read_folder(tmp_path / "both")
+    (opened,) = [one.read() for one in list_folder(tmp_path / "both")]
     assert opened.known is not None
     assert (opened.known == known).all()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no TIFF"):
-        read_folder(tmp_path / "empty")
+        list_folder(tmp_path / "empty")
 
 
 def test_a_kept_session_is_gone_on_with(hand_file: Callable[..., Path], tmp_path: Path) -> None:
@@ -70,6 +70,22 @@ def test_a_kept_session_is_gone_on_with(hand_file: Callable[..., Path], tmp_path
     session.keep(tmp_path / "mine")
     assert kept_in(tmp_path / "mine") == tmp_path / "mine"
     assert model_of(tmp_path / "mine") == str(tmp_path / "mine" / "model.safetensors")
-    (opened,) = read_folder(tmp_path / "mine")
+    (opened,) = [one.read() for one in list_folder(tmp_path / "mine")]
     assert opened.known is not None
     assert (opened.known == known).all()
+
+
+def test_what_was_kept_beside_a_folder_is_found_again(hand_file: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("a", "b"):
+        write_image(tmp_path / "mine" / f"{name}.tif", Image(np.eye(40, dtype=np.float32), "YX"))
+    session = cleft.Session(hand_file(2), device="cpu")
+    known = np.full((40, 40), -1)
+    known[2:9, 2:9] = 1
+    session.annotate(session.add(np.eye(40, dtype=np.float32), name="b"), known)
+    session.keep(kept_in(tmp_path / "mine"))
+    first, second = list_folder(tmp_path / "mine")
+    assert (first.mask, first.path.name) == (None, "a.tif")
+    assert second.mask == tmp_path / "mine-annotated" / "masks" / "b.tif"
+    assert second.path == tmp_path / "mine" / "b.tif"
+    assert model_of(tmp_path / "mine") == str(tmp_path / "mine-annotated" / "model.safetensors")

@@ -535,6 +535,12 @@ def test_scores_of_a_folder(cleft_says: Says, masks: tuple[Path, Path], tmp_path
         json.dumps(
             {
                 "cleft": software_tag("score"),
+                "settings": {
+                    "truth": str(truth),
+                    "prediction": str(found),
+                    "axes": None,
+                    "markers": False,
+                },
                 "images": {"a": scores[0].to_dict(), "b": scores[1].to_dict()},
                 "mean": average(scores),
                 "pooled": pool(scores).to_dict(),
@@ -614,6 +620,12 @@ def test_markers(cleft_says: Says, tmp_path: Path) -> None:
     one = score_markers(markers, labels)
     assert json.loads((tmp_path / "s.json").read_text()) == {
         "cleft": software_tag("score"),
+        "settings": {
+            "truth": str(tmp_path / "markers"),
+            "prediction": str(tmp_path / "labels"),
+            "axes": None,
+            "markers": True,
+        },
         "images": {"a": one.to_dict(), "b": one.to_dict()},
         "pooled": (one + one).to_dict(),
     }

@@ -17,18 +17,24 @@ import yaml
 from typer.testing import CliRunner
 
 from cleft.cli.main import app
-from cleft.core.errors import ModelError
+from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image
 from cleft.core.intensity import normalise
 from cleft.core.settings import ModelCard, NetSettings
 from cleft.export.export import export
+from cleft.export.instanseg import Cells, pixel_size
 from cleft.export.portable import Portable
-from cleft.models.file import write_model
+from cleft.labels.blockwise import label_image
+from cleft.labels.instances import decide
+from cleft.models.file import read_model, write_model
 from cleft.models.unet import UNet
 from cleft.prediction.model import Model, load_model
 
 # TorchScript is what deepImageJ and QuPath read, whatever torch says of its future
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # bioimageio.spec's files
+]
 TOLERANCE = 1e-4
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -134,6 +140,140 @@ def test_packages_of_the_model_zoo_pass_its_own_test(model: Path, tmp_path: Path
     output = about["outputs"][0]["axes"]
     assert [axis["halo"] for axis in output[2:]] == [8 * s for s in card.shrink]
     assert output[1]["channel_names"] == ["background", "cell", "touching", "gap"]
+    # deepImageJ takes a page and pictures for texts, and fails at a model without a nickname
+    assert {about["documentation"], *about["covers"]} == {"README.md", "cover.png"}
+    assert about["format_version"] == "0.5.10"
+    assert about["config"]["bioimageio"] == {"nickname": f"cleft-cells-{len(card.axes)}d"}
+    assert about["config"]["deepimagej"] == {"allow_tiling": True, "pyramidal_model": False}
+
+
+# --- QuPath's InstanSeg extension -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plane(hand_file: Callable[..., Path]) -> Path:
+    """A model of planes of two channels, the first bright in cells, the second where they touch."""
+    return hand_file(2, 2, spacing_um=(0.3, 0.4), shrink=(2, 1))
+
+
+def crowded(rng: np.random.Generator, shape: tuple[int, int]) -> torch.Tensor:
+    """(1, 2, *S) an image for it: patches of cells and of touching, some of them small."""
+    classes = rng.choice(3, [-(-n // 3) for n in shape], p=[0.3, 0.3, 0.4])
+    pixels = classes.repeat(3, 0).repeat(3, 1)[: shape[0], : shape[1]]
+    return torch.from_numpy(np.stack([pixels == 1, pixels == 2])[None].astype(np.float32))
+
+
+def test_the_folder_gives_the_labels_of_its_probabilities(
+    plane: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """For images of any size, several at once, with or without what the extension says of its outputs."""
+    export(plane, "instanseg", tmp_path / "there")
+    net, card = read_model(plane)
+    network = torch.jit.load(tmp_path / "there" / "instanseg.pt")
+    for shape in ((1, 3), (40, 37), (64, 48)):
+        several = torch.cat([crowded(rng, shape), crowded(rng, shape)])
+        with torch.inference_mode():
+            likely, found = Portable(net, card).eval()(several), network(several)
+            assert torch.equal(network(several, torch.tensor([1, 0])), found)
+        assert (found.shape, found.dtype) == ((2, 1, *shape), torch.float32)
+        for probabilities, labels in zip(likely.numpy(), found.numpy()):
+            expected = label_image(decide(probabilities), None, card.min_sizes())
+            np.testing.assert_array_equal(labels[0], expected)
+    assert found.max() > 3
+
+
+def test_small_cells_are_dropped_as_the_card_says(plane: Path, rng: np.random.Generator) -> None:
+    net, card = read_model(plane)
+    image = crowded(rng, (60, 60))
+    with torch.inference_mode():
+        every, large = (
+            Cells(net, card.model_copy(update={"min_size": least})).eval()(image) for least in (0.0, 50.0)
+        )
+    assert 0 < large.max() < every.max()
+
+
+def test_the_folder_says_what_qupath_reads(plane: Path, tmp_path: Path) -> None:
+    """The entries that its reader insists on, and those that the extension looks up."""
+    export(plane, "instanseg", tmp_path / "leaf cells", diameter="16 um")
+    folder = tmp_path / "leaf cells"
+    about = yaml.safe_load((folder / "rdf.yaml").read_text())
+    for name in (
+        "format_version", "authors", "description", "documentation", "license", "name", "inputs", "outputs",
+        "test_inputs", "test_outputs", "timestamp", "weights",
+    ):  # fmt: skip
+        assert about[name], name
+    assert about["format_version"].startswith("0.4.")
+    assert about["name"] == "leaf cells"
+    assert about["documentation"] == "leaf cells_README.md"
+    assert about["weights"]["torchscript"]["source"] == "instanseg.pt"
+    steps = [(axis["role"], axis["step"], axis["unit"]) for axis in about["config"]["qupath"]["axes"]]
+    assert steps == [("x", 2.0, "um"), ("y", 2.0, "um")]  # cells of 8 pixels were learnt
+    shape, (given, made) = about["inputs"][0]["shape"], (about["inputs"][0], about["outputs"][0])
+    assert (given["axes"], made["axes"]) == ("bcyx", "bcyx")
+    assert (shape["min"][1], shape["step"][1]) == (2, 0)  # two channels, no more
+    assert 2 * made["shape"]["offset"][1] == 1  # one output
+    assert not (folder / "rdf.yaml").read_text().startswith("%")
+    told = (folder / about["documentation"]).read_text()
+    assert "2 channels" in told
+    assert "2 micrometres per pixel" in told
+
+
+@pytest.mark.long
+def test_the_model_zoo_s_own_test_makes_the_same_labels(plane: Path, tmp_path: Path) -> None:
+    export(plane, "instanseg", tmp_path / "there")
+    command = [Path(sys.executable).parent / "bioimageio", "test", tmp_path / "there" / "rdf.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Reproduce test outputs" in done.stdout
+
+
+def test_the_pixel_size_is_that_of_the_cells(plane: Path) -> None:
+    card = load_model(plane).card
+    assert pixel_size(card) == pytest.approx((0.3 * 0.4) ** 0.5)
+    assert pixel_size(card, "4um") == 0.5
+    assert pixel_size(card, "4000nm") == 0.5
+    assert pixel_size(card, 24) == 3  # pixels of images that say no size
+    with pytest.raises(DataError, match='diameter: found "large", expected pixels such as 30, or a length'):
+        pixel_size(card, "large")
+    with pytest.raises(DataError, match="diameter is 0um, expected a length above 0"):
+        pixel_size(card, "0um")
+    with pytest.raises(ModelError, match="doesn't know the pixel size of its images; expected a diameter"):
+        pixel_size(card.model_copy(update={"spacing_um": None}))
+
+
+def test_what_the_extension_cannot_take_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="diameter is 12um, expected none: onnx takes images at the model's"):
+        export(model, "onnx", tmp_path / "a.onnx", diameter="12um")
+    if load_model(model).card.axes == "ZYX":
+        with pytest.raises(ModelError, match="extension takes planes, but this is a model for ZYX"):
+            export(model, "instanseg", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_of_its_own_is_replaced_if_asked_and_no_other(plane: Path, tmp_path: Path) -> None:
+    place = tmp_path / "there"
+    place.mkdir()
+    (place / "mine.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match="is a folder that cleft didn't write"):
+            export(plane, "instanseg", place, overwrite)
+    (place / "mine.txt").unlink()
+    place.rmdir()
+    place.write_text("a file may be replaced, if asked")
+    with pytest.raises(DataError, match="exists already, and cleft didn't write it"):
+        export(plane, "instanseg", place)
+    export(plane, "instanseg", place, overwrite=True)
+    with pytest.raises(DataError, match="exists already; expected a new name, or --overwrite"):
+        export(plane, "instanseg", place)
+    before = yaml.safe_load((place / "rdf.yaml").read_text())
+    export(plane, "instanseg", place, overwrite=True, diameter="80um")
+    after = yaml.safe_load((place / "rdf.yaml").read_text())
+    assert after["config"]["qupath"]["axes"][0]["step"] == 10
+    assert before["config"] != after["config"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
+
+
+# --- by the command line ----------------------------------------------------------------------------------
 
 
 @pytest.mark.long
@@ -150,9 +290,8 @@ def test_what_ships_can_be_exported_by_its_name(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match='"keras" to export to, expected one of onnx, torchscript, bioimageio'
-    ):
+    expected = "onnx, torchscript, bioimageio, instanseg"
+    with pytest.raises(ModelError, match=f'"keras" to export to, expected one of {expected}'):
         export("cells2d", "keras", tmp_path / "a")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"none\.safetensors: no such model"):
         export("none.safetensors", "onnx", tmp_path / "a")

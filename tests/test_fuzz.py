@@ -23,15 +23,26 @@ from fuzz.seeds import SEEDS
 
 FINDS = Path(__file__).with_name("fuzz") / "finds"
 PLANE = np.arange(48, dtype=np.uint8).reshape(6, 8)
-COUNTS = {"tiff": 150, "png": 200, "npy": 200, "zarr": 100, "hdf5": 100, "model": 100}
+COUNTS = {
+    "tiff": 150,
+    "png": 200,
+    "jpeg": 100,
+    "nd2": 100,
+    "lif": 100,
+    "npy": 200,
+    "zarr": 100,
+    "hdf5": 100,
+    "model": 100,
+}
+NEEDS = {"hdf5": "h5py", "nd2": "nd2", "lif": "liffile"}
 MOST_MEMORY = 1 << 30
 
 
 @pytest.mark.parametrize("share", [0.4, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("target", SEEDS)
 def test_damage_is_refused_quickly_and_in_little_memory(target: str, share: float) -> None:
-    if target == "hdf5":
-        pytest.importorskip("h5py")
+    if target in NEEDS:
+        pytest.importorskip(NEEDS[target])
     count = int(share * COUNTS[target])
     report = campaign(target, count, seed=0)
     assert not report.bad, f"{report}\n{report.bad}\n{report.said}"

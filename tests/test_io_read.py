@@ -117,7 +117,8 @@ def test_content_decides_not_the_name(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"hello, world", "format that isn't known"),
-        (b"\xff\xd8\xff\xe0rest", "found a JPEG"),
+        (b"\xff\xd8\xff\xe0rest", "can't be read as JPEG"),
+        (b"\0\0\0\x0cjP  \r\n", "found a JPEG 2000"),
         (b"\x89PNG\r\n\x1a\n", "can't be read as PNG"),
         (b"II*\0\x08\0\0\0", "can't be read as TIFF"),
         (b"\x93NUMPY", "can't be read as .npy"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import cleft
 from cleft.core.errors import DataError
 from cleft.core.image import Image
-from cleft.io import write_image, write_labels
+from cleft.io import write_image, write_labels, write_series
 from cleft.io.zarr_labels import write_zarr_labels
 from cleft.labels import measure as room
 from cleft.labels import sums as sums_room
@@ -292,13 +292,31 @@ def test_bad_input(tmp_path: Path) -> None:
         ((labels, None, None, np.zeros((2, 20, 20))), "expected the probabilities of 3 or 4 classes"),
         ((np.array([[2**63]], np.uint64),), r"expected labels below 2\*\*63"),
         ((tmp_path / "none.tif",), "no such file"),
-        ((Image(np.stack([labels] * 3), "TYX"),), "found 3 time points"),
+        ((Image(np.stack([labels] * 3), "TYX"), Image(np.zeros((2, 20, 20)), "TYX")), "has 2 time points"),
         ((Image(np.stack([labels] * 3), "CYX"),), "found 3 channels, expected one integer per cell"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=said):
             cleft.measure(*given_)
     with pytest.raises(DataError, match="expected more memory"):
         cleft.measure(labels, memory=1000)
+
+
+def test_a_time_series_is_measured_frame_by_frame(tmp_path: Path) -> None:
+    frames = np.stack([cells((30, 40), seed) for seed in range(3)])
+    image = np.random.default_rng(0).integers(0, 200, frames.shape).astype(np.uint16)
+    write_series(tmp_path / "labels.tif", frames, 3, "YX", (0.5, 0.5))
+    write_image(tmp_path / "image.tif", Image(image, "TYX"))
+    table = cleft.measure(tmp_path / "labels.tif", tmp_path / "image.tif")
+    assert next(iter(table)) == "frame"
+    for n, frame in enumerate(frames):
+        alone = cleft.measure(frame, image[n], spacing=(0.5, 0.5))
+        for name in alone:
+            np.testing.assert_array_equal(table[name][table["frame"] == n], alone[name])
+    # an image without time is the same at each time point
+    still = cleft.measure(Image(frames, "TYX"), image[0])
+    np.testing.assert_array_equal(
+        still["intensity_max"][still["frame"] == 2], cleft.measure(frames[2], image[0])["intensity_max"]
+    )
 
 
 def test_the_table_in_files(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from skimage.measure import label
 
+import cleft
 from cleft.core.errors import CleftError, DataError, ModelError
 from cleft.core.image import Image
 from cleft.core.settings import differences, read_settings
@@ -147,10 +148,39 @@ def test_spacing_follows_its_axes(hand_model: Maker) -> None:
     assert (isotropic != expected).any()
 
 
-def test_one_time_point_is_no_axis(hand_model: Maker) -> None:
-    np.testing.assert_array_equal(hand_model(2).segment(bright(2)[None], axes="TYX"), truth(2))
-    with pytest.raises(DataError, match="found 3 time points"):
-        hand_model(2).segment(np.stack([bright(2)] * 3), axes="TYX")
+def test_a_time_series_is_its_frames_one_by_one(hand_model: Maker, ndim: int) -> None:
+    model, space = hand_model(ndim), "ZYX"[-ndim:]
+    frames = [bright(ndim) * 90 + 10, np.roll(bright(ndim), 3, -1) * 40.0 + 5, bright(ndim) * 2 + 1]
+    expected = np.stack([model.segment(frame, space) for frame in frames])
+    np.testing.assert_array_equal(model.segment(np.stack(frames), "T" + space), expected)
+    last = model.segment(np.stack(frames, -1), space + "T")
+    np.testing.assert_array_equal(last, np.moveaxis(expected, 0, -1))
+    one = model.segment(frames[0][None], "T" + space)
+    np.testing.assert_array_equal(one, expected[:1])
+
+
+def test_a_frame_without_contrast_is_named(hand_model: Maker) -> None:
+    with pytest.raises(DataError, match="image frame 1: every pixel is 7"):
+        hand_model(2).segment(np.stack([bright(2) * 9, np.full(bright(2).shape, 7)]), axes="TYX")
+
+
+def test_a_channel_by_name_number_or_the_mean(hand_model: Maker, ndim: int) -> None:
+    model, axes = hand_model(ndim), "C" + "ZYX"[-ndim:]
+    image = np.stack([np.roll(bright(ndim), 5, -1), bright(ndim)]) * 60 + 3
+    named = Image(image, axes, names=("membrane", "nuclei"))
+    expected = model.segment(image[1], "ZYX"[-ndim:])
+    np.testing.assert_array_equal(model.segment(image, axes, channel=1), expected)
+    np.testing.assert_array_equal(model.segment(named, channel="Nuclei"), expected)
+    np.testing.assert_array_equal(cleft.segment(named, model, channel="1"), expected)
+    np.testing.assert_array_equal(
+        model.segment(named, channel="mean"), model.segment(image.mean(0), "ZYX"[-ndim:])
+    )
+    with pytest.raises(
+        ModelError, match=r"has 2 channels .* takes 1; pass one of 0 \(membrane\), 1 \(nuclei\)"
+    ):
+        model.segment(named)
+    with pytest.raises(DataError, match=r"has no channel GFP, expected one of 0 \(membrane\)"):
+        model.segment(named, channel="GFP")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -343,7 +373,7 @@ def test_the_models_that_ship() -> None:
 
 @pytest.mark.parametrize(
     ("name", "start"),
-    [("cells2d", "cells2d"), ("cells2d-small", "cells2d-small"), ("cells3d", "cells2d-small")],
+    [("cells2d", "cells2d"), ("cells2d-small", "cells2d-small"), ("cells3d", "cells3d")],
 )
 def test_the_document_tells_the_hash_of_what_ships_and_the_recipe_is_its_own(
     name: str, start: str | None

@@ -107,6 +107,18 @@ class Blocks(Verb):
         return ["segment", *given, "-o", target.parent]
 
 
+class SegmentReport(Verb):
+    inputs = ("in/a.tif", "in/m.safetensors")
+    targets = ("out/r.html", "out/a.tif")
+
+    def prepare(self) -> None:
+        shutil.copy(self.model, self.folder / "in" / "m.safetensors")
+
+    def command(self, target: Path) -> list[object]:
+        given = ["segment", self.folder / "in" / "a.tif", "-m", self.folder / "in" / "m.safetensors"]
+        return [*given, "-o", self.folder / "out", "--report", target]
+
+
 class Train(Verb):
     inputs = ("data/images/a.tif", "data/masks/a.tif", "in/start.safetensors", "in/c.yml")
     targets = ("out/m.safetensors",)
@@ -128,6 +140,13 @@ class Train(Verb):
             self.folder / "in" / "c.yml",
         ]
         return ["train", self.folder / "data", "-o", target, *settings]
+
+
+class TrainReport(Train):
+    targets = ("out/t.html", "out/m.safetensors")
+
+    def command(self, target: Path) -> list[object]:
+        return [*super().command(self.folder / "out" / "m.safetensors"), "--report", target]
 
 
 class Score(Verb):
@@ -239,7 +258,9 @@ class Demo(Verb):
 VERBS = (
     Segment,
     Blocks,
+    SegmentReport,
     Train,
+    TrainReport,
     Score,
     ScoreReport,
     Report,
@@ -501,7 +522,13 @@ def test_every_kind_of_result_carries_the_mark(tmp_path: Path) -> None:
     write_image(tmp_path / "i.tif", Image(image, "YX"))
     write_overlay(tmp_path / "o.png", Image(image, "YX"), labels)
     write_zarr_labels(tmp_path / "l.zarr", labels.astype(np.uint32), None)
-    for to, name in (("onnx", "m.onnx"), ("torchscript", "m.pt"), ("bioimageio", "m.zip")):
+    kinds = (
+        ("onnx", "m.onnx"),
+        ("torchscript", "m.pt"),
+        ("bioimageio", "m.zip"),
+        ("instanseg", "m-instanseg"),
+    )
+    for to, name in kinds:
         export("cells2d", to, tmp_path / name)  # type: ignore[arg-type]
     shutil.copy(tmp_path / "m.onnx", tmp_path / "m.without-a-known-suffix")
     assert [path.name for path in tmp_path.iterdir() if not written_by_cleft(path)] == []

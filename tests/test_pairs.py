@@ -156,7 +156,7 @@ def test_images_among_files_and_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "message"), [("f/a.txt", "no TIFF.*found a.txt"), ("g/x", "f: no such file or folder")]
+    ("made", "message"), [("f/a.txt", "no image.*found a.txt"), ("g/x", "f: no such file or folder")]
 )
 def test_images_that_arent(tmp_path: Path, made: str, message: str) -> None:
     touch(tmp_path, made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ import cleft
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.io import write_image, write_labels
+from cleft.io.files import sha256_of
+from cleft.io.made import made_of
+from cleft.io.outputs import software_tag
 from cleft.reports.cells import Cells, Entry
 from cleft.reports.pictures import flatten, outline_paths
 from cleft.reports.trained import read_metrics, training_sections
@@ -228,6 +232,95 @@ def test_segment(cleft_says: Says, hand_file: Files, tmp_path: Path, more: list[
     assert page.text.count("<article") == 2
     assert ("mean certainty" in page.text) == (not more)
     assert ("the middle 40 × 60 pixels of 40 × 60" in page.text) == bool(more)
+
+
+def test_folders_keep_their_names_and_what_was_skipped_is_said(
+    cleft_says: Says, hand_file: Files, tmp_path: Path
+) -> None:
+    image = scene(2)[0]
+    for day in ("one", "two"):
+        write_image(tmp_path / "images" / day / "a.tif", image)
+    given = "segment", tmp_path / "images", "-m", hand_file(2), "-o", tmp_path / "out"
+    report = tmp_path / "r.html"
+    assert cleft_says(*given).code == 0
+    (tmp_path / "out" / "two" / "a.tif").unlink()
+    said = cleft_says(*given, "--skip-existing", "--report", report)
+    assert said.code == 0, said.err
+    page = checked(report)
+    assert re.findall(r'<h3 id="image-\d">([^<]+)</h3>', page.text) == ["two/a"]
+    assert "Not shown: 1 skipped, as results were there before." in page.text
+    before = report.read_bytes()
+    said = cleft_says(*given, "--skip-existing", "--report", report)
+    assert f"{report}: not written, all results are there" in said.err
+    assert report.read_bytes() == before
+    assert cleft_says(*given, "--report", report).code == 0
+    assert re.findall(r'<h3 id="image-\d">([^<]+)</h3>', checked(report).text) == ["one/a", "two/a"]
+
+
+@pytest.mark.parametrize("more", [[], ["--block", "16,16"]], ids=["whole", "blocks"])
+def test_each_frame_of_a_time_series_is_shown(
+    cleft_says: Says, hand_file: Files, tmp_path: Path, more: list[str]
+) -> None:
+    image = scene(2)[0]
+    series = Image(np.stack([image.data, np.roll(image.data, 3, 1)]), "TYX", image.spacing)
+    write_image(tmp_path / "images" / "s.tif", series)
+    said = cleft_says(
+        "segment", tmp_path / "images", "-m", hand_file(2), "-o", tmp_path / "out",
+        "--report", tmp_path / "r.html", *more,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    shown = r'<h3 id="image-\d">([^<]+)</h3>'
+    assert sorted(re.findall(shown, checked(tmp_path / "r.html").text)) == ["s frame 0", "s frame 1"]
+    if not more:
+        given = "report", tmp_path / "out", "--image", tmp_path / "images", "-o", tmp_path / "again.html"
+        said = cleft_says(*given, "--json")
+        assert said.code == 0, said.err
+        assert json.loads(said.out) == {"report": str(tmp_path / "again.html")}
+        page = checked(tmp_path / "again.html")
+        assert sorted(re.findall(shown, page.text)) == ["s frame 0", "s frame 1"]
+        write_image(tmp_path / "images" / "s.tif", image)
+        said = cleft_says(*given)
+        assert said.code == 1
+        assert "has 1 time points, expected those of " in said.err
+
+
+def test_a_report_says_what_made_it(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    write_scenes(tmp_path)
+    model = hand_file(2)
+    odd = tmp_path / "--><script>.safetensors"
+    odd.write_bytes(model.read_bytes())
+    report = tmp_path / "r.html"
+    given = "segment", tmp_path / "images", "-m", odd, "-o", tmp_path / "out", "--report", report
+    assert cleft_says(*given, "--min-size", "3").code == 0
+    made = made_of(report)
+    assert made["made_by"] == software_tag("segment")
+    assert (made["model"], made["model_sha256"]) == (str(odd), sha256_of(odd))
+    assert made["min_size"] == 3
+    checked(report)
+    said = cleft_says("info", report, "--json")
+    assert json.loads(said.out) == made
+    assert cleft_says("report", tmp_path / "out", "-o", tmp_path / "all.html").code == 0
+    ways = made_of(tmp_path / "all.html")["labels_made"]
+    assert [way["model_sha256"] for way in ways] == [sha256_of(odd)]
+    assert sha256_of(odd) in checked(tmp_path / "all.html").text
+
+
+def test_one_channel_is_shown(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:
+    image = scene(2)[0]
+    two = Image(np.stack([image.data, 0 * image.data + 7]), "CYX", image.spacing)
+    write_image(tmp_path / "a.tif", two)
+    model = hand_file(2)
+    given = "segment", tmp_path / "a.tif", "-m", model, "--channel", "0", "--report", tmp_path / "r.html"
+    said = cleft_says(*given, "-o", tmp_path / "out")
+    assert said.code == 0, said.err
+    write_image(tmp_path / "b" / "a.tif", image)
+    said = cleft_says(
+        "segment", tmp_path / "b", "-m", model, "--report", tmp_path / "s.html", "-o", tmp_path / "alone"
+    )
+    assert said.code == 0, said.err
+    pictures = [re.findall('data:image/webp[^"]+', checked(tmp_path / n).text) for n in ("r.html", "s.html")]
+    assert pictures[0] == pictures[1]
+    assert pictures[0]
 
 
 def test_train(cleft_says: Says, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,6 +25,8 @@ import tifffile
 
 from cleft.core.errors import CleftError
 from cleft.export.export import export
+from cleft.formats.planes import fill_planes
+from cleft.formats.roi import read_rois
 from cleft.io.read import read_labels
 from cleft.io.write import write_image
 from cleft.synthetic import CellSettings, make_cells
@@ -217,6 +218,27 @@ def refused(page: Any, file: Path) -> str:
     return said
 
 
+def test_a_file_is_dropped(visit: Callable[..., Any], tmp_path: Path) -> None:
+    """A real drag from outside, as the browser itself reports it, onto the page and onto the image."""
+    page = visit()
+    image, _ = make_cells((60, 70), 1, CellSettings(diameter=20))
+    write_image(tmp_path / "one.tif", image)
+    write_image(tmp_path / "two.tif", make_cells((80, 90), 1, CellSettings(diameter=20))[0])
+    chrome = page.context.new_cdp_session(page)
+
+    def drag(*kinds: str, name: str) -> None:
+        files = {"items": [], "files": [str(tmp_path / f"{name}.tif")], "dragOperationsMask": 1}
+        for kind in kinds:
+            chrome.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 400, "data": files})
+
+    for name, said in (("one", "70 × 60 pixels"), ("two", "90 × 80 pixels")):
+        drag("dragEnter", "dragOver", name=name)
+        page.wait_for_selector("body.dropping")
+        drag("drop", name=name)
+        page.wait_for_selector("body:not(.dropping)")
+        page.wait_for_selector(f"#image-said:has-text('{said}')")
+
+
 def test_from_a_made_image_to_files(visit: Callable[..., Any], tmp_path: Path) -> None:
     page = visit()
     made(page)
@@ -228,23 +250,17 @@ def test_from_a_made_image_to_files(visit: Callable[..., Any], tmp_path: Path) -
     assert labels.spacing == pytest.approx((0.35, 0.35))
 
     table = downloaded(page, "csv", tmp_path).read_text().splitlines()
-    assert table[0].startswith("label,pixels,diameter,y,x,intensity_mean")
-    assert [int(line.split(",")[1]) for line in table[1:]] == np.bincount(labels.data.ravel())[1:].tolist()
+    assert table[0].startswith("label,y_px,x_px,y_um,x_um,y_min_px")
+    at = table[0].split(",").index("area_px")
+    sizes = [int(line.split(",")[at]) for line in table[1:]]
+    assert sizes == np.bincount(labels.data.ravel())[1:].tolist()
 
     shapes = json.loads(downloaded(page, "geojson", tmp_path).read_text())["features"]
     assert [int(s["properties"]["name"]) for s in shapes] == list(range(1, cells + 1))
     assert all(s["geometry"]["type"] in ("Polygon", "MultiPolygon") for s in shapes)
-    assert [s["properties"]["measurements"]["pixels"] for s in shapes][:3] == [
-        int(line.split(",")[1]) for line in table[1:4]
-    ]
-    with zipfile.ZipFile(downloaded(page, "rois", tmp_path)) as rois:
-        assert len(rois.namelist()) >= cells
-        first = rois.read(rois.namelist()[0])
-        top, left, bottom, right = struct.unpack(">4h", first[8:16])
-        rows, columns = np.nonzero(labels.data == 1)
-        assert first[:4] == b"Iout"
-        assert (top, bottom) == (rows.min(), rows.max() + 1)
-        assert (left, right) == (columns.min(), columns.max() + 1)
+    assert [s["properties"]["measurements"]["area_px"] for s in shapes] == sizes
+    again = fill_planes(read_rois(downloaded(page, "rois", tmp_path)), labels.data.shape, "rois")
+    np.testing.assert_array_equal(again, labels.data)
 
     # a cell is picked by its number, or by a click on it
     page.fill("#cell", "7")

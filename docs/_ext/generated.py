@@ -17,7 +17,6 @@ import cleft
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 SHAPE = re.compile(r"(?<=[( ])\*(?=\w+[),])")
-OPTIONAL = re.compile(r"^<!-- if there: /(\S+) -->\n", re.MULTILINE)  # a line of a toctree
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -30,9 +29,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def _replace(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = MARK.sub(lambda found: PAGES[found[1]](), source[0])
-    source[0] = OPTIONAL.sub(
-        lambda found: f"/{found[1]}\n" if (app.srcdir / f"{found[1]}.md").exists() else "", source[0]
-    )
 
 
 def _escape(app: Sphinx, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:

@@ -11,14 +11,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from cleft.checks.check import check_masks
+from cleft.core.channels import Channel
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.core.settings import TrainSettings, differences, read_settings
 from cleft.core.text import print_plain
+from cleft.io.files import sha256_of
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import find_pairs
 from cleft.labels.check import check_set
@@ -29,6 +32,7 @@ from cleft.reports.page import made_by, write_page
 from cleft.reports.trained import about_model, training_sections
 from cleft.training.dataset import Annotated, Example, hold_out, load_examples
 from cleft.training.fit import fit
+from cleft.training.loggers import check_loggers
 from cleft.training.pretrained import load_pretrained, with_pretrained
 from cleft.training.run_folder import (
     check_place,
@@ -56,6 +60,9 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     limit: int | None = None,
+    channel: Channel | None = None,
+    loggers: Sequence[Logger | str] = (),
+    quiet: bool = False,
     config: str | Path | None = None,
     report: str | Path | None = None,
     **settings: Any,
@@ -75,6 +82,11 @@ def train(
             training is kept beside it; otherwise both are refused.
         limit: bytes that each image may take; by default what memory is free, and what a file of its size can
             hold.
+        channel: the one to learn from, where images have several: its name, its number from 0 on, or
+            ``"mean"`` of all; by default all of them.
+        loggers: where curves go beside the log that is always kept (``log/metrics.csv``): ``"tensorboard"``,
+            ``"wandb"``, ``"mlflow"``, or any of Lightning's loggers. Of self-training it is the last round.
+        quiet: say nothing on standard error.
         config: YAML with any of the settings, as ``cleft train --print-config`` prints them.
         report: HTML file to write in the end: learning curves, patches as the network saw them, settings,
             and the images that were held out, with what is missed, merged and split.
@@ -99,12 +111,13 @@ def train(
         with TemporaryDirectory() as folder:
             return train(
                 data, Path(folder) / "model.safetensors", val=val, axes=axes, spacing=spacing, limit=limit,
-                config=config, report=report, **settings,
+                channel=channel, loggers=loggers, quiet=quiet, config=config, report=report, **settings,
             )  # fmt: skip
     path, chosen = Path(path), read_settings(config, **settings)
     chosen = with_pretrained(chosen, load_pretrained(chosen))
+    check_loggers(loggers)
     training, validation = _parts(data), [] if val is None else _parts(val)
-    console, rounds = Console(stderr=True, soft_wrap=True), chosen.data.self_training
+    console, rounds = Console(stderr=True, soft_wrap=True, quiet=quiet), chosen.data.self_training
     places = [*(path.with_name(f"{path.stem}-round{n}{path.suffix}") for n in range(1, rounds + 1)), path]
     _check_places(places, _files_read([*training, *validation], chosen, config), resume, overwrite)
     if report is not None and rank_zero_only.rank == 0:
@@ -115,7 +128,7 @@ def train(
             f"sampling_weights are {weights}, expected a number for each of {len(training)} folders, "
             "not all of them 0"
         )
-    load = partial(_examples, settings=chosen, axes=axes, spacing=spacing, limit=limit)
+    load = partial(_examples, settings=chosen, axes=axes, spacing=spacing, limit=limit, channel=channel)
     with _told_if_stopped(places, console):
         learn, check = load(training), load(validation)
         check_set([Image(e.labels, "ZYX"[-e.labels.ndim :], source=e.source) for e in learn])
@@ -125,10 +138,10 @@ def train(
             learn, check = hold_out(learn, chosen.data.val_fraction, chosen.run.seed)
         for n, place in enumerate(places[:-1], 1):
             print_plain(console, f"round {n} of {rounds} of self-training")
-            model = _of_an_earlier_round(place, learn, check, chosen, resume, overwrite)
+            model = _of_an_earlier_round(place, learn, check, chosen, resume, overwrite, console)
             learn = [_completed(example, model, chosen) for example in learn]
         again = resume and (not rounds or last_checkpoint(path).exists())
-        net, card = fit(learn, chosen, path, check, again, console, overwrite)
+        net, card = fit(learn, chosen, path, check, again, console, overwrite, loggers)
     model = Model(net, card, name=path.name)
     if report is not None and rank_zero_only.rank == 0:
         held_out = check or hold_out(learn, chosen.data.val_fraction, chosen.run.seed)[1]
@@ -160,7 +173,8 @@ def _write_report(
     parts = training_sections(path)
     parts[1:1] = cells.sections()
     parts.append(made_by({"command": "cleft train"} | about_model(path)))
-    write_page(report, f"Training of {path.name}", "", parts, "train", overwrite)
+    about = {"model": str(path), "model_sha256": sha256_of(path), "settings": model.card.training}
+    write_page(report, f"Training of {path.name}", "", parts, "train", overwrite, about)
 
 
 @contextmanager
@@ -214,11 +228,12 @@ def _of_an_earlier_round(
     settings: TrainSettings,
     resume: bool,
     overwrite: bool,
+    console: Console,
 ) -> Model:
     """A model of a round before the last; after an interruption the one that is there."""
     if not (resume and path.exists()):
         again = resume and last_checkpoint(path).exists()
-        return Model(*fit(learn, settings, path, check, again, overwrite=overwrite), name=path.name)
+        return Model(*fit(learn, settings, path, check, again, console, overwrite), name=path.name)
     model = load_model(path)
     if other := differences(settings, model.card.training):
         raise DataError(f"{path}: was made with {', '.join(other)}; give the same settings to resume")
@@ -243,6 +258,7 @@ def _examples(
     axes: str | None,
     spacing: Sequence[float] | None,
     limit: int | None,
+    channel: Channel | None,
 ) -> list[Example]:
     """Every folder's examples, each folder a group, told without where on this machine it is."""
     return [
@@ -251,7 +267,7 @@ def _examples(
             folder="/".join(Path(part).resolve().parts[-2:]) if isinstance(part, (str, Path)) else "",
         )
         for group, part in enumerate(parts)
-        for example in load_examples(part, settings, axes, spacing, limit)
+        for example in load_examples(part, settings, axes, spacing, limit, channel)
     ]  # fmt: skip
 
 

@@ -368,11 +368,14 @@ class Session:
         wanted = [size] * len(axes) if isinstance(size, int) else [size[order.index(a)] for a in axes]
         sizes = [min(w, n) for w, n in zip(wanted, labels.shape, strict=True)]
         place = [BLOCK * step for step in scaled.scale.steps]  # pixels of the image in one place of the map
-        view = [max(1, round(s / p)) for s, p in zip(sizes, place, strict=True)]
+        # as many whole places as hold a view, and none that reaches beyond the image, so that views lie apart
+        view = [math.ceil(s / p) for s, p in zip(sizes, place, strict=True)]
+        whole = tuple(slice(max(v, int(n / p))) for v, n, p in zip(view, labels.shape, place, strict=True))
+        known = downsample(known, (BLOCK,) * len(axes))[0]
         found = []
-        for region, mean in doubtful_views(doubt, downsample(known, (BLOCK,) * len(axes))[0], view, count):
+        for region, mean in doubtful_views(doubt[whole], known[whole], view, count):
             starts = [
-                min(round(r.start * p), n - s)
+                min(int(r.start * p), n - s)
                 for r, p, n, s in zip(region, place, labels.shape, sizes, strict=True)
             ]
             slices = {axis: slice(a, a + s) for axis, a, s in zip(axes, starts, sizes, strict=True)}

@@ -12,6 +12,8 @@ import imagecodecs
 import numpy as np
 import tifffile
 
+from vendors import write_lif, write_nd2
+
 __all__ = ["SEEDS", "Sample"]
 
 # Names to contents: one file, or those of a store. The first part of the names is what is read.
@@ -115,6 +117,30 @@ def _palette(grey: np.ndarray, bits: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
+def jpegs() -> list[Sample]:
+    """Grey and colour, baseline and progressive."""
+    grey = np.ascontiguousarray(COLOUR[..., 0])
+    return [
+        {"a.jpg": bytes(imagecodecs.jpeg8_encode(pixels, level=95, optimize=progressive))}
+        for pixels in (grey, COLOUR)
+        for progressive in (False, True)
+    ]
+
+
+def nd2s() -> list[Sample]:
+    """One frame, and several of two channels."""
+    series = RNG.integers(0, 900, (2, 1, 2, 2, 20, 24)).astype("<u2")
+    one = _written(lambda path: write_nd2(path, series[:1, :1, :1, :1]), "a.nd2")
+    return [one, _written(lambda path: write_nd2(path, series), "a.nd2")]
+
+
+def lifs() -> list[Sample]:
+    """A plane, and a stack of two channels."""
+    one = _written(lambda path: write_lif(path, [("one", PLANE, "YX")]), "a.lif")
+    stack = np.stack([STACK] * 2)
+    return [one, _written(lambda path: write_lif(path, [("two", stack, "CZYX")]), "a.lif")]
+
+
 def npys() -> list[Sample]:
     """Planes and stacks of several types, in rows and in columns."""
     arrays = [PLANE, STACK, np.asfortranarray(STACK), PLANE.astype(">f8"), PLANE > 0, PLANE.astype("i8") - 1]
@@ -213,6 +239,9 @@ def models() -> list[Sample]:
 SEEDS: dict[str, Callable[[], list[Sample]]] = {
     "tiff": tiffs,
     "png": pngs,
+    "jpeg": jpegs,
+    "nd2": nd2s,
+    "lif": lifs,
     "npy": npys,
     "zarr": zarrs,
     "hdf5": hdf5s,

@@ -1,5 +1,6 @@
 """Learn: the loss is seen, the window answers, and nothing that was said is lost."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from person import Hand
 from qtpy.QtWidgets import QApplication
 
 import cleft
+from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.io.pairs import find_pairs
 from cleft.io.read import read_image, read_labels
@@ -174,3 +176,33 @@ def test_scores(hand: Hand, made: tuple[Image, np.ndarray]) -> None:
     measure.score()
     hand.wait()
     assert "PQ 1.000" in measure.scores.text()
+
+
+def test_a_table_of_the_cells(hand: Hand, made: tuple[Image, np.ndarray], tmp_path: Path) -> None:
+    image, truth = made
+    hand.viewer.add_image(image.data, name="image", scale=(0.5, 0.5), units="um")
+    layer = hand.viewer.add_labels(truth, name="truth", scale=(0.5, 0.5), units="um")
+    measure = hand.window.tabs.widget(3).widget()
+    measure.measure()
+    hand.wait()
+    cells = np.unique(truth[truth > 0])
+    assert layer.features["index"].tolist() == cells.tolist(), hand.said
+    assert layer.features["area_um2"].tolist() == [0.25 * (truth == cell).sum() for cell in cells]
+    assert f"{cells.size} cells" in measure.numbers.text()
+    measure.save_table_to(tmp_path / "cells.csv")
+    hand.wait()
+    measure.save_to(tmp_path / "cells.geojson")
+    hand.wait()
+    rows = (tmp_path / "cells.csv").read_text().splitlines()
+    assert len([row for row in rows if row[:1].isdigit()]) == cells.size
+    found = json.loads((tmp_path / "cells.geojson").read_text())["features"]
+    assert len(found) == cells.size, hand.said
+    # an image of another size gives no intensities, and that is said
+    hand.viewer.add_image(image.data[:-8], name="smaller")
+    measure.image.choose(hand.viewer.layers["smaller"])
+    measure.measure()
+    hand.wait()
+    assert "intensity_mean" not in layer.features
+    assert "without intensities" in measure.numbers.text()
+    with pytest.raises(DataError, match=r"expected \.tif"):
+        measure.save_to(tmp_path / "cells.doc")

@@ -11,17 +11,17 @@ import typer
 
 import cleft
 from cleft.cli.data import data
+from cleft.cli.loudness import AsJson, Quiet, Verbose, complain, loudness, out, print_json
 from cleft.cli.options import (
     Axes,
     Device,
     Memory,
     Overwrite,
+    SkipExisting,
     Spacing,
     integers,
     memory_of,
     numbers,
-    out,
-    said,
 )
 from cleft.cli.paper import paper
 from cleft.cli.report import check, report
@@ -48,10 +48,11 @@ app.add_typer(data, name="data")
 
 def main() -> None:
     """Run a command; an error meant for users is one line and exit code 1."""
+    loudness.reset()
     try:
         app()
     except CleftError as error:
-        print_plain(said, error, "error:")
+        complain(error, "error:")
         sys.exit(1)
 
 
@@ -72,7 +73,9 @@ def _options(
 def score(
     truth: Annotated[Path, typer.Argument(help="A mask, or a folder of them.")],
     prediction: Annotated[Path, typer.Argument(help="Labels, or a folder of the same names.")],
-    json: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write everything as JSON to a file, or with - to standard output.")
+    ] = None,
     axes: Axes = None,
     markers: Annotated[
         bool, typer.Option("--markers", help="The truth holds one marker per cell, not contours.")
@@ -90,7 +93,11 @@ def score(
     from cleft.cli.score import ScoreReport, score_files
 
     html = None if report is None else ScoreReport(report, tuple(image or ()))
-    out.print(score_files(truth, prediction, json, axes, markers, overwrite, memory_of(memory), html))
+    table, content = score_files(truth, prediction, json, axes, markers, overwrite, memory_of(memory), html)
+    if json == Path("-"):
+        print_json(content)
+    else:
+        out.print(table)
 
 
 @app.command()
@@ -126,11 +133,18 @@ def measure(
     axes: Axes = None,
     spacing: Spacing = None,
     overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
     memory: Memory = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Measure every cell: place, size, shape, neighbours, intensities; a row each in one table."""
     from cleft.cli.measure import MeasureOptions, measure_files
 
+    if skip_existing and output.exists():
+        print_plain(out, f"{output}: skipped, it is there")
+        return
     options = MeasureOptions(
         images=image or (),
         probabilities=probabilities,
@@ -140,7 +154,10 @@ def measure(
         overwrite=overwrite,
     )
     table = measure_files(labels, output, options)
-    print_plain(out, f"{output}: {len(table)} cells, {len(list(table))} columns")
+    if json:
+        print_json({"table": str(output), "cells": len(table), "columns": list(table)})
+    else:
+        print_plain(out, f"{output}: {len(table)} cells, {len(list(table))} columns")
 
 
 @app.command()
@@ -170,6 +187,9 @@ def convert(
     named: Annotated[str | None, typer.Option("--class", help="QuPath's class of the cells.")] = None,
     name: Annotated[str, typer.Option(help="Of the labels within an OME-Zarr.")] = "cells",
     overwrite: Overwrite = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write labels for QuPath, ImageJ and others, or make labels of their annotations."""
     from cleft.formats.convert import Conversion, Shown, convert
@@ -183,7 +203,11 @@ def convert(
         name=name,
         overwrite=overwrite,
     )
-    print_plain(out, f"{convert(source, to, output, options)}: written")  # type: ignore[arg-type]  # refused if it isn't one
+    written = convert(source, to, output, options)  # type: ignore[arg-type]  # refused if it isn't one
+    if json:
+        print_json({"written": str(written)})
+    else:
+        print_plain(out, f"{written}: written")
 
 
 @app.command()
@@ -202,21 +226,44 @@ def demo(
 @app.command()
 def info(
     model: Annotated[
-        str | None, typer.Argument(help="cells2d, cells2d-small, cells3d, or a model file.")
+        str | None,
+        typer.Argument(
+            help="cells2d, cells2d-small, cells3d, or a model file; or labels or a table that cleft wrote."
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole card of a model, as YAML.")] = False,
     system: Annotated[
         bool, typer.Option("--system", help="This machine, and what is installed, for a report of a problem.")
     ] = False,
+    json: AsJson = False,
 ) -> None:
-    """What a model is and how it was made; without one, the models that ship and the losses to train with."""
+    """What a model or a result is and how it was made; without one, the models that ship and the losses."""
     if system:
         from cleft.cli.system import system_lines
 
-        print_plain(out, "\n".join(system_lines()))
+        if json:
+            print_json(dict(line.split(maxsplit=1) for line in system_lines()))
+        else:
+            print_plain(out, "\n".join(system_lines()))
         return
+    from cleft.cli.models import about_result
     from cleft.models.card import find_model, shipped_models
 
+    if model is not None and (made := about_result(Path(model))):
+        if json:
+            print_json(made)
+        else:
+            print_plain(out, "\n".join(f"{name:<12} {value}" for name, value in made.items()))
+        return
+    if json:
+        from cleft.cli.models import described_as_data
+
+        print_json(
+            {"models": shipped_models(), "losses": LOSSES}
+            if model is None
+            else described_as_data(find_model(model))
+        )
+        return
     if model is None:
         print_plain(out, "\n".join(shipped_models()))
         print_plain(out, "\nlosses, for cleft train --loss:")
@@ -231,10 +278,16 @@ def info(
 @app.command()
 def models(
     folders: Annotated[list[Path] | None, typer.Argument(help="Where yours are; by default here.")] = None,
+    json: AsJson = False,
 ) -> None:
     """The models there are: those that ship, and the model files in folders."""
     from cleft.cli.models import models_in
 
+    if json:
+        for line in models_in(folders or [Path()]):
+            name, _, told = line.partition("  ")
+            print_json({"model": name, "about": told.strip()})
+        return
     for line in models_in(folders or [Path()]):
         print_plain(out, line)
 
@@ -242,9 +295,19 @@ def models(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="cells2d, cells2d-small, cells3d, or a model file.")],
-    to: Annotated[str, typer.Option(help="onnx, torchscript, or bioimageio, a package of the Model Zoo.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="onnx, torchscript, bioimageio (the Model Zoo's package) or instanseg (a folder for QuPath)."
+        ),
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; by default named after the model.")
+        Path | None,
+        typer.Option("-o", "--output", help="File or folder to write; by default named after the model."),
+    ] = None,
+    diameter: Annotated[
+        str | None,
+        typer.Option(help="For instanseg: of the cells to be found, 12um; else as the model's."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -252,7 +315,7 @@ def export(
     from cleft.export.export import ENDINGS, export
 
     path = output or Path(Path(model).stem + ENDINGS.get(to, ""))  # type: ignore[call-overload]
-    export(model, to, path, overwrite)  # type: ignore[arg-type]  # refused if it isn't one
+    export(model, to, path, overwrite, diameter)  # type: ignore[arg-type]  # refused if it isn't one
     print_plain(out, f"{path}: written")
 
 

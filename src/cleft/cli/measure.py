@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from cleft.core.errors import DataError
 from cleft.io import base_name, by_name, find_images
-from cleft.io.outputs import check_outputs
+from cleft.io.made import made_of
+from cleft.io.outputs import check_outputs, written_by_cleft
 from cleft.io.read import is_zarr
 from cleft.io.table import VERB, about_path, check_table_format
 from cleft.labels.measure import measure
-from cleft.labels.table import CellTable
+from cleft.labels.table import CellTable, join_tables
 
 __all__ = ["MeasureOptions", "measure_files"]
 
@@ -66,8 +66,14 @@ def measure_files(labels: Sequence[Path], output: Path, options: MeasureOptions)
         for path, some, likely in zip(paths, images, sure)
     ]
     table = tables[0] if len(tables) == 1 else _joined(tables, paths)
+    table = table.with_about({"labels_made": [_made(path) for path in paths]})
     table.write(output, options.overwrite)
     return table
+
+
+def _made(path: Path) -> dict[str, Any]:
+    """What labels say of their own making; nothing, if somebody else's."""
+    return made_of(path) if written_by_cleft(path) else {}
 
 
 def _beside(paths: Sequence[Path], options: MeasureOptions) -> tuple[list[list[Path]], list[Path | None]]:
@@ -104,16 +110,6 @@ def _by_names(names: Sequence[str], paths: Sequence[Path], what: str) -> dict[st
 
 def _joined(tables: Sequence[CellTable], paths: Sequence[Path]) -> CellTable:
     """One table below the other, with a first column that says which image a cell is of."""
-    for table, path in zip(tables, paths):
-        if list(table) != list(tables[0]):
-            differ = sorted({*table} ^ {*tables[0]})
-            raise DataError(
-                f"{path}: has other columns than {paths[0]} ({', '.join(differ[:5])}), expected images of "
-                "the same axes and channels, all or none with a pixel size"
-            )
-    names = np.repeat([base_name(path) for path in paths], [len(table) for table in tables])
-    columns = {"image": names} | {n: np.concatenate([t[n] for t in tables]) for n in tables[0]}
-    about = dict(tables[0].about)
-    about["columns"] = {"image": "name of the label image"} | about["columns"]
-    about |= {key: [table.about[key] for table in tables] for key in ("labels", "image", "spacing_um")}
-    return CellTable(columns, {}, about)
+    table = join_tables(tables, "image", [base_name(path) for path in paths])
+    several = {key: [t.about[key] for t in tables] for key in ("labels", "image", "spacing_um")}
+    return replace(table, about={**table.about, **several})

@@ -13,9 +13,11 @@ from cleft.core.bounds import shown
 from cleft.core.errors import ModelError
 from cleft.core.settings import ModelCard
 from cleft.io.files import sha256_of
+from cleft.io.made import made_of
+from cleft.io.outputs import written_by_cleft
 from cleft.models.card import SafetensorsFile, card_of, find_model, open_safetensors, reason, shipped_models
 
-__all__ = ["described", "models_in"]
+__all__ = ["about_result", "described", "described_as_data", "models_in"]
 
 
 def models_in(folders: Sequence[Path]) -> Iterator[str]:
@@ -83,6 +85,28 @@ def described(path: Path, everything: bool = False) -> str:
         if everything:
             return yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False).rstrip()
         return "\n".join(f"{name:<11}  {value}" for name, value in _lines(file, card).items() if value)
+
+
+def described_as_data(path: Path) -> dict[str, Any]:
+    """The whole card of a model, its file and the checksum, for programs.
+
+    Raises:
+        ModelError: as ``read_card``.
+
+    Example:
+        >>> described_as_data(find_model("cells2d"))["axes"]
+        'YX'
+    """
+    with open_safetensors(path) as file:
+        card = card_of(file).model_dump(mode="json")
+        return {"file": str(path), "bytes": file.size, "sha256": sha256_of(path), **card}
+
+
+def about_result(path: Path) -> dict[str, Any] | None:
+    """What a result of cleft's says of how it was made; ``None`` for what is a model, or isn't cleft's."""
+    if path.suffix == ".safetensors" or not written_by_cleft(path):
+        return None
+    return made_of(path)
 
 
 def _lines(file: SafetensorsFile, card: ModelCard) -> dict[str, str]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from cleft.cli.loudness import out, said
 from cleft.core.errors import CleftError
 from cleft.core.units import parse_bytes
 
 __all__ = [
     "Axes",
+    "Channel",
     "Device",
     "Memory",
     "Overwrite",
+    "SkipExisting",
     "Spacing",
     "integers",
     "memory_of",
@@ -23,12 +25,16 @@ __all__ = [
     "said",
 ]
 
-out = Console(soft_wrap=True)
-said = Console(stderr=True, soft_wrap=True)
-
 Axes = Annotated[str | None, typer.Option(help="Axes of images that don't say theirs, such as ZYX.")]
 Spacing = Annotated[
     str | None, typer.Option(help="Micrometres per pixel along each axis, such as 0.5,0.2,0.2.")
+]
+Channel = Annotated[
+    str | None,
+    typer.Option(help="Of images with several: its name, its number from 0 on, or mean; by default all."),
+]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave images alone whose results are there already.")
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what stands there, even if cleft didn't write it.")

@@ -55,12 +55,13 @@ class StepBar:
 
 
 @contextmanager
-def logged_on(console: Console) -> Iterator[None]:
+def logged_on(console: Console, verbose: bool = False) -> Iterator[None]:
     """Show what is logged meanwhile: how large cells are, what a run will take, a block tried again."""
-    handler, log = _ConsoleHandler(console), logging.getLogger("cleft")
+    least = logging.DEBUG if verbose else logging.INFO
+    handler, log = _ConsoleHandler(console, least), logging.getLogger("cleft")
     level = log.level
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(least)
     try:
         yield
     finally:
@@ -71,8 +72,8 @@ def logged_on(console: Console) -> Iterator[None]:
 class _ConsoleHandler(logging.Handler):
     """Puts what is logged on a console."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.INFO)
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cleft.cli.options import Axes, Memory, Overwrite, Spacing, memory_of, numbers, out
+from cleft.cli.loudness import AsJson, Quiet, Verbose, complain, out, print_json, said
+from cleft.cli.options import Axes, Channel, Memory, Overwrite, Spacing, memory_of, numbers
 from cleft.core.text import print_plain
 
 __all__ = ["check", "report"]
@@ -35,6 +36,9 @@ def report(
     pictures: Annotated[int, typer.Option(min=1, help="Pictures at most, of the worst images.")] = 100,
     overwrite: Overwrite = False,
     memory: Memory = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write one HTML file to look at: cells found, what is wrong with them, and how the model came to be."""
     from cleft.reports.report import report as write
@@ -43,12 +47,17 @@ def report(
         output, labels or None, image=image or None, truth=truth or None, model=model, axes=axes,
         spacing=numbers(spacing), pictures=pictures, overwrite=overwrite, limit=memory_of(memory),
     )  # fmt: skip
-    print_plain(out, f"{path}: written")
+    if json:
+        print_json({"report": str(path)})
+    else:
+        print_plain(out, f"{path}: written")
 
 
 def check(
     data: Annotated[list[Path], typer.Argument(help="Folders of images with masks, as cleft train takes.")],
-    json: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write everything as JSON to a file, or with - to standard output.")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML file with pictures of the four classes.")
     ] = None,
@@ -57,11 +66,14 @@ def check(
     ] = None,
     axes: Axes = None,
     spacing: Spacing = None,
+    channel: Channel = None,
     ignore_label: Annotated[
         int | None, typer.Option(help="Label that means not annotated, beside -1.")
     ] = None,
     overwrite: Overwrite = False,
     memory: Memory = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Look through annotated images before training: what is wrong or odd, and what to do about it.
 
@@ -72,24 +84,33 @@ def check(
     from cleft.io.outputs import MARK, check_outputs, software_tag
     from cleft.reports.checked import class_pictures, picture_paths, write_checked, write_class_pictures
 
-    limit = memory_of(memory)
-    places = [path for path in (json, report) if path is not None]
+    to_output = json == Path("-")
+    places = [path for path in (None if to_output else json, report) if path is not None]
     check_outputs(places, data, overwrite, "check")
-    found = look(data, axes=axes, spacing=numbers(spacing), ignore_label=ignore_label, limit=limit)
+    found = look(
+        data, axes=axes, spacing=numbers(spacing), ignore_label=ignore_label, limit=memory_of(memory),
+        channel=channel,
+    )  # fmt: skip
     if pictures is not None:
         check_outputs(picture_paths(found, pictures), [*data, *places], overwrite, "check")
-    print_plain(out, found)
+    tell = said if to_output else out
+    if not to_output:
+        print_plain(tell, found)
     if pictures is not None:
-        written = write_class_pictures(pictures, class_pictures(found, axes, ignore_label, limit))
-        print_plain(out, f"{pictures}: {len(written)} pictures")
+        written = write_class_pictures(pictures, class_pictures(found))
+        print_plain(tell, f"{pictures}: {len(written)} pictures")
     if report is not None:
         title = f"Check of {', '.join(str(folder) for folder in data)}"
-        write_checked(report, found, class_pictures(found, axes, ignore_label, limit), title, overwrite)
-        print_plain(out, f"{report}: written")
-    if json is not None:
+        write_checked(report, found, class_pictures(found), title, overwrite)
+        print_plain(tell, f"{report}: written")
+    content = {MARK: software_tag("check"), **found.to_dict()}
+    if to_output:
+        print_json(content)
+    elif json is not None:
         with atomic_path(json) as beside:
-            beside.write_text(
-                json_text.dumps({MARK: software_tag("check"), **found.to_dict()}, indent=1) + "\n"
-            )
+            beside.write_text(json_text.dumps(content, indent=1) + "\n")
+    if quiet:
+        for finding in (one for one in found.findings if one.level == "error"):
+            complain(finding.says, "error:")
     if found.fails:
         raise typer.Exit(1)

@@ -55,13 +55,13 @@ def score_files(
     overwrite: bool = False,
     limit: int | None = None,
     html: ScoreReport | None = None,
-) -> Table:
+) -> tuple[Table, dict[str, Any]]:
     """Score one mask or a folder of them.
 
     Args:
         truth: a mask, or a folder of masks.
         prediction: labels, or a folder of labels of the same base names.
-        report: JSON file to write, or ``None``.
+        report: JSON file to write, or ``None``; ``-`` writes none.
         axes: of masks that don't say theirs.
         markers: the truth holds markers.
         overwrite: replace a report that cleft didn't write.
@@ -69,7 +69,7 @@ def score_files(
         html: a report to look at, or ``None``.
 
     Returns:
-        A table with a row per image, their mean, and all pooled.
+        A table with a row per image, their mean, and all pooled; and all of it as JSON's types.
 
     Raises:
         DataError: a mask without a prediction, or one of another shape.
@@ -78,6 +78,7 @@ def score_files(
     pairs = _matched(truth, prediction)
     if html is not None and markers:
         raise DataError("--report shows outlines, and markers have none; expected --markers or --report")
+    report = None if report == Path("-") else report
     places = [place for place in (report, None if html is None else html.path) if place is not None]
     images = find_images(html.images) if html is not None and html.images else []
     check_outputs(places, [*images, *(path for pair in pairs.values() for path in pair)], overwrite, "score")
@@ -97,12 +98,15 @@ def score_files(
     else:
         summary = {"mean": average(values), "pooled": pool(values).to_dict()}
         columns = COLUMNS
+    content = {
+        MARK: software_tag("score"),
+        "settings": {
+            "truth": str(truth), "prediction": str(prediction), "axes": axes, "markers": markers,
+        },
+        "images": {name: value.to_dict() for name, value in rows.items()},
+        **summary,
+    }  # fmt: skip
     if report is not None:
-        content = {
-            MARK: software_tag("score"),
-            "images": {name: value.to_dict() for name, value in rows.items()},
-            **summary,
-        }
         with atomic_path(report) as beside:
             beside.write_text(json.dumps(content, indent=1) + "\n")
     if html is not None:
@@ -113,7 +117,7 @@ def score_files(
             truth={name: true for name, (true, _) in pairs.items()}, axes=axes, overwrite=overwrite,
             limit=limit, verb="score",
         )  # fmt: skip
-    return _table(rows, summary, columns)
+    return _table(rows, summary, columns), content
 
 
 def _matched(truth: Path, prediction: Path) -> dict[str, tuple[Path, Path]]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cleft.cli.options import Axes, Device, Spacing, integers, memory_of, numbers, said
+from cleft.cli.loudness import AsJson, Quiet, Verbose, complain, loudness, print_json
+from cleft.cli.options import Axes, Channel, Device, SkipExisting, Spacing, integers, memory_of, numbers, said
 from cleft.core.settings import Method
 from cleft.core.text import print_plain
 
@@ -17,7 +18,9 @@ LARGE: Any = {"rich_help_panel": "Large images"}
 
 
 def segment(
-    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Images, or folders: of these all, with the folders inside.")
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for label TIFFs, or NAME.ome.zarr for one image.")
     ],
@@ -32,6 +35,7 @@ def segment(
     ] = None,
     axes: Axes = None,
     spacing: Spacing = None,
+    channel: Channel = None,
     method: Annotated[Method, typer.Option(help="How classes are decided; map has nothing to tune.")] = "map",
     tile: Annotated[str | None, typer.Option(help="Tile in pixels, such as 512,512.")] = None,
     diameter: Annotated[
@@ -70,6 +74,10 @@ def segment(
         bool,
         typer.Option("--overwrite", help="Replace files and OME-Zarr labels that stand there."),
     ] = False,
+    skip_existing: SkipExisting = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -100,10 +108,12 @@ def segment(
 ) -> None:
     """Segment images: a label TIFF of the same name each, 0 background, 1.. one integer per cell.
 
+    Folders inside folders are kept. Time series go frame by frame, each position of a file by itself.
     What doesn't fit in memory goes block by block into an OME-Zarr of labels; stopped, the same command
     goes on.
     """
-    from cleft.cli.jobs import SegmentOptions, model_for, segment_files
+    from cleft.cli.jobs import SegmentOptions, segment_files
+    from cleft.cli.plan import model_for
     from cleft.prediction.model import load_model
     from cleft.volume.executors import ClusterOptions
     from cleft.volume.plan import VolumeOptions
@@ -116,9 +126,11 @@ def segment(
         overlays=overlays,
         measure=measure,
         report=report,
+        skip_existing=skip_existing,
         volume=VolumeOptions(
             axes=axes,
             spacing=numbers(spacing),
+            channel=channel,
             method=method,
             min_size=min_size,
             memory=memory_of(memory),
@@ -131,12 +143,15 @@ def segment(
         cluster=ClusterOptions(scheduler=scheduler, workers=workers, slurm=slurm),
     )
     if model is None:
-        model = [model_for(inputs, axes)]
+        model = [model_for(inputs, output, axes, channel)]
         print_plain(said, f"no model given: {model[0]}")
     precision = "float32" if exact and precision == "auto" else precision
-    failed = segment_files(load_model(model, device, tta, precision), inputs, options, said)
+    tell = print_json if json else None
+    failed = segment_files(
+        load_model(model, device, tta, precision), inputs, options, said, tell, loudness.verbose
+    )
     if failed:
-        print_plain(said, "", f"{len(failed)} of the images failed:")
+        complain("", f"{len(failed)} of the images failed:")
         for path, reason in failed:
-            print_plain(said, f"  {path.name}: {reason}")
+            complain(f"  {path.name}: {reason}")
         raise typer.Exit(1)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cleft.cli.options import Axes, Memory, Overwrite, Spacing, memory_of, numbers, out
+from cleft.cli.loudness import AsJson, Quiet, Verbose, print_json, said
+from cleft.cli.options import Axes, Channel, Memory, Overwrite, Spacing, memory_of, numbers, out
 from cleft.core.settings import DESCRIPTIONS, LOSSES, TrainSettings, read_settings
 from cleft.core.text import print_plain
 
@@ -40,11 +41,19 @@ def train(
     ignore_label: Annotated[int | None, setting("ignore_label")] = None,
     axes: Axes = None,
     spacing: Spacing = None,
+    channel: Channel = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Draw curves in tensorboard, wandb or mlflow too; may be given more than once."),
+    ] = None,
     devices: Annotated[int | None, setting("devices", min=1)] = None,
     nodes: Annotated[int | None, setting("nodes", min=1)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Overwrite = False,
     memory: Memory = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     config: Annotated[Path | None, typer.Option(help="YAML with any of the settings.")] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML file: learning curves, patches, images held out.")
@@ -73,8 +82,15 @@ def train(
         raise typer.BadParameter("expected the model file to write", param_hint="'-o' / '--output'")
     from cleft import api
 
-    api.train(
+    if verbose:
+        print_plain(said, read_settings(config, **given).to_yaml())
+    model = api.train(
         data, output, val=val, axes=axes, spacing=numbers(spacing), resume=resume, overwrite=overwrite,
-        limit=memory_of(memory), config=config, report=report, **given,
+        limit=memory_of(memory), channel=channel, loggers=log or (), config=config, report=report,
+        quiet=quiet, **given,
     )  # fmt: skip
+    if as_json:
+        card = model.card.model_dump(mode="json")
+        print_json({"model": str(output), **model.about(), "scores": card["scores"], "card": card})
+        return
     print_plain(out, f"next: cleft segment IMAGES -m {output} -o labels/")

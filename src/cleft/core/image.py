@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cleft.core.channels import Channel, channel_index, mean_of_channels
 from cleft.core.errors import DataError
 
 __all__ = ["Image", "as_image", "check_axes", "check_spacing"]
@@ -24,6 +25,7 @@ class Image:
         spacing: micrometres per pixel along each spatial axis, in the order of ``axes``; ``None`` if
             not known.
         source: where it came from, for messages.
+        names: of the channels, where the file says them.
 
     Raises:
         DataError: the axes don't describe the array.
@@ -38,6 +40,7 @@ class Image:
     axes: str
     spacing: tuple[float, ...] | None = None
     source: str = "image"
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.shape, self.source)
@@ -58,7 +61,7 @@ class Image:
         """The same image with its axes in the order C, Z, Y, X; C has length 1 where there was none.
 
         Raises:
-            DataError: the image has a time axis longer than one frame.
+            DataError: the image has several time points.
 
         Example:
             >>> image = Image(np.zeros((4, 5, 6)), "XYZ", (0.1, 0.2, 0.3)).standard()
@@ -71,7 +74,7 @@ class Image:
             if frames != 1:
                 raise DataError(
                     f"{self.source}: found {frames} time points (axes {axes}), expected one; "
-                    "split the series, or pass other axes if T is really Z"
+                    "take its frames() one by one, or pass other axes if T is really Z"
                 )
             data, axes = data.squeeze(axes.index("T")), axes.replace("T", "")
         if "C" not in axes:
@@ -80,7 +83,46 @@ class Image:
         spacing = self.spacing
         if spacing is not None:
             spacing = tuple(spacing[self.spatial_axes.index(a)] for a in order if a != "C")
-        return Image(data.transpose([axes.index(a) for a in order]), "".join(order), spacing, self.source)
+        data = data.transpose([axes.index(a) for a in order])
+        return Image(data, "".join(order), spacing, self.source, self.names)
+
+    def frames(self) -> Iterator[Image]:
+        """The time points one by one, each an image without T; the image itself where it has no T.
+
+        Example:
+            >>> [frame.axes for frame in Image(np.zeros((2, 4, 5)), "TYX").frames()]
+            ['YX', 'YX']
+        """
+        if "T" not in self.axes:
+            yield self
+            return
+        for n, data in enumerate(np.moveaxis(self.data, self.axes.index("T"), 0)):
+            yield replace(self, data=data, axes=self.axes.replace("T", ""), source=f"{self.source} frame {n}")
+
+    def channel(self, which: Channel) -> Image:
+        """One channel of the image, or the mean of all.
+
+        Args:
+            which: a name, a number from 0 on, or ``"mean"``, which is float32.
+
+        Returns:
+            An image without C.
+
+        Raises:
+            DataError: there is no such channel; the message says which there are.
+
+        Example:
+            >>> image = Image(np.arange(6).reshape(3, 1, 2), "CYX", names=("red", "green", "blue"))
+            >>> image.channel("green").data.tolist(), image.channel("mean").data.tolist()
+            ([[2, 3]], [[2.0, 3.0]])
+        """
+        axis = self.axes.find("C")
+        count = 1 if axis < 0 else self.data.shape[axis]
+        index = channel_index(which, count, self.names, self.source)
+        if axis < 0:
+            return self
+        data = mean_of_channels(self.data, axis) if index is None else np.take(self.data, index, axis)
+        return replace(self, data=data, axes=self.axes.replace("C", ""), names=())
 
     def channels_first(self) -> np.ndarray:
         """The pixels of ``standard()``: (C, *S)."""

@@ -22,6 +22,7 @@ from pydantic import (
 
 from cleft.core import bounds
 from cleft.core.errors import CleftError, DataError
+from cleft.core.methods import Method
 from cleft.core.units import LENGTH
 
 __all__ = [
@@ -41,8 +42,6 @@ LossName = Literal[
     "jc", "j", "ce", "wce", "bwm", "w3", "dsc", "dice", "gdl", "tversky", "focal", "lovasz", "mcc",
     "sens-spec", "boundary",
 ]  # fmt: skip
-# how ``cleft segment`` decides the class of a pixel, see ``cleft.labels.instances.to_labels``
-Method = Literal["map", "biased", "threshold", "watershed"]
 # what ``cleft train --loss`` takes; here, because listing them must not wait for torch
 LOSSES: dict[LossName, str] = {
     "jc": "cross entropy plus Youden's J: the loss of this project",

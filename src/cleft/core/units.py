@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import re
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
 from cleft.core.errors import DataError
 
 __all__ = ["LENGTH", "format_bytes", "format_seconds", "micrometres", "parse_bytes", "parse_length"]
@@ -92,6 +90,8 @@ def parse_bytes(text: str) -> int:
         >>> parse_bytes("4GB"), parse_bytes("1.5 GiB"), parse_bytes("2Gi")
         (4000000000, 1610612736, 2147483648)
     """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
     found = re.fullmatch(NUMBER + r"([a-z]*)\s*", text, re.IGNORECASE)  # ByteSize ignores what comes behind
     try:
         number, unit = found.groups() if found else ("0", "")
@@ -111,6 +111,8 @@ def format_bytes(count: float) -> str:
         >>> format_bytes(4_294_836_225), format_bytes(4096), format_bytes(17)
         ('4.3 GB', '4.1 KB', '17 B')
     """
+    from pydantic import ByteSize  # which lengths, above, do without
+
     return ByteSize(min(count, 10**24)).human_readable(decimal=True, separator=" ")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import torch
@@ -31,8 +32,9 @@ from cleft.labels.instances import to_labels
 from cleft.models.unet import default_halo, net_stride
 from cleft.synthetic import make_cells
 
-__all__ = ["write_package"]
+__all__ = ["made_image", "rewrite", "write_package"]
 
+FORMAT = "0.5.10"  # the last in which pages and pictures are names of files, as deepImageJ reads them
 CLASSES = ("background", "cell", "touching", "gap")
 SEED = 0  # of the cells that the package is tested with
 ABOUT = """# {name}
@@ -80,13 +82,41 @@ def write_package(net: nn.Module, card: ModelCard, path: Path) -> None:
         bioimage.io, model description 0.5.
     """
     try:
-        from bioimageio.spec import save_bioimageio_package
+        from bioimageio.spec import save_bioimageio_package_as_folder
     except ModuleNotFoundError as error:
         raise missing() from error
-    with TemporaryDirectory() as folder:
-        save_bioimageio_package(_described(net, card, Path(folder)), output_path=path)
-    with ZipFile(path, "a") as package:
-        package.comment = software_tag().encode()
+    with TemporaryDirectory() as sources, TemporaryDirectory() as folder:
+        save_bioimageio_package_as_folder(_described(net, card, Path(sources)), output_path=Path(folder))
+        rewrite(Path(folder) / "rdf.yaml", _for_deepimagej)
+        with ZipFile(path, "w", ZIP_DEFLATED) as package:
+            for file in sorted(Path(folder).iterdir()):
+                package.write(file, file.name)
+            package.comment = software_tag().encode()
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change a description, and write it in the YAML 1.1 that programs in Java read.
+
+    Args:
+        path: of the YAML.
+        change: from its entries to others.
+    """
+    described = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump(change(described), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _for_deepimagej(described: dict[str, Any]) -> dict[str, Any]:
+    """A description as deepImageJ reads it: names of files as texts, a nickname, tiles allowed."""
+    return {
+        **described,
+        "format_version": FORMAT,
+        "documentation": described["documentation"]["source"],
+        "covers": [cover["source"] for cover in described["covers"]],
+        "config": {
+            "bioimageio": {"nickname": described["name"].replace(" ", "-").lower()},
+            "deepimagej": {"allow_tiling": True, "pyramidal_model": False},
+        },
+    }
 
 
 def _described(net: nn.Module, card: ModelCard, folder: Path) -> Any:
@@ -96,7 +126,7 @@ def _described(net: nn.Module, card: ModelCard, folder: Path) -> Any:
     name = f"cleft cells {len(card.axes)}D"
     write_onnx(net, card, folder / "weights.onnx", sizes=False)
     write_torchscript(net, card, folder / "weights.pt")
-    image = _test_image(card)
+    image = made_image(card)
     _write_test(net, card, image, folder)
     about = {
         "name": name, "classes": ", ".join(CLASSES[: card.net.n_classes]),
@@ -135,8 +165,8 @@ def _write_test(net: nn.Module, card: ModelCard, image: np.ndarray, folder: Path
     )
 
 
-def _test_image(card: ModelCard) -> np.ndarray:
-    """(C, *S) float32: made cells, the same in every channel."""
+def made_image(card: ModelCard) -> np.ndarray:
+    """What a description's test is made with: (C, *S) float32, made cells, the same in every channel."""
     shape = tuple(sum(_sizes(axis, card)) for axis in range(len(card.axes)))
     image, _ = make_cells(shape, seed=SEED)
     return np.repeat(image.channels_first().astype(np.float32), card.net.channels, axis=0)

@@ -20,8 +20,8 @@ from cleft.models.unet import UNet, fuse_conv_bn, net_stride
 from cleft.prediction.predictor import pad_to_multiple
 
 __all__ = [
-    "IMAGE", "OPSET", "PROBABILITIES", "SIZES", "Portable", "PortableWithSizes", "missing", "write_onnx",
-    "write_torchscript",
+    "IMAGE", "OPSET", "PROBABILITIES", "SIZES", "Portable", "PortableWithSizes", "missing", "save_script",
+    "write_onnx", "write_torchscript",
 ]  # fmt: skip
 
 IMAGE, PROBABILITIES, SIZES = "image", "probabilities", "sizes"  # of the graph's input and outputs
@@ -161,12 +161,25 @@ def write_torchscript(net: nn.Module, card: ModelCard, path: Path) -> None:
         net, card: as of ``cleft.models.file.read_model``.
         path: of the file.
     """
-    portable = Portable(net, card).eval().requires_grad_(False)
+    portable = Portable(net, card)
+    save_script(portable, portable, card, path)
+
+
+def save_script(module: nn.Module, portable: Portable, card: ModelCard, path: Path) -> None:
+    """Write a module as TorchScript, the card as its extra file "cleft.json".
+
+    Args:
+        module: what is written.
+        portable: that it is, or a part of it; its network is traced.
+        card: of the network.
+        path: of the file.
+    """
+    module.eval().requires_grad_(False)
     example = torch.zeros(1, card.net.channels, *(EXAMPLE,) * len(card.axes))
     with _quiet(), torch.inference_mode():
         # the network has no branches and is traced; padding and cropping depend on sizes and are compiled
         portable.net = torch.jit.trace(portable.net, example)
-        script = torch.jit.script(portable)
+        script = torch.jit.script(module)
     script.save(str(path), _extra_files={f"{CARD}.json": card.model_dump_json()})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from cleft.formats.planes import Placed, fill_planes
 from cleft.formats.roi import read_rois, roifile, write_rois
 from cleft.io.files import atomic_path, check_regular_file
 from cleft.io.lazy import LazyImage
+from cleft.io.made import made_of
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import base_name
 from cleft.io.read import open_image, read_image, read_labels
@@ -143,16 +144,18 @@ def _from_labels(source: Path, to: str, target: Path, options: Conversion) -> Pa
         table = measure(
             Image(data, axes, spacing, str(source)), options.image, options.spacing, axes=options.axes
         )
-        text = geojson_text(data, {n: table[n] for n in table}, options.shown, source.name, VERB)
+        text = geojson_text(
+            data, {n: table[n] for n in table}, options.shown, source.name, VERB, _about(source, options)
+        )
         _write_text(target, text)
     elif to == "roi":
         roifile()  # before a file is begun
         with atomic_path(target) as beside:
-            write_rois(beside, data, VERB)
+            write_rois(beside, data, VERB, _about(source, options))
     elif to == "outlines":
         with atomic_path(about_path(target)) as note:
             _write_text(target, outline_lines(data))
-            write_note(note, target, {"labels": str(source)}, VERB)
+            write_note(note, target, _about(source, options), VERB)
     else:
         if spacing is None:
             raise DataError(
@@ -161,6 +164,16 @@ def _from_labels(source: Path, to: str, target: Path, options: Conversion) -> Pa
         with atomic_path(target) as beside:
             write_mesh(beside, target.suffix.lower(), data, spacing, VERB)
     return target
+
+
+def _about(source: Path, options: Conversion) -> dict[str, Any]:
+    """What a conversion was made of, and what its labels say of their own making."""
+    given = {"labels": str(source), "image": options.image and str(options.image), "spacing": options.spacing}
+    try:
+        labels = made_of(source)
+    except DataError:  # labels of somebody else
+        labels = {}
+    return {**{k: v for k, v in given.items() if v is not None}, "labels_made": labels}
 
 
 def _write_text(target: Path, pieces: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.formats.planes import Placed, cells_by_plane, checked_polygon
+from cleft.io.made import About
 from cleft.io.outputs import MARK, software_tag
 
 __all__ = ["QUPATH_TYPES", "Shown", "geojson_text", "read_geojson"]
@@ -40,7 +41,12 @@ class Shown:
 
 
 def geojson_text(
-    labels: np.ndarray, table: Mapping[str, np.ndarray], shown: Shown, source: str, verb: str = ""
+    labels: np.ndarray,
+    table: Mapping[str, np.ndarray],
+    shown: Shown,
+    source: str,
+    verb: str = "",
+    about: About | None = None,
 ) -> Iterator[str]:
     """The pieces of a GeoJSON file: a feature for each cell, in a stack for each cell in each plane.
 
@@ -51,6 +57,7 @@ def geojson_text(
         shown: types and classes.
         source: what the labels came from; identifiers follow from it and the label.
         verb: of the command line whose result it is.
+        about: what made it, see ``cleft.io.made``.
 
     Example:
         >>> text = "".join(geojson_text(np.array([[5, 5]]), {"label": np.array([5])}, Shown(), "a.tif"))
@@ -62,7 +69,8 @@ def geojson_text(
     family = uuid.uuid5(uuid.NAMESPACE_URL, source)
     names = sorted({shown.of(int(i)) or "" for i in table["label"]})
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
-    yield f'{{"{MARK}":{json.dumps(software_tag(verb))},"type":"FeatureCollection","features":['
+    yield f'{{"{MARK}":{json.dumps(software_tag(verb))},"type":"FeatureCollection",'
+    yield f'"made":{json.dumps(about or {})},"features":['
     before = "\n"
     for z, label, pieces in cells_by_plane(labels):
         polygons = [[ring.tolist() for ring in polygon.rings] for polygon in pieces]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from cleft.core.errors import DataError
 from cleft.formats.planes import Placed, cells_by_plane, checked_polygon
 from cleft.io.limits import reader_errors
+from cleft.io.made import About
 from cleft.io.outputs import software_tag
 from cleft.labels.polygons import Polygon
 
@@ -39,17 +41,18 @@ def roifile() -> ModuleType:
     return found
 
 
-def write_rois(path: Path, labels: np.ndarray, verb: str = "") -> None:
+def write_rois(path: Path, labels: np.ndarray, verb: str = "", about: About | None = None) -> None:
     """Write a zip for ImageJ's ROI Manager, a region for each cell, in a stack for each cell in each plane.
 
     Args:
         path: of the file, which mustn't exist.
         labels: (Y, X) or (Z, Y, X) integer.
         verb: of the command line whose result it is.
+        about: what made it, see ``cleft.io.made``; kept in the comment of the archive.
     """
     package, stack = roifile(), labels.ndim > 2
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.comment = software_tag(verb).encode()
+        archive.comment = f"{software_tag(verb)}\n{json.dumps(about or {})}".encode()
         for z, label, pieces in cells_by_plane(labels):
             name = f"{z + 1:04d}-{label}" if stack else str(label)
             archive.writestr(f"{name}.roi", _roi(package, pieces, name, z if stack else None).tobytes())

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from cleft.core.channels import Channel, channel_index, mean_of_channels
 from cleft.core.errors import DataError
 from cleft.core.image import SPATIAL, Image
 from cleft.core.tiles import Grid, Slices
 from cleft.io.limits import reader_errors
 
 __all__ = [
-    "UNNAMED", "ChunkCachedArray", "LazyArray", "LazyImage", "MemmapArray", "StoredArray", "bare_axes",
-    "bounds_of",
+    "RGB", "UNNAMED", "ChunkCachedArray", "LazyArray", "LazyImage", "MemmapArray", "StoredArray",
+    "bare_axes", "bounds_of",
 ]  # fmt: skip
 
 UNNAMED = "Q"  # an axis the file doesn't name; tifffile's letter for the same
+RGB = ("red", "green", "blue")
 
 
 class LazyArray(Protocol):
@@ -51,6 +53,7 @@ class StoredArray:
         lossy: the pixels went through a lossy compression.
         alpha: the last entry of the ``C`` axis is opacity.
         colour: each pixel holds several samples, opacity not counted.
+        names: of the channels, where the file says them.
         open_files: what must stay open while ``data`` are on disk.
     """
 
@@ -60,6 +63,7 @@ class StoredArray:
     lossy: bool = False
     alpha: bool = False
     colour: bool = False
+    names: tuple[str, ...] = ()
     open_files: ExitStack = field(default_factory=ExitStack)
 
 
@@ -175,6 +179,10 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         source: the file, for messages.
         channels: of the C axis, opacity left out; 1 where there is none.
         open_files: closed with the image.
+        names: of the channels, where the file says them.
+        picked: the channels that are read; ``None`` for all.
+        averaged: they are read as one, their mean (float32).
+        frame: the time point that is read; ``None`` where there are several and ``at`` chooses.
 
     Example:
         >>> image = LazyImage(np.arange(6).reshape(1, 2, 3), "QXY", None, "example", 1)
@@ -190,6 +198,10 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     source: str
     channels: int
     open_files: ExitStack = field(default_factory=ExitStack)
+    names: tuple[str, ...] = ()
+    picked: slice | None = None
+    averaged: bool = False
+    frame: int | None = None
 
     @classmethod
     def of(cls, image: Image) -> LazyImage:
@@ -201,7 +213,19 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         """
         spacing = None if image.spacing is None else dict(zip(image.spatial_axes, image.spacing))
         channels = image.data.shape[image.axes.index("C")] if "C" in image.axes else 1
-        return cls(image.data, image.axes, spacing, image.source, channels)
+        return cls(image.data, image.axes, spacing, image.source, channels, names=image.names)
+
+    def channel(self, which: Channel) -> LazyImage:
+        """One channel of the image, or the mean of all, as ``Image.channel`` gives it.
+
+        Example:
+            >>> LazyImage.of(Image(np.zeros((3, 4, 6)), "CYX")).channel(2).channels
+            1
+        """
+        index = channel_index(which, self.channels, self.names, self.source)
+        several = index is None and self.channels > 1
+        picked = slice(0, self.channels) if index is None else slice(index, index + 1)
+        return replace(self, channels=1, names=(), picked=picked, averaged=several)
 
     def __exit__(self, *_: object) -> None:
         self.open_files.close()
@@ -210,6 +234,13 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     def axes(self) -> str:
         """The spatial axes in the order of ``shape``: YX or ZYX."""
         return "".join(a for a in SPATIAL if a in self.array_axes)
+
+    @property
+    def frames(self) -> int:
+        """How many time points there are to choose from; 1 where one is chosen, or there is no time."""
+        if self.frame is not None or "T" not in self.array_axes:
+            return 1
+        return int(self.pixels.shape[self.array_axes.index("T")])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -221,6 +252,10 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         """Micrometres per pixel along each spatial axis, if known."""
         return None if self.spacing_um is None else tuple(self.spacing_um[a] for a in self.axes)
 
+    def at(self, frame: int) -> LazyImage:
+        """The image at one time point, from 0 on."""
+        return replace(self, frame=frame, source=f"{self.source} frame {frame}")
+
     def read(self, region: Slices) -> np.ndarray:
         """The pixels of a region.
 
@@ -228,12 +263,13 @@ class LazyImage(AbstractContextManager["LazyImage"]):
             region: slices along the spatial axes, within the image.
 
         Returns:
-            (C, *region) in the file's type; booleans as uint8.
+            (C, *region) in the file's type; booleans as uint8, a mean as float32.
 
         Raises:
             DataError: pixels are damaged, NaN or infinite; the message names the region.
         """
-        by_letter = dict(zip(self.axes, region), C=slice(0, self.channels))
+        channels, frame = self.picked or slice(0, self.channels), self.frame or 0
+        by_letter = dict(zip(self.axes, region), C=channels, T=slice(frame, frame + 1))
         index = tuple(by_letter.get(a, slice(0, 1)) for a in self.array_axes)
 
         def describe(reason: str) -> str:
@@ -249,12 +285,13 @@ class LazyImage(AbstractContextManager["LazyImage"]):
         order = [self.array_axes.index(a) for a in "C" * ("C" in self.array_axes) + self.axes]
         others = [i for i in range(data.ndim) if i not in order]
         data = data.transpose(others + order).reshape([data.shape[i] for i in order])
-        return data if "C" in self.array_axes else data[None]
+        data = data if "C" in self.array_axes else data[None]
+        return mean_of_channels(data, 0)[None] if self.averaged else data
 
     def whole(self) -> Image:
         """The image in memory, in the order C, Z, Y, X."""
         data = self.read(tuple(slice(0, n) for n in self.shape))
-        return Image(data, "C" + self.axes, self.spacing, self.source)
+        return Image(data, "C" + self.axes, self.spacing, self.source, self.names)
 
     def _damaged_chunk(self, index: Slices) -> Slices | None:
         """Of what can't be read, the first chunk that can't; ``None`` for an array in one piece."""

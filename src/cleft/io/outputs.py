@@ -157,6 +157,8 @@ def _check_replaceable(target: Path, overwrite: bool, verb: str) -> None:
 def _software(path: Path) -> str:
     """What made a file or folder, by its own words; raises any error where it says nothing."""
     if path.is_dir():
+        if (path / "instanseg.pt").exists():  # a model's folder for QuPath
+            return _software(path / "instanseg.pt")
         if (path / ".zattrs").exists():  # zarr 2
             return _software_in_json((path / ".zattrs").read_bytes())
         return _software_in_json((path / "zarr.json").read_bytes(), "attributes")
@@ -182,7 +184,7 @@ def _software(path: Path) -> str:
     if head.startswith(b"PK"):  # packages say so in their comment, TorchScript in a file beside its own
         with zipfile.ZipFile(path) as archive:
             scripts = any(name.endswith(f"extra/{MARK}.json") for name in archive.namelist())
-            return MARK if scripts else archive.comment.decode()
+            return MARK if scripts else archive.comment.decode().partition("\n")[0]
     # of ONNX the producer's name is the second field
     if b"\x12\x05" + MARK.encode() in head[:32]:
         return MARK

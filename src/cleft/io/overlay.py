@@ -10,6 +10,7 @@ import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
+from cleft.io.made import About, png_text
 from cleft.io.outputs import software_tag
 
 __all__ = ["grey", "overlay", "write_overlay", "write_png"]
@@ -61,7 +62,12 @@ def overlay(image: Image, labels: np.ndarray, truth: np.ndarray | None = None) -
 
 
 def write_overlay(
-    path: str | Path, image: Image, labels: np.ndarray, truth: np.ndarray | None = None, verb: str = ""
+    path: str | Path,
+    image: Image,
+    labels: np.ndarray,
+    truth: np.ndarray | None = None,
+    verb: str = "",
+    about: About | None = None,
 ) -> None:
     """Write the picture of `overlay` as a PNG file.
 
@@ -71,6 +77,7 @@ def write_overlay(
         labels: (*S) integer.
         truth: (*S) integer or None.
         verb: of the command line whose result it is, for the mark in the file.
+        about: what made it, see ``cleft.io.made``.
 
     Raises:
         DataError: as `overlay` does, or the file can't be written.
@@ -82,16 +89,17 @@ def write_overlay(
         ...     print(Path(folder, "a.png").read_bytes()[1:4])
         b'PNG'
     """
-    write_png(path, overlay(image, labels, truth), verb)
+    write_png(path, overlay(image, labels, truth), verb, about)
 
 
-def write_png(path: str | Path, picture: np.ndarray, verb: str = "") -> None:
+def write_png(path: str | Path, picture: np.ndarray, verb: str = "", about: About | None = None) -> None:
     """Write a picture as a PNG file that says who made it.
 
     Args:
         path: of the file; it appears whole or not at all.
         picture: (Y, X, 3) uint8.
         verb: of the command line whose result it is.
+        about: what made it, see ``cleft.io.made``.
 
     Raises:
         DataError: the file can't be written.
@@ -102,14 +110,18 @@ def write_png(path: str | Path, picture: np.ndarray, verb: str = "") -> None:
 
     encoded = bytes(imagecodecs.png_encode(picture))
     with atomic_path(Path(path)) as beside:
-        Path(beside).write_bytes(_signed(encoded, verb))
+        Path(beside).write_bytes(_signed(encoded, verb, about))
 
 
-def _signed(png: bytes, verb: str) -> bytes:
-    """A PNG with its maker's name, a text chunk before its pixels."""
-    text = b"tEXtSoftware\0" + software_tag(verb).encode()
-    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
-    return png[:_HEADER] + chunk + png[_HEADER:]
+def _signed(png: bytes, verb: str, about: About | None) -> bytes:
+    """A PNG with its maker's name and what made it, text chunks before its pixels."""
+    texts = b"Software\0" + software_tag(verb).encode(), png_text(verb, about)
+    return png[:_HEADER] + b"".join(map(_text_chunk, texts)) + png[_HEADER:]
+
+
+def _text_chunk(data: bytes) -> bytes:
+    text = b"tEXt" + data
+    return struct.pack(">I", len(data)) + text + struct.pack(">I", zlib.crc32(text))
 
 
 def _check(image: Image, layers: dict[str, np.ndarray]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,13 +12,28 @@ from pathlib import Path
 from cleft.core.errors import DataError
 from cleft.io.files import is_file
 from cleft.io.hdf5 import is_hdf5
+from cleft.io.inside import VENDOR_SUFFIXES, images_inside, name_inside, split_inside
+from cleft.io.outputs import written_by_cleft
 from cleft.io.read import is_zarr
 
-__all__ = ["Pair", "base_name", "by_name", "find_images", "find_pairs"]
+__all__ = ["Pair", "base_name", "by_name", "find_images", "find_pairs", "find_tree"]
 
-READABLE = (".tif", ".tiff", ".btf", ".lsm", ".png", ".npy", ".h5", ".hdf5")
+READABLE = (
+    ".tif",
+    ".tiff",
+    ".btf",
+    ".lsm",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".npy",
+    ".h5",
+    ".hdf5",
+    *VENDOR_SUFFIXES,
+)
 # Paired all the same, so that the reader can say what is wrong with them.
-REFUSED = (".jpg", ".jpeg", ".jp2", ".gif", ".bmp", ".webp", ".czi", ".nd2", ".lif")
+REFUSED = (".jp2", ".gif", ".bmp", ".webp")
+SEGMENT = "segment"  # the verb whose results are no images to segment
 CELLPOSE_MASKS = ("_cp_masks", "_masks")
 CELLPOSE_OTHERS = re.compile(r".*(_seg|_flows|_flows_\d+|_outlines|_outlines_cp)$")
 LAYOUTS = (
@@ -46,21 +61,22 @@ def base_name(path: str | Path) -> str:
     """The name of an image without folder and suffix, ``.ome`` taken with the suffix.
 
     Args:
-        path: of a file or an OME-Zarr folder.
+        path: of a file or an OME-Zarr folder; the name of a position inside a file begins with the file's.
 
     Example:
         >>> base_name("scans/ovule.7.ome.tif"), base_name("a.zarr"), base_name("t000.tif")
         ('ovule.7', 'a', 't000')
     """
-    return Path(path).stem.removesuffix(".ome")
+    return name_inside(Path(path)) or Path(path).stem.removesuffix(".ome")
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """The images among files and folders.
 
     Args:
-        inputs: files (taken as they are), OME-Zarr folders (each an image) and folders, of which every image
-            directly inside is taken, in natural order; hidden files aren't.
+        inputs: files, OME-Zarr folders (each an image) and folders, of which every image directly inside is
+            taken, in natural order; hidden files aren't. Each position of a file that holds several is an
+            image.
 
     Returns:
         The paths in the order of the inputs, each once.
@@ -75,18 +91,74 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in map(Path, inputs):
-        if not os.path.exists(path) and not is_hdf5(path):
+        if not os.path.exists(path) and not is_hdf5(path) and split_inside(path) is None:
             raise DataError(f"{path}: no such file or folder")
         if os.path.isdir(path) and not is_zarr(path):
             images = _listing(path, READABLE)
             if not images:
-                raise DataError(f"{path}: no TIFF, PNG, .npy or OME-Zarr in this folder; {_contents(path)}")
+                raise DataError(f"{path}: no image in this folder; {_contents(path)}")
             found.update(dict.fromkeys(images))
         else:
-            found[path] = None
+            found |= dict.fromkeys(images_inside(path))
     if not found:
         raise DataError("no images given, expected files or folders")
     return list(found)
+
+
+def find_tree(inputs: Sequence[str | Path], output: Path) -> dict[Path, Path]:
+    """The images among files and folders with all folders inside, and the subfolder that each lies in.
+
+    Args:
+        inputs: files (taken as they are), OME-Zarr folders (each an image) and folders, of which every image
+            is taken, and of every folder inside. Left out are hidden files and folders, links to folders,
+            ``masks/`` beside ``images/``, ``output`` where it lies inside, and what ``cleft segment`` wrote.
+        output: where results go.
+
+    Returns:
+        The images in natural order, each once; below its input the folder of each, ``.`` if it has none.
+
+    Raises:
+        DataError: as ``find_images``.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "day1").mkdir()
+        ...     for name in ("a.tif", "day1/a.tif"):
+        ...         Path(folder, name).touch()
+        ...     found = find_tree([folder], Path(folder, "out"))
+        ...     [(path.name, str(within)) for path, within in found.items()]
+        [('a.tif', '.'), ('a.tif', 'day1')]
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, inputs):
+        if os.path.isdir(path) and not is_zarr(path):
+            images = dict(_walk(path, Path(), output))
+            if not images:
+                raise DataError(f"{path}: no image in this folder or those inside; {_contents(path)}")
+            found = images | found
+        else:
+            found |= dict.fromkeys(find_images([path]), Path())
+    return found or dict.fromkeys(find_images([]), Path())
+
+
+def _walk(folder: Path, within: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """The images of a folder and of those inside, with their place below the first folder."""
+    for image in _listing(folder, READABLE):
+        if not written_by_cleft(image, SEGMENT):
+            yield image, within
+    inner = [path for path in _natural(_entries(folder)) if os.path.isdir(path) and not is_zarr(path)]
+    names = {path.name for path in inner}
+    for path in inner:
+        mask = path.name == "masks" and "images" in names
+        unfinished = path.suffix in (".work", ".run")  # of runs and trainings, beside their results
+        if path.name.startswith(".") or unfinished or path.is_symlink() or mask or _same(path, output):
+            continue
+        yield from _walk(path, within / path.name, output)
+
+
+def _same(path: Path, other: Path) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def find_pairs(folder: str | Path) -> list[Pair]:
@@ -214,7 +286,8 @@ def _like(folder: Path, pattern: str) -> list[Path]:
 def _listing(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The images directly in a folder, by suffix or as a zarr store, in natural order."""
     visible = (path for path in _entries(folder) if not path.name.startswith("."))
-    return _natural(p for p in visible if is_zarr(p) or (is_file(p) and p.suffix.lower() in suffixes))
+    images = _natural(p for p in visible if is_zarr(p) or (is_file(p) and p.suffix.lower() in suffixes))
+    return [inside for path in images for inside in images_inside(path)]
 
 
 def _entries(folder: Path) -> list[Path]:

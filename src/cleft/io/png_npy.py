@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cleft.core.units import format_bytes
-from cleft.io.lazy import MemmapArray, StoredArray, bare_axes
+from cleft.io.lazy import RGB, MemmapArray, StoredArray, bare_axes
 from cleft.io.limits import DEFLATE, ReadLimit
 
 __all__ = ["load_npy", "load_png"]
@@ -61,7 +61,8 @@ def load_png(path: Path, limit: ReadLimit | None = None, whole: bool = True) -> 
         for _ in range(sys.getrefcount(data) - references):
             ctypes.pythonapi.Py_DecRef(ctypes.py_object(data))
         raise
-    return StoredArray(data, "YXC"[: data.ndim], alpha=samples in {2, 4}, colour=samples in {3, 4})
+    colour, opacity = samples in {3, 4}, samples in {2, 4}
+    return StoredArray(data, "YXC"[: data.ndim], alpha=opacity, colour=colour, names=RGB if colour else ())
 
 
 def _has_chunk(content: bytes, wanted: bytes) -> bool:

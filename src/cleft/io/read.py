@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pkgutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from cleft.core.channels import Channel
 from cleft.core.errors import DataError
 from cleft.core.image import SPATIAL, Image, check_axes, check_spacing
 from cleft.io.files import check_regular_file, is_file
 from cleft.io.hdf5 import is_hdf5
+from cleft.io.inside import split_inside
 from cleft.io.lazy import UNNAMED, LazyImage, StoredArray
 from cleft.io.limits import ReadLimit, reader_errors
 
@@ -23,7 +27,10 @@ __all__ = [
     "whole_numbers",
 ]  # fmt: skip
 
-EXPECTED = "expected TIFF, PNG, .npy, OME-Zarr or HDF5"
+Frame = int | Literal["every"]
+log = logging.getLogger("cleft")
+_warned: set[Path] = set()  # folders whose JPEGs were warned of
+EXPECTED = "expected TIFF, PNG, JPEG, .npy, OME-Zarr, HDF5, ND2, LIF or CZI"
 # Files are known by their first bytes: a name says what someone called it, not what it is.
 MAGIC = {
     b"II*\0": "TIFF",
@@ -31,18 +38,26 @@ MAGIC = {
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
     b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
     b"\x93NUMPY": ".npy",
     b"\x89HDF": "HDF5",
+    b"\xda\xce\xbe\n": "ND2",
+    b"p\0\0\0": "LIF",
+    b"ZISRAWFILE": "CZI",
 }
-JPEG_MAGIC = (b"\xff\xd8\xff", b"\0\0\0\x0cjP  ")
+JPEG_2000 = b"\0\0\0\x0cjP  "  # what ND2 files were before 2010
 ZARR_MARKERS = (".zgroup", ".zarray", "zarr.json")
 # What reads each of them: whole, or with its pixels left on disk where that can be. Imported on first use.
 READERS = {
     "TIFF": "cleft.io.tiff:load_tiff",
     "PNG": "cleft.io.png_npy:load_png",
+    "JPEG": "cleft.io.jpeg:load_jpeg",
     ".npy": "cleft.io.png_npy:load_npy",
     "HDF5": "cleft.io.hdf5:load_hdf5",
     "OME-Zarr": "cleft.io.zarr_read:load_zarr",
+    "ND2": "cleft.io.nd2_read:load_nd2",
+    "LIF": "cleft.io.lif_read:load_lif",
+    "CZI": "cleft.io.czi_read:load_czi",
 }
 
 
@@ -51,28 +66,31 @@ def read_image(
     axes: str | None = None,
     spacing: Sequence[float] | None = None,
     limit: int | None = None,
+    channel: Channel | None = None,
 ) -> Image:
     """Read an image with its axes and its pixel size.
 
-    TIFF (plain, ImageJ, OME), PNG, .npy and OME-Zarr (0.4 and 0.5, highest resolution). Axes are read from
-    the file or given, never guessed from sizes; two dimensions alone are YX. Axes of length 1 other than Y
-    and X are dropped unless ``axes`` asks for them. Samples of a colour image are C; opacity (alpha) is
-    dropped unless ``axes`` asks for C.
+    TIFF (plain, ImageJ, OME), PNG, JPEG (with a warning), .npy, OME-Zarr (0.4 and 0.5, highest resolution),
+    HDF5, and with their extras ND2, LIF and CZI. Axes are read from the file or given, never guessed from
+    sizes; two dimensions alone are YX. Axes of length 1 other than Y and X are dropped unless ``axes`` asks
+    for them. Samples of a colour image are C; opacity (alpha) is dropped unless ``axes`` asks for C.
 
     Args:
-        path: a file, or the folder of an OME-Zarr image.
+        path: a file, or the folder of an OME-Zarr image; of a file that holds several images a path into it:
+            ``stack.h5/volumes/raw``, ``scan.lif/Series003``, ``scan.nd2/position2``.
         axes: letters of T, C, Z, Y, X in the order of the array; wins over what the file says.
         spacing: micrometres per pixel for each spatial axis in the order of ``axes``; wins too.
         limit: bytes of pixels at most; ``None``: what memory is available, and no more than a file of its
             size can hold.
+        channel: the one to keep, by its name or its number from 0 on, or ``"mean"`` of all; by default all.
 
     Returns:
-        The image in the file's integer or float type (booleans as uint8); ``spacing`` is ``None`` unless it
-        is known for every spatial axis.
+        The image in the file's integer or float type (booleans as uint8, a mean as float32); ``spacing`` is
+        ``None`` unless it is known for every spatial axis.
 
     Raises:
         DataError: the file is missing, empty, damaged, of another format, claims more pixels than it or
-            the memory can hold, or doesn't say what its axes are.
+            the memory can hold, doesn't say what its axes are, or has no such channel.
 
     Example:
         >>> import tempfile
@@ -82,7 +100,11 @@ def read_image(
         >>> image.axes, image.spatial_shape, image.spacing
         ('ZYX', (3, 4, 5), (2.0, 0.5, 0.5))
     """
-    return _to_image(_load(Path(path), limit), str(path), axes, spacing)
+    stored = _load(Path(path), limit)
+    if stored.lossy:
+        _warn_of_losses(Path(path))
+    image = _to_image(stored, str(path), axes, spacing)
+    return image if channel is None else image.channel(channel)
 
 
 def read_labels(
@@ -90,13 +112,16 @@ def read_labels(
     axes: str | None = None,
     spacing: Sequence[float] | None = None,
     limit: int | None = None,
+    series: bool = False,
 ) -> Image:
     """Read a mask: one integer per cell, 0 background, -1 not annotated.
 
     Args:
         path: a file, or the folder of an OME-Zarr label image.
-        axes: as for :func:`read_image`; T and C are ignored, so the axes of the image can be passed.
+        axes: as for :func:`read_image`; C is ignored, and T where the mask has no axis for it, so the axes of
+            the image can be passed.
         spacing, limit: as for :func:`read_image`.
+        series: whether it may have several time points, T.
 
     Returns:
         The labels as the stored integer type; whole numbers stored as float come out as int32, or int64 where
@@ -115,9 +140,8 @@ def read_labels(
     """
     stored = _load(Path(path), limit)
     _check_labels(stored, path)
-    spatial = axes and "".join(a for a in axes.upper() if a not in "TC")
-    image = _to_image(stored, str(path), spatial, spacing)
-    if image.axes != image.spatial_axes:
+    image = _to_image(stored, str(path), _label_axes(stored, axes), spacing)
+    if image.axes.replace("T", "" if series else "T") != image.spatial_axes:
         raise DataError(f"{path}: found {_more_axes(image.axes, image.data.shape)}")
     if image.data.dtype == np.uint64 and image.data.max() >= 2**63:
         raise DataError(f"{path}: found label {image.data.max()}, expected labels below 2**63")
@@ -131,11 +155,14 @@ def open_labels(
     axes: str | None = None,
     spacing: Sequence[float] | None = None,
     limit: int | None = None,
+    frame: Frame | None = None,
 ) -> LazyImage:
     """Open labels of any size: as :func:`read_labels`, but no pixels yet.
 
     Args:
-        path, axes, spacing, limit: as for :func:`open_image`; T and C of the axes are ignored.
+        path, axes, spacing, limit: as for :func:`open_image`; of the axes C is ignored, and T where the
+            labels have no axis for it.
+        frame: as for :func:`open_image`.
 
     Returns:
         Labels that are read region by region, as the file has them: whole numbers may be floats
@@ -152,11 +179,10 @@ def open_labels(
         ...         print(labels.shape, labels.read((slice(1, 2), slice(0, 2))).tolist())
         (2, 2) [[[2, 2]]]
     """
-    spatial = axes and "".join(a for a in axes.upper() if a not in "TC")
     stored = _load(Path(path), limit, lazy=True)
     with stored.open_files as files:
         _check_labels(stored, path)
-        image = _lazy_image(stored, spatial, spacing, str(path))
+        image = _lazy_image(stored, _label_axes(stored, axes), spacing, str(path), frame)
         if "C" in image.array_axes:
             raise DataError(f"{path}: found {_more_axes(image.array_axes, tuple(image.pixels.shape))}")
         return replace(image, open_files=files.pop_all())
@@ -172,6 +198,15 @@ def _check_labels(stored: StoredArray, path: str | Path) -> None:
         raise DataError(
             f"{path}: found a mask saved as a colour image, expected one channel with one integer per cell"
         )
+
+
+def _label_axes(stored: StoredArray, axes: str | None) -> str | None:
+    """The axes of labels, when those of their image are given: without C, and without a T they lack."""
+    if axes is None:
+        return None
+    letters = axes.upper().replace("C", "")
+    lengths = sum(n != 1 or a in "YX" for n, a in zip(stored.data.shape, stored.axes))
+    return letters if lengths >= len(letters) else letters.replace("T", "")
 
 
 def _more_axes(axes: str, shape: tuple[int, ...]) -> str:
@@ -212,20 +247,24 @@ def open_image(
     axes: str | None = None,
     spacing: Sequence[float] | None = None,
     limit: int | None = None,
+    channel: Channel | None = None,
+    frame: Frame | None = None,
 ) -> LazyImage:
     """Open an image of any size: axes and pixel size as :func:`read_image` finds them, no pixels yet.
 
     Args:
-        path, axes, spacing: as for :func:`read_image`.
+        path, axes, spacing, channel: as for :func:`read_image`.
         limit: bytes at most that a chunk of the file may take, or all of it where it can't be read in parts;
             ``None`` as for :func:`read_image`.
+        frame: which time point of a series is read, from 0 on; or ``"every"``, to choose it by
+            ``LazyImage.at``.
 
     Returns:
-        An image that is read region by region. What a format can't give in parts (PNG, TIFFs of several
+        An image that is read region by region. What a format can't give in parts (PNG, JPEG, TIFFs of several
         series) is in memory all the same.
 
     Raises:
-        DataError: as :func:`read_image`, and for a series of several time points.
+        DataError: as :func:`read_image`; a series of several time points without ``frame``, or one it lacks.
 
     Example:
         >>> import tempfile
@@ -238,24 +277,42 @@ def open_image(
     source = str(path)
     stored = _load(Path(path), limit, lazy=True)
     with stored.open_files as files:
-        image = _lazy_image(stored, axes, spacing, source)
+        if stored.lossy:
+            _warn_of_losses(Path(path))
+        image = _lazy_image(stored, axes, spacing, source, frame)
+        image = image if channel is None else image.channel(channel)
         return replace(image, open_files=files.pop_all())
 
 
 def _lazy_image(
-    stored: StoredArray, axes: str | None, spacing: Sequence[float] | None, source: str
+    stored: StoredArray,
+    axes: str | None,
+    spacing: Sequence[float] | None,
+    source: str,
+    frame: Frame | None = None,
 ) -> LazyImage:
     """Decide the axes of what stays on disk, and attach the spacing."""
     dropped, names = resolve_axes(stored, axes, source)
     kept = iter(names)
     letters = "".join(UNNAMED if i in dropped else next(kept) for i in range(stored.data.ndim))
     sizes = dict(zip(letters, stored.data.shape))
-    if sizes.get("T", 1) != 1:
-        raise DataError(f"{source}: found {sizes['T']} time points (axes {names}), expected one")
+    frames = sizes.get("T", 1)
+    if frame is None and frames != 1:
+        raise DataError(f"{source}: found {frames} time points (axes {names}), expected one")
+    if isinstance(frame, int) and not 0 <= frame < frames:
+        raise DataError(f"{source}: has no time point {frame}, expected 0 to {frames - 1}")
     known = _spacing(stored, names, spacing, source)
     spacing_um = None if known is None else dict(zip((a for a in names if a in SPATIAL), known))
     channels = sizes.get("C", 1) - (stored.alpha and "C" not in (axes or "").upper())
-    return LazyImage(stored.data, letters, spacing_um, source, channels)
+    return LazyImage(
+        stored.data,
+        letters,
+        spacing_um,
+        source,
+        channels,
+        names=stored.names,
+        frame=frame if isinstance(frame, int) else None,
+    )
 
 
 def is_zarr(path: Path) -> bool:
@@ -297,21 +354,26 @@ def _format(path: Path) -> str:
         return "HDF5"
     if os.path.isdir(path):
         raise DataError(f"{path}: found a folder that is no zarr store, {EXPECTED}")
-    check_regular_file(path)
+    whole, inside = split_inside(path) or (path, "")
+    check_regular_file(whole)
     try:
-        with path.open("rb") as file:
+        with whole.open("rb") as file:
             head = file.read(12)
     except OSError as error:
         raise DataError(f"{path}: can't be opened ({error.strerror})") from error
     if not head:
         raise DataError(f"{path}: the file is empty (0 bytes), {EXPECTED}")
-    if head.startswith(JPEG_MAGIC):
+    found = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
+    if head.startswith(JPEG_2000) and whole.suffix.lower() == ".nd2":
+        found = "ND2"
+    if inside and found not in {"ND2", "LIF", "CZI", "TIFF"}:
         raise DataError(
-            f"{path}: found a JPEG, whose lossy compression changes pixels and labels; {EXPECTED}"
+            f"{path}: {whole} is {found or 'of a format that is not known'}, and holds no positions"
         )
-    for magic, found in MAGIC.items():
-        if head.startswith(magic):
-            return found
+    if found is not None:
+        return found
+    if head.startswith(JPEG_2000):
+        raise DataError(f"{path}: found a JPEG 2000, {EXPECTED}")
     raise DataError(f"{path}: found a format that isn't known (first bytes {head[:4]!r}), {EXPECTED}")
 
 
@@ -323,7 +385,20 @@ def _to_image(stored: StoredArray, source: str, axes: str | None, spacing: Seque
         data = np.delete(data, -1, axis=stored.axes.index("C"))
     stored = replace(stored, data=data)
     dropped, axes = resolve_axes(stored, axes, source)
-    return Image(data.squeeze(tuple(dropped)), axes, _spacing(stored, axes, spacing, source), source)
+    known = _spacing(stored, axes, spacing, source)
+    return Image(data.squeeze(tuple(dropped)), axes, known, source, stored.names)
+
+
+def _warn_of_losses(path: Path) -> None:
+    """Once for each folder: a thousand lines would hide the others."""
+    if path.parent in _warned:
+        return
+    _warned.add(path.parent)
+    log.warning(
+        "%s: went through JPEG, which changes intensities where cells meet; a TIFF or PNG from the "
+        "microscope gives better outlines",
+        path,
+    )
 
 
 def resolve_axes(stored: StoredArray, axes: str | None, source: str) -> tuple[set[int], str]:

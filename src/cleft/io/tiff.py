@@ -16,13 +16,16 @@ import tifffile
 
 from cleft.core.errors import DataError
 from cleft.core.units import micrometres
-from cleft.io.lazy import UNNAMED, ChunkCachedArray, LazyArray, MemmapArray, StoredArray
+from cleft.io.inside import chosen, split_inside
+from cleft.io.lazy import RGB, UNNAMED, ChunkCachedArray, LazyArray, MemmapArray, StoredArray
 from cleft.io.limits import ANY_CODEC, DEFLATE, LZW, PACKBITS, ReadLimit
 
-__all__ = ["load_tiff"]
+__all__ = ["load_tiff", "positions"]
 
 # Print software writes 72 to 1200 dots per inch into every file; no microscope has pixels that coarse.
 COARSEST_UM = 10.0
+# For series of the last two kinds tifffile opens whatever files a file names.
+ALONE = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
 JPEG = {6, 7, 33007, 34892}
 ALPHA = {1, 2}
 HEADER = 8  # bytes at the beginning of every TIFF that are no pixels
@@ -31,6 +34,13 @@ EXPANSION = {1: 1, 5: LZW, 8: DEFLATE, 32946: DEFLATE, 32773: PACKBITS}
 # tifffile makes lists as long as OME-XML says. Planes may be samples of a page: so many more are no wonder.
 PLANES_PER_PAGE = 1024
 MAX_MODULO = 1 << 20
+
+
+def positions(path: Path) -> list[str]:
+    """The names of the images of an OME-TIFF, empty where one has none; one alone for any other TIFF."""
+    with tifffile.TiffFile(path, **ALONE) as tif:
+        series = tif.series if tif.is_ome else []
+        return [one.name for one in series] if len(series) > 1 else [""]
 
 
 def load_tiff(path: Path, limit: ReadLimit, whole: bool = True) -> StoredArray:
@@ -42,6 +52,8 @@ def load_tiff(path: Path, limit: ReadLimit, whole: bool = True) -> StoredArray:
 
     Args:
         path: the file; BigTIFF, compressed, tiled and multi-page files included. No other file is opened.
+            Of an OME-TIFF named ``.ome.tif`` that holds several images also a path into it, such as
+            ``a.ome.tif/position2``.
         limit: of memory.
         whole: into memory, otherwise the pixels are left on disk, whether in one piece, in strips or in
             tiles. Several series are read at once all the same.
@@ -57,18 +69,23 @@ def load_tiff(path: Path, limit: ReadLimit, whole: bool = True) -> StoredArray:
     """
     with ExitStack() as files:
         with _logged_errors_raised():
-            # for series of the last two kinds tifffile opens whatever files a file names
-            alone = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
-            tif = files.enter_context(tifffile.TiffFile(path, **alone))
+            path, inside = split_inside(path) or (path, "")
+            tif = files.enter_context(tifffile.TiffFile(path, **ALONE))
             ome = _parse_ome(tif.ome_metadata or "") if tif.is_ome else None
             if ome is not None:
                 _check_ome(ome, path, len(tif.pages))
             # with the axes of length 1, which tifffile must be asked for since 2026.5.2
             series = list(tif.series(squeeze=False) if callable(tif.series) else tif.series)
+            image = 0
+            if inside:
+                names = [one.name for one in series] if ome is not None else [""]
+                image = chosen(names, inside, path)
+                series = [series[image]]
             whole = whole or len(series) > 1
             _check_complete(tif, series)
             _check_size(series, path, limit, whole)
             data = _in_memory(series) if whole else _on_disk(tif, path, series[0], files)
+            ome = ome if ome is None else ome.findall("{*}Image")[image]
             spacing = _spacing(tif, series[0].keyframe, ome)
         page, (axes, shape) = series[0].keyframe, _axes_and_shape(series[0])
         # Samples last is how colour is stored; planes of samples may be any stack that a writer took for RGB.
@@ -81,6 +98,7 @@ def load_tiff(path: Path, limit: ReadLimit, whole: bool = True) -> StoredArray:
             lossy=int(page.compression) in JPEG,
             alpha=alpha,
             colour=samples - alpha > 1,
+            names=_channel_names(ome) or (RGB if samples - alpha == len(RGB) else ()),
             open_files=ExitStack() if whole else files.pop_all(),
         )
 
@@ -123,6 +141,14 @@ def _samples_as_channels(axes: str, shape: tuple[int, ...]) -> str:
 
 
 # --- what the metadata promise, before tifffile believes it -------------------------------------------------
+
+
+def _channel_names(ome: ElementTree.Element | None) -> tuple[str, ...]:
+    """What OME-XML calls the channels, if it names any of them."""
+    if ome is None:
+        return ()
+    names = tuple(c.get("Name", "") for c in ome.iterfind("{*}Pixels/{*}Channel"))
+    return names if any(names) else ()
 
 
 def _parse_ome(xml: str) -> ElementTree.Element:
@@ -223,7 +249,7 @@ def _spacing(
     """Micrometres per pixel by axis letter, as far as the file states them."""
     if ome is not None:
         # the schema's default unit is the micrometre
-        pixels = ome.find(".//{*}Image/{*}Pixels")
+        pixels = ome.find("{*}Pixels")
         said = {} if pixels is None else pixels.attrib
         sizes = {
             a: micrometres(said.get(f"PhysicalSize{a}"), said.get(f"PhysicalSize{a}Unit", "µm"))

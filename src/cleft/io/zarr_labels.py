@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +11,13 @@ import numpy as np
 from cleft.core.downsample import pyramid_strides
 from cleft.core.tiles import Grid, Slices
 from cleft.io.files import atomic_path, remove
-from cleft.io.outputs import MARK, check_outputs, software_tag
+from cleft.io.made import About, made
+from cleft.io.outputs import MARK, check_outputs
 
-__all__ = ["chunks_of", "create_labels", "fill_level", "level_grid", "remove_labels", "write_zarr_labels"]
+__all__ = [
+    "chunks_of", "create_labels", "fill_level", "level_grid", "remove_labels",
+    "write_zarr_labels", "write_zarr_series",
+]  # fmt: skip
 
 CHUNK = 1 << 20  # pixels of a chunk at most, about
 COARSEST = 256  # pixels along the longest axis of the last level
@@ -39,6 +43,7 @@ def create_labels(
     kind: Any,
     spacing: Sequence[float] | None,
     version: Version = "0.5",
+    frames: int | None = None,
 ) -> Any:
     """Make an empty label image: an OME-Zarr with all its levels and their scales.
 
@@ -49,6 +54,7 @@ def create_labels(
         kind: an unsigned type.
         spacing: micrometres per pixel along each axis; without it the scales are pixels.
         version: of OME-Zarr.
+        frames: of a time series, which has an axis T before the others, of chunks of one frame.
 
     Returns:
         The group; its arrays are ``"0"``, the finest, ``"1"``, ... Level n + 1 holds every second pixel of
@@ -64,11 +70,14 @@ def create_labels(
     import zarr
 
     group = zarr.create_group(path, zarr_format=3 if version == "0.5" else 2)
-    names, stored = list("zyx"[-len(shape) :]), _stored(version)
+    time = () if frames is None else (frames,)
+    one = (1,) * len(time)
+    names, stored = ["t"] * len(time) + list("zyx"[-len(shape) :]), _stored(version)
     if version == "0.5":
         stored["dimension_names"] = names
-    steps = _steps(shape, spacing)
-    size, scale = tuple(shape), np.array(spacing or (1.0,) * len(shape))
+    steps = [(*one, *step) for step in _steps(shape, spacing)]
+    size, scale = (*time, *shape), np.array((*one, *(spacing or (1.0,) * len(shape))), float)
+    chunks = (*one, *chunks)
     datasets = []
     for level, step in enumerate(steps):
         size, scale = tuple(-(-n // s) for n, s in zip(size, step)), scale * step
@@ -81,7 +90,10 @@ def create_labels(
         )
     unit = {} if spacing is None else {"unit": "micrometer"}
     image = {
-        "axes": [{"name": name, "type": "space", **unit} for name in names],
+        "axes": [
+            {"name": name, "type": "time"} if name == "t" else {"name": name, "type": "space", **unit}
+            for name in names
+        ],
         "datasets": datasets,
         "type": "nearest",
     }
@@ -129,6 +141,7 @@ def write_zarr_labels(
     source: str | None = None,
     verb: str = "segment",
     version: Version = "0.5",
+    about: About | None = None,
 ) -> None:
     """Write labels that are in memory, whole or not at all.
 
@@ -140,6 +153,7 @@ def write_zarr_labels(
         source: where the image is that they belong to, seen from the folder.
         verb: of the command line whose result it is.
         version: of OME-Zarr.
+        about: what made it, see ``cleft.io.made``.
 
     Raises:
         DataError: the folder exists, or can't be written.
@@ -150,17 +164,63 @@ def write_zarr_labels(
             beside, labels.shape, chunks_of([1024] * labels.ndim), labels.dtype, spacing, version
         )
         group["0"][...] = labels
-        for level in range(1, len(list(group.array_keys()))):
-            grid = level_grid(group, level)
-            for i in range(len(grid)):
-                fill_level(group, level, grid.slices(i))
+        _fill_levels(group)
         if source is not None and version == "0.5":
             ome = dict(group.attrs["ome"])
             group.attrs["ome"] = {**ome, "image-label": {"source": {"image": source}}}
         elif source is not None:
             group.attrs["image-label"] = {"version": version, "source": {"image": source}}
-        group.attrs[MARK] = {"made_by": software_tag(verb)}
+        group.attrs[MARK] = made(verb, about)
         remove_labels(path)
+
+
+def write_zarr_series(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    shape: Sequence[int],
+    spacing: Sequence[float] | None,
+    overwrite: bool = False,
+    verb: str = "segment",
+    about: About | None = None,
+) -> None:
+    """Write labels of a time series as they come, whole or not at all.
+
+    Args:
+        path: of the folder.
+        frames: (*S) integers each, below 2**32.
+        shape: (T, *S) of all.
+        spacing, overwrite, verb, about: as for ``write_zarr_labels``.
+
+    Raises:
+        DataError: the folder exists, or can't be written.
+
+    Example:
+        >>> import tempfile
+        >>> from cleft.io.read import read_labels
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.ome.zarr"
+        ...     write_zarr_series(path, [np.eye(3, dtype=int)] * 2, (2, 3, 3), (0.5, 0.5))
+        ...     read_labels(path, series=True).axes
+        'TYX'
+    """
+    check_outputs([path], overwrite=overwrite)
+    with atomic_path(path) as beside:
+        size = shape[1:]
+        group = create_labels(
+            beside, size, chunks_of([1024] * len(size)), np.uint32, spacing, frames=shape[0]
+        )
+        for n, frame in enumerate(frames):
+            group["0"][n] = frame
+        _fill_levels(group)
+        group.attrs[MARK] = made(verb, about)
+        remove_labels(path)
+
+
+def _fill_levels(group: Any) -> None:
+    for level in range(1, len(list(group.array_keys()))):
+        grid = level_grid(group, level)
+        for i in range(len(grid)):
+            fill_level(group, level, grid.slices(i))
 
 
 def remove_labels(path: Path) -> None:

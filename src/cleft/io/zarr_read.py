@@ -18,7 +18,7 @@ from cleft.core.units import micrometres
 from cleft.io.lazy import UNNAMED, StoredArray, bare_axes
 from cleft.io.limits import ANY_CODEC, ReadLimit, bytes_of
 
-__all__ = ["OwnFilesStore", "load_zarr"]
+__all__ = ["OwnFilesStore", "load_zarr", "positions"]
 
 # What chunks may go through: each only decodes. Others are refused: one of numcodecs' unpickles.
 PLAIN_CODECS = {"bytes", "transpose", "crc32c", "sharding_indexed"}
@@ -70,7 +70,31 @@ def load_zarr(path: Path, limit: ReadLimit, whole: bool = True) -> StoredArray:
     axes = "".join(map(_letter, image["axes"]))
     if len(axes) != array.ndim:
         raise ValueError(f"its metadata name {len(axes)} axes, its array has {array.ndim} dimensions")
-    return StoredArray(array, axes, _spacing(axes, image, dataset))
+    return StoredArray(array, axes, _spacing(axes, image, dataset), names=_channel_names(group))
+
+
+def positions(path: Path) -> list[str]:
+    """The images within a folder: wells and fields of a plate, or those that bioformats2raw has put together.
+
+    Args:
+        path: of the folder.
+
+    Returns:
+        Their paths within it; one empty text where the folder is an image itself, or holds one alone.
+    """
+    node = zarr.open(OwnFilesStore(path, read_only=True), mode="r")
+    if isinstance(node, zarr.Array):
+        return [""]
+    metadata: Any = node.attrs.get("ome", node.attrs)
+    found: list[str] = []
+    if metadata.get("plate"):
+        wells = [str(well["path"]) for well in metadata["plate"]["wells"]]
+        for well in wells:
+            said: Any = node[well].attrs.get("ome", node[well].attrs)
+            found += [f"{well}/{field['path']}" for field in said["well"]["images"]]
+    elif metadata.get("bioformats2raw.layout"):
+        found = sorted((name for name in node.group_keys() if name != "OME"), key=lambda n: (len(n), n))
+    return found if len(found) > 1 else [""]
 
 
 # --- what the metadata say ----------------------------------------------------------------------------------
@@ -86,6 +110,16 @@ def _image_group(group: Any) -> tuple[Any, Mapping[str, Any]]:
         return _image_group(group[inner[0]])
     found = ", ".join(sorted([*group.array_keys(), *inner])[:5]) or "nothing"
     raise ValueError(f"no OME multiscales in it; it holds {found}: pass the path of one image inside")
+
+
+def _channel_names(group: Any) -> tuple[str, ...]:
+    """What the rendering settings call the channels, if they name any of them."""
+    omero = group.attrs.get("ome", group.attrs).get("omero")
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
+    if not isinstance(channels, list) or not all(isinstance(c, Mapping) for c in channels):
+        return ()
+    names = tuple(str(c.get("label", "")) for c in channels)
+    return names if any(names) else ()
 
 
 def _letter(axis: str | Mapping[str, str]) -> str:

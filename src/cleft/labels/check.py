@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,9 @@ from scipy import ndimage
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 
-__all__ = ["LARGEST_LABEL", "check_not_binary", "check_pair", "check_set", "with_not_annotated"]
+__all__ = [
+    "LARGEST_LABEL", "check_not_binary", "check_pair", "check_set", "paired_frames", "with_not_annotated",
+]  # fmt: skip
 
 LARGEST_LABEL = 2**63 - 1  # beyond it a label would turn negative, and -1 is one that means not annotated
 
@@ -138,3 +140,34 @@ def with_not_annotated(labels: Image, ignore: int) -> Image:
     if others.max(initial=0) > LARGEST_LABEL:
         return labels
     return replace(labels, data=np.where(ignored, -1, others.astype(np.int64)))
+
+
+def paired_frames(name: str, image: Image, labels: Image) -> Iterator[tuple[str, Image, Image]]:
+    """A pair of time series frame by frame, any other pair as it is.
+
+    Args:
+        name: of the pair; a frame's is told by its number.
+        image: any axes.
+        labels: spatial axes, and T where the image has it.
+
+    Yields:
+        Name, image and labels, without T.
+
+    Raises:
+        DataError: one has more time points than the other.
+
+    Example:
+        >>> image, labels = Image(np.zeros((2, 4, 5)), "TYX"), Image(np.zeros((2, 4, 5), int), "TYX")
+        >>> [(name, one.axes, its.axes) for name, one, its in paired_frames("a", image, labels)]
+        [('a frame 0', 'YX', 'YX'), ('a frame 1', 'YX', 'YX')]
+    """
+    if "T" not in image.axes + labels.axes:
+        yield name, image, labels
+        return
+    counts = [x.data.shape[x.axes.index("T")] if "T" in x.axes else 1 for x in (image, labels)]
+    if counts[0] != counts[1]:
+        raise DataError(
+            f"{labels.source}: has {counts[1]} time points, expected those of {image.source}: {counts[0]}"
+        )
+    for n, (one, its) in enumerate(zip(image.frames(), labels.frames(), strict=True)):
+        yield f"{name} frame {n}", one, its

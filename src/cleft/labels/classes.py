@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import edt
-import fastremap
 import numpy as np
 import scipy
 
 from cleft.core.errors import DataError
+
+try:
+    import edt
+except ModuleNotFoundError:  # cleft without what it depends on, in other people's training code
+    edt = None
 
 __all__ = [
     "BACKGROUND", "CELL", "CLASS_NAMES", "GAP", "IGNORE", "NOT_ANNOTATED", "TOUCHING", "ClassRule",
@@ -159,7 +162,8 @@ def checked_spacing(labels: np.ndarray, spacing: Sequence[float] | None) -> tupl
 def _small_numbers(labels: np.ndarray) -> np.ndarray:
     """The labels as uint16 or uint32, 0 for no cell; renumbered where tables by label would be large."""
     if labels.max() > max(labels.size, LARGEST_TABLE):
-        labels, _ = fastremap.renumber(np.where(labels > 0, labels, 0))
+        cells, numbers = np.unique(labels, return_inverse=True)
+        labels = numbers.reshape(labels.shape) + 1 - np.searchsorted(cells, 1)
     return np.maximum(labels, 0).astype(np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32)
 
 
@@ -187,7 +191,7 @@ def _keep_innermost(
     # only planes with a pixel of theirs and the next: farther ones are no pixel's nearest
     planes = np.ix_(*(np.flatnonzero(scipy.ndimage.binary_dilation(inside.any(axes))) for axes in others))
     cells = np.where(inside[planes], numbers[planes], 0)
-    depth = _depth(cells, spacing, black_border=True)
+    depth = _depth(cells, spacing)
     deepest = np.zeros(lost.size, np.float32)
     np.maximum.at(deepest, cells, depth)
     classes[planes] = np.where((cells > 0) & (depth >= deepest[cells]), CELL, classes[planes])
@@ -226,7 +230,15 @@ def _dilated(mask: np.ndarray, radius: float, sizes: Sequence[float]) -> np.ndar
     return result
 
 
-def _depth(cells: np.ndarray, spacing: Sequence[float], black_border: bool = False) -> np.ndarray:
-    """How far each pixel is from the nearest of another cell, 0 in the background; up to three axes."""
-    sizes = tuple(spacing) if len(spacing) > 1 else spacing[0]
-    return edt.edt(cells, anisotropy=sizes, black_border=black_border, parallel=1)
+def _depth(cells: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """How far each pixel is from the nearest of another cell or beyond the image, 0 in the background."""
+    if edt is not None:
+        sizes = tuple(spacing) if len(spacing) > 1 else spacing[0]
+        return np.asarray(edt.edt(cells, anisotropy=sizes, black_border=True, parallel=1))
+    depth = np.zeros(cells.shape, np.float32)
+    for number, box in enumerate(scipy.ndimage.find_objects(cells.astype(np.int64)), 1):
+        if box is not None:
+            inside = cells[box] == number  # around a cell there is a pixel that isn't its own on every side
+            found = scipy.ndimage.distance_transform_edt(np.pad(inside, 1), spacing)
+            depth[box] += found[(slice(1, -1),) * cells.ndim]
+    return depth

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import fastremap
 import numpy as np
 
 from cleft.core.compiled import compiled
@@ -136,6 +135,14 @@ def label_sizes(labels: np.ndarray) -> np.ndarray:
         [4, 0, 2]
     """
     sizes = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
-    values, counts = fastremap.unique(labels, return_counts=True)
-    np.add.at(sizes, np.maximum(values, 0), counts.astype(np.int64))
+    _count(np.ravel(labels), sizes)
+    sizes[0] = labels.size - sizes.sum()
     return sizes
+
+
+@compiled
+def _count(labels, sizes):  # type: ignore[no-untyped-def]  # compiled
+    """Add the pixels of each label to its size."""
+    for label in labels:
+        if label > 0:
+            sizes[label] += 1

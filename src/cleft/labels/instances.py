@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
 
-import cc3d
 import numpy as np
-import skimage
+import scipy
 
 from cleft.core.errors import DataError
-from cleft.core.settings import Method
+from cleft.core.methods import METHODS, Method
 from cleft.labels.classes import BACKGROUND, CELL, GAP, TOUCHING
 from cleft.labels.grow import grow, label_sizes
 
@@ -19,7 +17,10 @@ __all__ = [
     "kept_numbers", "to_labels", "watershed_labels",
 ]  # fmt: skip
 
-METHODS: tuple[Method, ...] = get_args(Method)
+try:
+    import cc3d
+except ModuleNotFoundError:  # cleft without what it depends on, in other people's training code
+    cc3d = None
 
 
 def to_labels(
@@ -112,6 +113,8 @@ def watershed_labels(probabilities: np.ndarray, sure: float = 0.95, most_outside
         >>> watershed_labels(likely, sure=0.99, most_outside=0.1)
         array([0, 0, 1, 0], dtype=uint32)
     """
+    import skimage  # takes longer than all the rest, and no other method needs it
+
     seeds = components(probabilities[CELL] > sure).astype(np.int32)
     height = probabilities[TOUCHING] - probabilities[CELL]
     inside = _outside(probabilities) <= most_outside
@@ -226,6 +229,9 @@ def components(mask: np.ndarray) -> np.ndarray:
     """
     if mask.size == 0:
         return np.zeros(mask.shape, np.uint32)
+    if cc3d is None:
+        found, _ = scipy.ndimage.label(mask, np.ones((3,) * mask.ndim), np.uint32)
+        return np.asarray(found)
     full = {1: 8, 2: 8, 3: 26}[mask.ndim]
     line = mask[None] if mask.ndim == 1 else mask
     # as uint8: what cc3d 4.1 does with 2D masks of type bool is wrong for some odd sizes

@@ -33,7 +33,7 @@ from cleft.labels.sums import (
     finish_quantiles,
     sum_block,
 )
-from cleft.labels.table import CellTable, meaning
+from cleft.labels.table import CellTable, join_tables, meaning
 
 __all__ = ["measure"]
 
@@ -60,9 +60,10 @@ def measure(
 
     Args:
         labels: (Y, X) or (Z, Y, X) integers, 0 background, 1.. cells, up to 0 nothing; an array, an
-            ``Image``, or the path of a file or an OME-Zarr.
+            ``Image``, or the path of a file or an OME-Zarr. Of a time series (an ``Image`` or a file with T)
+            each frame is measured by itself, and the first column is ``frame``.
         image: of the same pixels, (*S) or (C, *S), for intensities; or several, whose channels are taken in
-            order.
+            order. Beside a series it has as many frames, or none of its own.
         spacing: micrometres per pixel along each axis; by default what labels or image know. With it lengths
             are also given in micrometres, and shapes are those of the cell, not of its pixels.
         probabilities: (K, *S) of the classes, as ``Model.probabilities`` and ``cleft segment
@@ -102,12 +103,22 @@ def measure(
         if spacing is not None:
             check_spacing(spacing, source.axes, "spacing")
             known = [tuple(map(float, spacing))]
-        reader = _Reader(source, images, sure)
-        sums = _sum_over_blocks(reader, memory)
-        if len(sums.labels) == 1:
-            _check_one_cell(reader, sums)
         about = {"labels": source.source, "image": [one.source for one in images], "axes": source.axes}
-        return _table(sums, source, known[0] if known else None, about)
+        reader, scale = _Reader(source, images, sure), known[0] if known else None
+        if source.frames == 1:
+            return _measured(reader, scale, about, memory)
+        frames = range(source.frames)
+        return join_tables([_measured(reader.at(n), scale, about, memory) for n in frames], "frame", frames)
+
+
+def _measured(
+    reader: _Reader, spacing: Sequence[float] | None, about: dict[str, Any], memory: int | None
+) -> CellTable:
+    """The table of a plane or a stack."""
+    sums = _sum_over_blocks(reader, memory)
+    if len(sums.labels) == 1:
+        _check_one_cell(reader, sums)
+    return _table(sums, reader.labels, spacing, dict(about))
 
 
 # --- reading ---------------------------------------------------------------------------------------------
@@ -118,15 +129,14 @@ def _opened(
 ) -> LazyImage:
     """Labels or an image as one that is read by regions."""
     if isinstance(given, (str, os.PathLike)):
-        return files.enter_context(open_labels(given, axes) if is_labels else _open_image(given, axes))
+        opened = open_labels(given, axes, frame="every") if is_labels else _open_image(given, axes)
+        return files.enter_context(opened)
     if isinstance(given, LazyImage):
         return given
     if isinstance(given, Image):
-        given = given.standard()
-        if is_labels and len(given.data) != 1:
-            raise DataError(
-                f"{given.source}: found {len(given.data)} channels, expected one integer per cell"
-            )
+        channels = dict(zip(given.axes, given.data.shape)).get("C", 1)
+        if is_labels and channels != 1:
+            raise DataError(f"{given.source}: found {channels} channels, expected one integer per cell")
     else:
         array = np.asarray(given)
         channel = not is_labels and array.ndim == ndim + 1
@@ -146,14 +156,19 @@ def _opened(
 def _open_image(path: str | os.PathLike[str], axes: str | None) -> LazyImage:
     """An image with its own axes, with the given ones where it doesn't say them."""
     try:
-        return open_image(Path(path))
+        return open_image(Path(path), frame="every")
     except DataError:
         if axes is None:
             raise
-    return open_image(Path(path), axes)
+    return open_image(Path(path), axes, frame="every")
 
 
 def _check_alike(labels: LazyImage, other: LazyImage) -> None:
+    if other.frames not in (1, labels.frames):
+        raise DataError(
+            f"{other.source}: has {other.frames} time points, expected those of {labels.source}: "
+            f"{labels.frames}"
+        )
     if (labels.axes, labels.shape) != (other.axes, other.shape):
         raise DataError(
             f"{other.source}: has shape {other.shape} ({other.axes}), expected that of {labels.source}: "
@@ -168,6 +183,12 @@ class _Reader:
     labels: LazyImage
     images: Sequence[LazyImage]
     sure: LazyImage | None
+
+    def at(self, frame: int) -> _Reader:
+        """The same at another time point; what has none stays."""
+        moved = [one.at(frame) if one.frames > 1 else one for one in (self.labels, *self.images)]
+        sure = self.sure and (self.sure.at(frame) if self.sure.frames > 1 else self.sure)
+        return _Reader(moved[0], moved[1:], sure)
 
     def block(self, tile: Tile) -> BlockPixels:
         """The pixels of a block, its labels with a pixel of the image around."""

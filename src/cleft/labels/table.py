@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from cleft.core.errors import DataError
 from cleft.io.table import VERB, write_table
 
-__all__ = ["CellTable", "meaning"]
+__all__ = ["CellTable", "join_tables", "meaning"]
 
 UNITS = {
     "px": "pixels",
@@ -23,6 +23,8 @@ UNITS = {
     "deg": "degrees",
 }
 MEANINGS = {
+    "image": "name of the label image",
+    "frame": "time point, from 0 on",
     "label": "the cell's number in the label image",
     **{a: f"{a} of the centre, the middle of the first pixel being 0" for a in "zyx"},
     **{f"{a}_min": f"first pixel along {a}" for a in "zyx"},
@@ -116,6 +118,10 @@ class CellTable:
             raise KeyError(f"no column {name!r}, there are {', '.join(self.columns)}")
         return self.columns[name]
 
+    def with_about(self, about: Mapping[str, Any]) -> CellTable:
+        """The table with more said of how it was made; what it says itself stays."""
+        return replace(self, about={**about, **self.about})
+
     def to_pandas(self) -> Any:
         """The table as a pandas data frame.
 
@@ -151,3 +157,36 @@ class CellTable:
             ['label,area_px', '1,3', '2,5']
         """
         write_table(path, self.columns, self.about, overwrite, verb)
+
+
+def join_tables(tables: Sequence[CellTable], name: str, values: Sequence[Any]) -> CellTable:
+    """One table below the other, with a first column that says which one a cell is of.
+
+    Args:
+        tables: at least one, of the same columns.
+        name: of the first column, one of ``MEANINGS``.
+        values: of it, one for each table.
+
+    Returns:
+        The table, without contacts; what it was measured on is told of the first.
+
+    Raises:
+        DataError: tables of other columns.
+
+    Example:
+        >>> one = CellTable({"label": np.array([1, 2])}, about={"columns": {"label": "the cell's number"}})
+        >>> join_tables([one, one], "frame", range(2))["frame"].tolist()
+        [0, 0, 1, 1]
+    """
+    for table, value in zip(tables, values):
+        if list(table) != list(tables[0]):
+            differ = sorted({*table} ^ {*tables[0]})
+            raise DataError(
+                f"{name} {value}: has other columns than {name} {values[0]} ({', '.join(differ[:5])}), "
+                "expected images of the same axes and channels, all or none with a pixel size"
+            )
+    first = np.repeat(np.array(list(values)), [len(table) for table in tables])
+    columns = {name: first} | {n: np.concatenate([t[n] for t in tables]) for n in tables[0]}
+    about = dict(tables[0].about)
+    about["columns"] = {name: MEANINGS[name]} | about["columns"]
+    return CellTable(columns, {}, about)

@@ -41,7 +41,7 @@ class Record:
     """What is kept of a labels layer that is being corrected.
 
     Args:
-        layer: of the viewer.
+        layer: of the viewer; ``None`` while it isn't shown.
         annotation: its labels and what was said of them.
         image: its pixels; ``None`` until they were read.
         engine: whose session has the image.
@@ -125,6 +125,22 @@ class AnnotatePanel(QWidget):
             annotation.labels, record.annotation = layer.data, annotation
             self._show(record)
 
+    def put_back(self, record: Record, layer: Any) -> None:
+        """Show a record again whose layer was taken away, or that had none yet.
+
+        Args:
+            record: what was said.
+            layer: of the labels of its annotation.
+        """
+        record.layer, record.annotation.labels = layer, layer.data
+        self._watch(record)
+        self.labels.choose(layer)
+        self._show(record)
+
+    def record_of(self, layer: Any) -> Record | None:
+        """The record of a layer, if there is one."""
+        return next((record for record in self.records if record.layer is layer), None)
+
     def record(self) -> Record:
         """Of the labels that are chosen.
 
@@ -134,11 +150,11 @@ class AnnotatePanel(QWidget):
         layer = self.labels.layer()
         if layer is None:
             raise DataError("there are no cells to correct; press Segment first, or add a labels layer")
-        for record in self.records:
-            if record.layer is layer:
-                if record.annotation.labels is not layer.data:
-                    self._replaced(record)
-                return record
+        record = self.record_of(layer)
+        if record is not None:
+            if record.annotation.labels is not layer.data:
+                self._replaced(record)
+            return record
         made = self._begun(layer, None)
         self.records.append(made)
         return made
@@ -297,9 +313,13 @@ class AnnotatePanel(QWidget):
                 f"{layer.name}: has axes {axes}; cells are corrected frame by frame: segment the current one"
             )
         record = Record(layer, Annotation(layer.data, spacing_said(layer, axes)), image)
-        layer.events.paint.connect(lambda _=None: self._painted(record))
-        self.window_.keys.bind(layer)
+        self._watch(record)
         return record
+
+    def _watch(self, record: Record) -> None:
+        """Note what is painted into a record's layer, and let it have the keys."""
+        record.layer.events.paint.connect(lambda _=None: self._painted(record))
+        self.window_.keys.bind(record.layer)
 
     def pixels(self, record: Record) -> None:
         """See to it that the pixels of a record's image are known; read from the image that is chosen.

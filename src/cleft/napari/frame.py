@@ -23,7 +23,7 @@ class Frame(Protocol):
         engine: the model that was used last.
         model, device: as they are chosen.
         folder: where annotations are kept, if nothing else is said.
-        segment, annotate, learn, keys: the panels, and the keys.
+        segment, annotate, learn, images, keys: the panels, the images of a folder, and the keys.
     """
 
     viewer: Any
@@ -35,6 +35,7 @@ class Frame(Protocol):
     segment: Any
     annotate: Any
     learn: Any
+    images: Any
     keys: Any
 
     def attempt(self, do: Callable[[], Any]) -> None:
@@ -46,8 +47,14 @@ class Frame(Protocol):
     def use(self, engine: Engine) -> None:
         """Go on with a model."""
 
+    def use_file(self, model: str) -> None:
+        """Choose a model file, unless another model was chosen."""
+
     def engine_for(self, name: str, device: str) -> Engine:
         """The model of a name on a device, as it was last."""
+
+    def keep(self) -> None:
+        """Keep what was annotated, as a folder that ``cleft train`` reads."""
 
     def bar(self, done: float, of: float) -> None:
         """Show how much of something is done."""

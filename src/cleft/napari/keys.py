@@ -21,6 +21,8 @@ KEYS = {
     "U": "a box that isn't annotated",
     "H": "a box where nothing is",
     "N": "look here next: the place the model is least sure of",
+    "PageUp": "the image before, of a folder",
+    "PageDown": "the image after it",
     "Control-Z": "take the last edit back",
 }
 NAPARIS = {
@@ -52,6 +54,8 @@ class Keys:
             "U": lambda: annotate.take_up("not annotated"),
             "H": lambda: annotate.take_up("nothing here"),
             "N": lambda: window.learn.look_next(),
+            "PageUp": lambda: window.images.step(-1),
+            "PageDown": lambda: window.images.step(1),
             "Control-Z": annotate.undo,
         }
         assert self._do.keys() == KEYS.keys()

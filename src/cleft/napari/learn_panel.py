@@ -152,11 +152,16 @@ class LearnPanel(QWidget):
 
         self.window_.attempt(back)
 
-    def _decided(self) -> None:
-        self._seen = None
+    def leave_image(self) -> None:
+        """Forget places and the preview of an image that is shown no more."""
+        self._places.clear()
         if self._preview is not None and self._preview in self.viewer.layers:
             self.viewer.layers.remove(self._preview)
         self._preview = None
+
+    def _decided(self) -> None:
+        self._seen = None
+        self.leave_image()
         for made in (self.keep_it, self.discard_it):
             made.setEnabled(False)
 

@@ -16,7 +16,7 @@ UM = 0.5  # micrometres per pixel of the made images
 def nuclei() -> list[LayerData]:
     """Crowded round cells, many of which touch."""
     settings = CellSettings(diameter=32, gap_fraction=0.5, spacing=(UM, UM))
-    return [layer_data(make_cells((512, 512), 0, settings)[0], "touching cells")]
+    return [layer_data(make_cells((512, 512), 0, settings)[0], "sample")]
 
 
 def phase() -> list[LayerData]:

@@ -15,7 +15,7 @@ def start(folder: Path, model: str | None = None, device: str = "auto") -> None:
     """Open a folder of images in a viewer, and stay until it is closed.
 
     Args:
-        folder: as ``cleft.napari.folder.read_folder`` takes it.
+        folder: as ``cleft.napari.folder.list_folder`` takes it.
         model: to begin with; by default the folder's own, or the one that ships for such images.
         device: as for ``load_model``.
 

@@ -22,13 +22,11 @@ from qtpy.QtWidgets import (
 )
 
 from cleft.core.errors import CleftError
-from cleft.labels.annotation import Annotation
 from cleft.models.card import shipped_models
 from cleft.napari.annotate_panel import AnnotatePanel
-from cleft.napari.engine import DEFAULT, Engine
-from cleft.napari.folder import Opened, kept_in, model_of, read_folder
+from cleft.napari.engine import DEFAULT, Engine, model_for
+from cleft.napari.images_bar import ImagesBar
 from cleft.napari.keys import Keys, KeysPanel
-from cleft.napari.layers import layer_data, source_of
 from cleft.napari.learn_panel import LearnPanel
 from cleft.napari.measure_panel import MeasurePanel
 from cleft.napari.segment_panel import SegmentPanel
@@ -66,6 +64,7 @@ class Window(QWidget):
         self.annotate = AnnotatePanel(self)
         self.segment = SegmentPanel(self)
         self.learn = LearnPanel(self)
+        self.images = ImagesBar(self)
         self.keys = Keys(self)
         self._lay_out()
         self._idle()
@@ -94,6 +93,7 @@ class Window(QWidget):
         self.tabs = tabs
         layout = QVBoxLayout(self)
         layout.addLayout(top)
+        layout.addWidget(self.images)
         layout.addWidget(tabs, 1)
         layout.addWidget(self.message)
         layout.addWidget(row(self._bar, self.cancel))
@@ -128,39 +128,17 @@ class Window(QWidget):
             return self.engines[key]
 
     def open(self, folder: Path) -> None:
-        """Open a folder of images, each a layer, with what was annotated of them before.
+        """Open a folder of images, with what was annotated of them before.
 
         Args:
-            folder: as ``read_folder`` takes it.
+            folder: as ``cleft.napari.folder.list_folder`` takes it.
         """
+        self.images.open(folder)
 
-        def show(found: list[Opened]) -> None:
-            for number, opened in enumerate(found):
-                self._show(opened, visible=number == 0)
-            self.viewer.layers.selection.active = self.viewer.layers[0]
-            self.viewer.reset_view()
-            own = model_of(folder)
-            if own is not None and self.model.currentText() == DEFAULT:
-                self.model.setEditText(own)
-            self.learn.folder.setText(str(kept_in(folder)))
-            self.say(f"{len(found)} images of {folder}; annotations are kept in {kept_in(folder)}")
-
-        self.attempt(lambda: self.work.start(f"reading {folder}", lambda: read_folder(folder), show))
-
-    def _show(self, opened: Opened, visible: bool) -> None:
-        """Show an image, and the cells that were annotated in it."""
-        data, as_layer, _ = layer_data(opened.image, opened.name)
-        made = self.viewer.add_image(data, visible=visible, **as_layer)
-        if opened.known is None:
-            return
-        axes = opened.image.spatial_axes
-        source = source_of(made, opened.image.axes, opened.image.spacing)
-        annotation = Annotation.of_known(opened.known, opened.image.spacing)
-        labels = self.viewer.add_labels(
-            annotation.labels, name=f"{opened.name} cells", visible=visible,
-            metadata={"cleft": {"axes": axes}}, **source.placed(axes),
-        )  # fmt: skip
-        self.annotate.take(labels, opened.image, annotation)
+    def use_file(self, model: str) -> None:
+        """Choose a model file, unless another model was chosen."""
+        if self.model.currentText() == DEFAULT:
+            self.model.setEditText(model)
 
     def bar(self, done: float, of: float) -> None:
         """Show how much of something is done."""
@@ -175,8 +153,13 @@ class Window(QWidget):
     def keep(self) -> None:
         """Keep what was annotated, as a folder that ``cleft train`` reads, and the model beside it."""
         records = self.annotate.told()
-        if self.engine is None or not records:
+        if not records:
             return
+        if self.engine is None:  # cells were corrected before anything was segmented
+            assert records[0].image is not None
+            name = model_for(self.model.currentText(), records[0].image.spatial_axes)
+            self.use(self.engine_for(name, self.device.currentText()))
+        assert self.engine is not None
         folder = Path(self.learn.folder.text()).expanduser()
         self.learn.hand_over(self.engine, records)
         self.engine.session.keep(folder)

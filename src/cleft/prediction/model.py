@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
 
+from cleft.core.channels import Channel, channels_said
 from cleft.core.errors import DataError, ModelError
 from cleft.core.image import Image, as_image
 from cleft.core.settings import ModelCard
 from cleft.core.tiles import Slices
+from cleft.io.files import sha256_of
 from cleft.io.lazy import LazyImage
 from cleft.io.read import check_pixels
 from cleft.labels.blockwise import label_image
@@ -84,12 +87,13 @@ class Model:
         min_size: float | None = None,
         diameter: Diameter = None,
         region: Slices | None = None,
+        channel: Channel | None = None,
     ) -> np.ndarray:
         """One label per cell.
 
         Args:
             image: an ``Image``, or an array with ``axes`` and ``spacing``; any numeric dtype.
-            axes: of an array, letters of C, Z, Y, X; may be left out for two dimensions (YX).
+            axes: of an array, letters of T, C, Z, Y, X; may be left out for two dimensions (YX).
             spacing: micrometres per pixel along each spatial axis of an array.
             method: ``"map"`` (default), ``"biased"``, ``"threshold"`` or ``"watershed"``; see ``to_labels``.
             tile: extent along each axis; changes memory and speed, not labels.
@@ -103,9 +107,12 @@ class Model:
                 (``card.cell_diameter``).
             region: slices along the image's spatial axes, of which the cells are wanted; by default all of
                 it. Classes of its pixels are those of the whole image; cells are cut at its border.
+            channel: the one to look at, by name or by number from 0 on, or ``"mean"`` of all; by default
+                all, which must be as many as the model takes.
 
         Returns:
-            (*S) uint32 in the order of the image's spatial axes, 0 background, 1 to the number of cells.
+            (*S) uint32 in the order of the image's spatial axes, 0 background, 1 to the number of cells. Of a
+            time series (T, *S) in the order of its axes: each frame by itself, numbered from 1.
 
         Raises:
             DataError: NaN or infinite pixels, a constant image, unclear axes, a region beyond the image.
@@ -119,7 +126,13 @@ class Model:
         """
         if method not in METHODS:
             raise DataError(f'method is "{method}", expected one of {", ".join(METHODS)}')
-        given = self._checked(image, axes, spacing)
+        given = self._checked(image, axes, spacing, channel)
+        if "T" in given.axes:
+            each = [
+                self.segment(frame, None, None, method, tile, progress, min_size, diameter, region)
+                for frame in given.frames()
+            ]
+            return np.stack(each, [a for a in given.axes if a != "C"].index("T"))
         standard = given.standard()
         scaled = self._scaled(standard, diameter)
         factors, predictor = scaled.scale.factors, self.predictor()
@@ -145,16 +158,17 @@ class Model:
         spacing: Sequence[float] | None = None,
         tile: Sequence[int] | None = None,
         diameter: Diameter = None,
+        channel: Channel | None = None,
     ) -> np.ndarray:
         """The probability of each class at each pixel.
 
         Args:
-            image, axes, spacing, tile, diameter: as for ``segment``.
+            image, axes, spacing, tile, diameter, channel: as for ``segment``, of one time point.
 
         Returns:
             (K, *S) float32 with S in the order Z, Y, X; sums to 1 over K.
         """
-        scaled = self._scaled(self._checked(image, axes, spacing).standard(), diameter)
+        scaled = self._scaled(self._checked(image, axes, spacing, channel).standard(), diameter)
         return self.predictor().probabilities(scaled, _on_network(tile, scaled.scale.factors))
 
     def factors(self, image: LazyImage, diameter: Diameter) -> tuple[float, ...]:
@@ -209,13 +223,34 @@ class Model:
             self._predictors[key] = Predictor(self.net, self.card, *key)
         return self._predictors[key]
 
+    def about(self) -> dict[str, Any]:
+        """What a result says of the model that made it: its name, and its file's checksum where it has one.
+
+        Example:
+            >>> about = load_model("cells2d", device="cpu").about()
+            >>> about["model"], len(about["model_sha256"]), about["device"]
+            ('cells2d', 64, 'cpu')
+        """
+        found: dict[str, Any] = {"model": self.name, "tta": self.origin.tta or None}
+        with suppress(ModelError):  # a model that lives in memory alone
+            sums = [sha256_of(find_model(name)) for name in self.origin.names]
+            found["model_sha256"] = sums[0] if len(sums) == 1 else sums
+        return {**found, "precision": self.precision, "device": self.device.type}
+
     def release(self) -> None:
         """Give back what predictors hold; they are made again when they are needed."""
         self._predictors.clear()
 
-    def _checked(self, image: np.ndarray | Image, axes: str | None, spacing: Sequence[float] | None) -> Image:
+    def _checked(
+        self,
+        image: np.ndarray | Image,
+        axes: str | None,
+        spacing: Sequence[float] | None,
+        channel: Channel | None = None,
+    ) -> Image:
         """The image, of numbers, suitable for the model; booleans as integers."""
         found = as_image(image, axes, spacing, such_as=self.card.axes)
+        found = found if channel is None else found.channel(channel)
         if found.data.dtype.kind not in "biuf":
             raise DataError(f"{found.source}: found pixels of type {found.data.dtype}, expected numbers")
         if not found.data.size:
@@ -249,9 +284,13 @@ def check_suits(model: Model, image: LazyImage, axes: str | None = None) -> None
             f"but {model.name} is a model for {card.axes}"
         )
     if image.channels != card.net.channels:
+        pick = ""
+        if card.net.channels == 1:
+            said = channels_said(image.channels, image.names)
+            pick = f'; pass one of {said} as channel=0 (--channel 0), or channel="mean" (--channel mean)'
         raise ModelError(
             f"{image.source}: has {image.channels} channels (axes {image.array_axes}), "
-            f"but {model.name} takes {card.net.channels}"
+            f"but {model.name} takes {card.net.channels}{pick}"
         )
 
 
@@ -319,6 +358,7 @@ def segment(
     spacing: Sequence[float] | None = None,
     diameter: Diameter = None,
     min_size: float | None = None,
+    channel: Channel | None = None,
 ) -> np.ndarray:
     """Every cell of an image, with nothing to choose.
 
@@ -326,10 +366,11 @@ def segment(
         image: an ``Image``, or an array with ``axes`` and ``spacing``; any numeric dtype.
         model: a ``Model``, the name of one that ships, or the path of a file; by default the one that ships
             for planes or for stacks, whichever the image is.
-        axes, spacing, diameter, min_size: as for ``Model.segment``.
+        axes, spacing, diameter, min_size, channel: as for ``Model.segment``.
 
     Returns:
-        (*S) uint32 in the order of the image's spatial axes, 0 background, 1 to the number of cells.
+        (*S) uint32 in the order of the spatial axes, 0 background, 1 to the number of cells; of a time
+        series (T, *S), each frame by itself.
 
     Raises:
         DataError, ModelError: as ``Model.segment``.
@@ -343,7 +384,7 @@ def segment(
     if not isinstance(model, Model):
         name = default_model(as_image(image, axes, spacing).spatial_axes) if model is None else str(model)
         model = _loaded(name)
-    return model.segment(image, axes, spacing, diameter=diameter, min_size=min_size)
+    return model.segment(image, axes, spacing, diameter=diameter, min_size=min_size, channel=channel)
 
 
 @lru_cache(maxsize=2)

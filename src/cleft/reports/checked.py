@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from cleft.checks.check import Checked
 from cleft.io.overlay import write_png
-from cleft.io.read import read_image, read_labels
-from cleft.labels.check import with_not_annotated
 from cleft.labels.classes import CLASS_NAMES, classes_by_rule
 from cleft.reports.charts import histogram
 from cleft.reports.page import made_by, section, table, text, write_page
@@ -23,20 +22,11 @@ EDGE = 768  # pixels
 Pictures = Iterator[tuple[str, Flat]]
 
 
-def class_pictures(
-    checked: Checked,
-    axes: str | None,
-    ignore_label: int | None = None,
-    limit: int | None = None,
-    most: int = SHOWN,
-) -> Pictures:
+def class_pictures(checked: Checked, most: int = SHOWN) -> Pictures:
     """The classes of images that were read from files, as a training will see them.
 
     Args:
         checked: of folders.
-        axes: of images that don't say theirs.
-        ignore_label: the label that means not annotated.
-        limit: bytes that each image may take.
         most: of them.
 
     Yields:
@@ -44,19 +34,16 @@ def class_pictures(
     """
     if checked.classes is None:
         return
-    for name, (image_path, labels_path) in list(checked.paths.items())[:most]:
-        image = read_image(image_path, axes, limit=limit)
-        mask = read_labels(labels_path, axes, limit=limit)
-        if ignore_label is not None:
-            mask = with_not_annotated(mask, ignore_label)
-        image, labels = image.standard(), mask.standard().data[0]
-        classes = classes_by_rule(labels, checked.classes.rule, image.spacing or mask.standard().spacing)
-        yield name, flatten(image, {"labels": labels, "classes": classes}, image.spacing)
+    for name, source in list(checked.sources.items())[:most]:
+        image, mask = (one.standard() for one in source.read())
+        labels, spacing = mask.data[0], image.spacing or mask.spacing
+        classes = classes_by_rule(labels, checked.classes.rule, spacing)
+        yield name, flatten(image, {"labels": labels, "classes": classes}, spacing)
 
 
 def picture_paths(checked: Checked, folder: Path, most: int = SHOWN) -> list[Path]:
     """Where ``write_class_pictures`` writes."""
-    names = list(checked.paths)[:most] if checked.classes is not None else []
+    names = list(checked.sources)[:most] if checked.classes is not None else []
     return [folder / f"{name.replace('/', '_')}.png" for name in names]
 
 
@@ -67,11 +54,8 @@ def write_class_pictures(folder: Path, pictures: Pictures) -> list[Path]:
         path = folder / f"{name.replace('/', '_')}.png"
         plain = np.repeat(np.rint(255 * flat.shade).astype(np.uint8)[..., None], 3, axis=2)
         strip = np.full((len(plain), 4, 3), 255, np.uint8)
-        write_png(
-            path,
-            np.concatenate([plain, strip, class_picture(flat.shade, flat.layers["classes"])], 1),
-            "check",
-        )
+        both = np.concatenate([plain, strip, class_picture(flat.shade, flat.layers["classes"])], 1)
+        write_png(path, both, "check", {"image": name})
         written.append(path)
     return written
 
@@ -126,9 +110,15 @@ def write_checked(
     ]
     if checked.classes is not None:
         parts.append(section("classes", "The four classes", _classes(checked, pictures)))
-    files = [Path(file) for pair in checked.paths.values() for file in pair]
-    parts.append(made_by({"command": "cleft check"}, files))
-    return write_page(path, title, checked.summary, parts, "check", overwrite)
+    sources = list(checked.sources.values())
+    files = dict.fromkeys(file for source in sources for file in (source.image, source.labels))
+    given = (
+        {name: value for name, value in asdict(sources[0].how).items() if value is not None}
+        if sources
+        else {}
+    )
+    parts.append(made_by({"command": "cleft check"} | given, files))
+    return write_page(path, title, checked.summary, parts, "check", overwrite, given)
 
 
 def _charts(checked: Checked, sizes: np.ndarray) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 import platform
 import time
@@ -16,7 +17,8 @@ from typing import Any
 
 from cleft.core.text import printable
 from cleft.io.files import atomic_path, sha256_of
-from cleft.io.outputs import check_outputs, software_tag
+from cleft.io.made import About, made
+from cleft.io.outputs import MARK, check_outputs, software_tag
 
 __all__ = ["details", "hashes", "made_by", "section", "settings_table", "table", "text", "write_page"]
 
@@ -88,8 +90,10 @@ def section(place: str, title: str, inside: str) -> tuple[str, str, str]:
 
 
 def hashes(paths: Iterable[Path]) -> dict[str, str]:
-    """The SHA-256 of files; folders, as a zarr is, have none."""
-    return {str(path): sha256_of(path) if path.is_file() else "a folder, not hashed" for path in paths}
+    """The SHA-256 of files, of a position inside of one its file's; folders, as a zarr is, have none."""
+    files = {path: next((one for one in (path, *path.parents) if one.is_file()), None) for path in paths}
+    sums = {file: sha256_of(file) for file in files.values() if file is not None}
+    return {str(path): "a folder, not hashed" if file is None else sums[file] for path, file in files.items()}
 
 
 def made_by(more: Mapping[str, Any], read: Iterable[Path] = ()) -> tuple[str, str, str]:
@@ -120,6 +124,7 @@ def write_page(
     sections: Sequence[tuple[str, str, str]],
     verb: str = "report",
     overwrite: bool = False,
+    about: About | None = None,
 ) -> Path:
     """Write a page that asks nobody for anything.
 
@@ -130,6 +135,7 @@ def write_page(
         sections: as ``section`` gives them; their insides are trusted.
         verb: of the command line whose result it is.
         overwrite: replace a file that cleft didn't write.
+        about: model and settings, for ``cleft.io.made.made_of``.
 
     Raises:
         DataError: something stands there, or the place can't be written to.
@@ -149,7 +155,7 @@ def write_page(
         for place, name, inside in sections
     )
     page = (
-        f"<!doctype html>\n<!-- {software_tag(verb)} -->\n"
+        f"<!doctype html>\n<!-- {software_tag(verb)} -->\n<!-- {_making(verb, about)} -->\n"
         '<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -161,6 +167,13 @@ def write_page(
     with atomic_path(path) as beside:
         beside.write_text(page, encoding="utf-8")
     return path
+
+
+def _making(verb: str, about: About | None) -> str:
+    """What made the page, as a GeoJSON has it; no text in it can end the comment that it stands in."""
+    words = {MARK: software_tag(verb), "made": made(verb, about)}
+    plain = json.dumps(words, separators=(",", ":"), default=str)
+    return plain.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _hash(content: str) -> str:

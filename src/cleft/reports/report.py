@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 from cleft.core.errors import DataError
 from cleft.core.image import Image, as_image, check_spacing
 from cleft.io import by_name, find_images, open_image, read_image, read_labels
+from cleft.io.files import sha256_of
 from cleft.io.lazy import LazyImage
-from cleft.io.outputs import check_outputs
+from cleft.io.made import made_of
+from cleft.io.outputs import check_outputs, written_by_cleft
 from cleft.io.read import open_labels, whole_numbers
 from cleft.models.card import find_model
 from cleft.reports.cells import MOST, Cells, Entry
@@ -50,7 +53,8 @@ def report(
 
     Args:
         path: of the file.
-        labels: what was found: an array, an ``Image``, a file, a folder, several, or a mapping from names.
+        labels: what was found: an array, an ``Image``, a file, a folder, several, or a mapping from names. Of
+            time series each frame is shown.
         image: the images of the same names; without them outlines stand on dark ground.
         truth: masks of the same names, -1 not annotated: cells are then shown as found, missed, invented,
             merged, split or inexact (``cleft.labels.verdicts``), and scored.
@@ -88,15 +92,26 @@ def report(
     read = [p for some in (found, images, truths) for p in some.values() if isinstance(p, (str, Path))]
     models = [] if model is None else [find_model(model)]
     check_outputs([Path(path)], [*map(Path, read), *models], overwrite, verb)
-    cells = Cells(len(found), pictures)
+    how = axes, spacing, limit
+    cells = Cells(sum(_count(one, how) for one in found.values()), pictures)
     for name in found:
-        cells.add(_entry(name, found[name], images.get(name), truths.get(name), (axes, spacing, limit)))
+        for entry in _entries(name, found[name], images.get(name), truths.get(name), how):
+            cells.add(entry)
     parts = cells.sections() + ([] if model is None else training_sections(model))
-    about = {"command": f"cleft {verb}"} | ({} if model is None else about_model(model))
-    parts.append(made_by(about, cells.files))
+    ways = _ways(found)
+    said = {"command": f"cleft {verb}"} | ({} if model is None else about_model(model))
+    for n, way in enumerate(ways, 1):
+        told = ", ".join(f"{key} {value}" for key, value in way.items())
+        said["labels" if len(ways) == 1 else f"labels, way {n}"] = told
+    parts.append(made_by(said, cells.files))
+    about = {
+        "model": None if model is None else str(model),
+        "model_sha256": None if model is None else sha256_of(models[0]),
+        "labels_made": ways or None,
+    }
     lead = f"{cells.summary()}." if found else ""
     title = title or ("Cells found" if found else f"Training of {models[0].name}")
-    return write_page(path, title, lead, parts, verb, overwrite)
+    return write_page(path, title, lead, parts, verb, overwrite, about)
 
 
 def window_entry(
@@ -128,23 +143,65 @@ def window_entry(
 How = tuple[str | None, Sequence[float] | None, int | None]
 
 
-def _entry(name: str, labels: Pixels, image: Pixels | None, truth: Pixels | None, how: How) -> Entry:
-    """An image of the report, read."""
-    axes, spacing, limit = how
+def _entries(
+    name: str, labels: Pixels, image: Pixels | None, truth: Pixels | None, how: How
+) -> Iterator[Entry]:
+    """An image of the report, read; of a time series each frame."""
     files = tuple(Path(p) for p in (labels, image, truth) if isinstance(p, (str, Path)))
     if isinstance(labels, (str, Path)) and truth is None:
-        with ExitStack() as opened:
-            lazy = opened.enter_context(open_labels(labels, axes, limit=limit))
-            if np.prod([float(n) for n in lazy.shape]) > WHOLE:
-                large = (
-                    opened.enter_context(open_image(image, axes, limit=limit))
-                    if isinstance(image, (str, Path))
-                    else None
-                )
-                return window_entry(name, lazy, large, files)
-    found = _read(labels, "labels", how)
-    shown = None if image is None else _read(image, "image", how)
-    true = None if truth is None else _read(truth, "truth", how)
+        windows = list(_windows(name, labels, image, files, how))
+        if windows:
+            yield from windows
+            return
+    read = {"labels": _read(labels, "labels", how)}
+    read |= {
+        what: _read(one, what, how) for what, one in (("image", image), ("truth", truth)) if one is not None
+    }
+    for its_name, frame in _frames(name, read):
+        yield _entry(its_name, frame, files, how[1])
+
+
+def _windows(
+    name: str, labels: str | Path, image: Pixels | None, files: tuple[Path, ...], how: How
+) -> Iterator[Entry]:
+    """The middle of what is too large to be read at once, frame by frame; nothing of what isn't."""
+    axes, _, limit = how
+    with ExitStack() as opened:
+        lazy = opened.enter_context(open_labels(labels, axes, limit=limit, frame="every"))
+        if math.prod(lazy.shape) * lazy.frames <= WHOLE:
+            return
+        large = None
+        if isinstance(image, (str, Path)):
+            large = opened.enter_context(open_image(image, axes, limit=limit, frame="every"))
+            _check_count(lazy.frames, lazy.source, large.frames, large.source)
+        for n in range(lazy.frames):
+            its = f"{name} frame {n}" if lazy.frames > 1 else name
+            yield window_entry(its, lazy.at(n), None if large is None else large.at(n), files)
+
+
+def _frames(name: str, read: Mapping[str, Image]) -> Iterator[tuple[str, Mapping[str, Image]]]:
+    """What belongs to an image, frame by frame where it is a time series."""
+    if not any("T" in one.axes for one in read.values()):
+        yield name, read
+        return
+    frames = {what: list(one.frames()) for what, one in read.items()}
+    count, source = len(frames["labels"]), read["labels"].source
+    for what, some in frames.items():
+        _check_count(count, source, len(some), read[what].source)
+    for n in range(count):
+        yield f"{name} frame {n}", {what: some[n] for what, some in frames.items()}
+
+
+def _check_count(expected: int, source: str, found: int, other: str) -> None:
+    if found != expected:
+        raise DataError(f"{other}: has {found} time points, expected those of {source}: {expected}")
+
+
+def _entry(
+    name: str, read: Mapping[str, Image], files: tuple[Path, ...], spacing: Sequence[float] | None
+) -> Entry:
+    """An image of the report, or a frame."""
+    found, shown, true = read["labels"], read.get("image"), read.get("truth")
     for other in (shown, true):
         if other is not None and other.standard().data.shape[1:] != found.standard().data.shape[1:]:
             raise DataError(
@@ -164,13 +221,30 @@ def _entry(name: str, labels: Pixels, image: Pixels | None, truth: Pixels | None
 def _read(given: Pixels, what: str, how: How) -> Image:
     axes, _, limit = how
     if isinstance(given, (str, Path)):
-        return (
-            read_image(given, axes, limit=limit) if what == "image" else read_labels(given, axes, limit=limit)
-        )
-    if what != "image":  # which have no channels
-        given_axes = "".join(a for a in axes if a not in "TC") if axes else None
-        axes = given_axes or (None if isinstance(given, Image) else "ZYX"[-np.ndim(given) :])
+        if what == "image":
+            return read_image(given, axes, limit=limit)
+        return read_labels(given, axes, limit=limit, series=True)
+    if what != "image" and not isinstance(given, Image):  # which have no channels, and perhaps no time
+        axes = (axes or "ZYX"[-np.ndim(given) :]).replace("C", "")
+        axes = axes.replace("T", "") if len(axes) > np.ndim(given) else axes
     return as_image(given, axes, None, what)
+
+
+def _count(labels: Pixels, how: How) -> int:
+    """How many pictures labels make: of a time series one for each frame."""
+    if isinstance(labels, (str, Path)):
+        with open_labels(labels, how[0], limit=how[2], frame="every") as opened:
+            return opened.frames
+    image = _read(labels, "labels", how)
+    return image.data.shape[image.axes.index("T")] if "T" in image.axes else 1
+
+
+def _ways(found: Mapping[str, Pixels]) -> list[dict[str, Any]]:
+    """What labels that cleft made say of their making, each way once."""
+    paths = [Path(one) for one in found.values() if isinstance(one, (str, Path))]
+    each = [made_of(path) for path in paths if written_by_cleft(path)]
+    without = [{name: value for name, value in way.items() if name != "image"} for way in each]
+    return [way for i, way in enumerate(without) if way not in without[:i]]
 
 
 def _named(given: Given, what: str) -> dict[str, Pixels]:

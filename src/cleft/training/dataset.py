@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from cleft.core.channels import Channel
 from cleft.core.errors import DataError
 from cleft.core.image import Image, as_image
 from cleft.core.intensity import normalise
 from cleft.core.settings import TrainSettings
 from cleft.io import check_pixels, find_pairs, read_image, read_labels
-from cleft.labels.check import check_pair, with_not_annotated
+from cleft.labels.check import check_pair, paired_frames, with_not_annotated
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.prediction.scale import Scale
 from cleft.training.augment import OUTSIDE, invert, modulate_touching, random_affine_elastic, vary_intensity
@@ -84,8 +85,9 @@ def load_examples(
     axes: str | None = None,
     spacing: Sequence[float] | None = None,
     limit: int | None = None,
+    channel: Channel | None = None,
 ) -> list[Example]:
-    """Images with their labels, read, checked and normalised.
+    """Images with their labels, read, checked and normalised; of a time series each frame is one.
 
     Args:
         data: a folder of pairs (see ``cleft.io.find_pairs``), or (image, labels) arrays or ``Image``\\ s.
@@ -93,6 +95,7 @@ def load_examples(
         axes: of every image, where the files or arrays don't say; arrays of two dimensions are YX.
         spacing: micrometres per pixel along each spatial axis, for every image, where not read.
         limit: bytes that each image may take, as for ``read_image``.
+        channel: the one to learn from, as for ``read_image``; by default all.
 
     Raises:
         DataError: no pairs, or one that can't be learnt from; the message names it. None of them need hold
@@ -100,15 +103,22 @@ def load_examples(
     """
     if isinstance(data, (str, Path)):
         pairs = [
-            (p.name, read_image(p.image, axes, spacing, limit), read_labels(p.labels, axes, spacing, limit))
+            (
+                p.name,
+                read_image(p.image, axes, spacing, limit, channel),
+                read_labels(p.labels, axes, spacing, limit, series=True),
+            )
             for p in find_pairs(Path(data))
         ]
     else:
         pairs = []
         for i, (x, y) in enumerate(data):
             image = as_image(x, axes, spacing, f"image {i}")
+            image = image if channel is None else image.channel(channel)
             # labels have no channels, and lie as their image does
-            pairs.append((f"pair {i}", image, as_image(y, image.spatial_axes, spacing, f"labels {i}")))
+            its = image.axes.replace("C", "")
+            pairs.append((f"pair {i}", image, as_image(y, its, spacing, f"labels {i}")))
+    pairs = [frame for pair in pairs for frame in paired_frames(*pair)]
     if (ignore := settings.classes.ignore_label) is not None:
         pairs = [(name, image, with_not_annotated(labels, ignore)) for name, image, labels in pairs]
     _check(pairs)

@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
@@ -50,6 +51,7 @@ def fit(
     resume: bool = False,
     console: Console | None = None,
     overwrite: bool = False,
+    loggers: Sequence[Logger | str] = (),
 ) -> tuple[nn.Module, ModelCard]:
     """Train a model and write it.
 
@@ -66,6 +68,7 @@ def fit(
         console: where to report; by default standard error.
         overwrite: begin anew where the ``.run`` folder holds an unfinished training, or files that are no
             training's; only files of the names that training writes are replaced.
+        loggers: as ``cleft.train`` takes them, beside the log that is always kept.
 
     Returns:
         The network, ready to predict, and its card.
@@ -99,7 +102,7 @@ def fit(
     with run_folder(path, rank_zero_only.rank == 0, resume, overwrite) as run:
         done = run.steps_done(learner.about) if resume else 0
         run.begin(settings, done)
-        score, main = _run(learner, configuration, run, (learn, check), done, console)
+        score, main = _run(learner, configuration, run, (learn, check), done, console, loggers)
         net, card = learner.net.eval(), configuration.card
         if main and configuration.learns_sizes:
             print_plain(console, "learning to tell the size of cells")
@@ -145,10 +148,11 @@ def _run(
     data: tuple[list[Example], list[Example]],
     done: int,
     console: Console,
+    loggers: Sequence[Logger | str],
 ) -> tuple[float | None, bool]:
     """Train, and leave the learner with the best weights; their PQ, and whether this is the main process."""
     learn, check = data
-    trainer, best = make_trainer(configuration, run.path, console, bool(check), done)
+    trainer, best = make_trainer(configuration, run.path, console, bool(check), done, loggers)
     with warnings.catch_warnings(), _interruptible(trainer, configuration, run, console):
         # Lightning's advice on workers and on logging; what it advises is decided here on purpose
         warnings.filterwarnings("ignore", module="lightning.*")

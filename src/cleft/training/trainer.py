@@ -13,11 +13,10 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from cleft.core.errors import CleftError
 from cleft.core.settings import TrainSettings
 from cleft.labels.weights import WEIGHT_MAPS
 from cleft.prediction.device import bfloat16_is_native, device_of
@@ -31,6 +30,7 @@ from cleft.training.callbacks import (
 )
 from cleft.training.configure import Configuration
 from cleft.training.dataset import Example, Patches, PatchSampler
+from cleft.training.loggers import make_loggers
 from cleft.training.run_folder import SafeCheckpoints
 
 __all__ = ["devices_of", "make_loader", "make_trainer", "precision_of"]
@@ -75,7 +75,12 @@ def _begin_worker(_: int) -> None:
 
 
 def make_trainer(
-    configuration: Configuration, run: Path, console: Console, validates: bool, done: int
+    configuration: Configuration,
+    run: Path,
+    console: Console,
+    validates: bool,
+    done: int,
+    loggers: Sequence[Logger | str] = (),
 ) -> tuple[lightning.Trainer, ModelCheckpoint]:
     """A trainer, and the checkpoint that its best model will be in.
 
@@ -85,6 +90,7 @@ def make_trainer(
         console: for the progress bar.
         validates: whether there is anything to validate on.
         done: steps already behind.
+        loggers: beside the log that is always kept.
     """
     settings, per_epoch = configuration.settings, configuration.steps_per_epoch
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -102,15 +108,20 @@ def make_trainer(
         callbacks.append(EarlyStopping("val_pq", mode="max", patience=settings.optimiser.patience))
     callbacks.append(last)  # after the others, whose state it keeps
     log = f"log-from-{done}" if done else "log"  # Lightning would delete the log it finds
+    named = [*(["tensorboard"] if settings.run.tensorboard else []), *loggers]
+    others = make_loggers(list(dict.fromkeys(named)), run, log)
+    own = CSVLogger(run, name="", version=log, flush_logs_every_n_steps=1)
     trainer = lightning.Trainer(
         # no max_steps: with it Lightning resumes within the epoch that had ended
         max_epochs=-(-settings.optimiser.steps // per_epoch), limit_train_batches=per_epoch,
         precision=precision_of(configuration), gradient_clip_val=settings.optimiser.gradient_clip,
         **devices_of(settings), callbacks=callbacks, plugins=[SafeCheckpoints()],
-        logger=_loggers(run, log, settings.run.tensorboard), log_every_n_steps=per_epoch,
+        logger=[own, *others], log_every_n_steps=per_epoch,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         num_sanity_val_steps=0, deterministic="warn", benchmark=False,
     )  # fmt: skip
+    for logger in others:
+        logger.log_hyperparams(settings.flat())
     return trainer, best
 
 
@@ -137,18 +148,6 @@ def devices_of(settings: TrainSettings) -> dict[str, Any]:
         # torch would put its own layers in place of those of batch renormalisation, which need it less
         "sync_batchnorm": cards and not settings.network.batch_renorm,
     }  # fmt: skip
-
-
-def _loggers(run: Path, version: str, tensorboard: bool) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(run, name="", version=version, flush_logs_every_n_steps=1)]
-    if tensorboard:
-        try:
-            loggers.append(TensorBoardLogger(run, name="", version=f"tensorboard-{version}"))
-        except ModuleNotFoundError as error:
-            raise CleftError(
-                "tensorboard is not installed; pip install 'cleft[log]', or leave it out"
-            ) from error
-    return loggers
 
 
 def precision_of(configuration: Configuration) -> Literal["bf16-mixed", "32-true"]:

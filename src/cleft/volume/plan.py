@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from cleft.core.channels import Channel
 from cleft.core.errors import DataError
 from cleft.core.intensity import intensity_limits
 from cleft.io.files import fingerprint
@@ -51,6 +52,8 @@ class VolumeOptions:
         empty: blocks whose brightest pixel is at most this are background without asking the network.
         overwrite: begin anew where labels of cleft's, or an unfinished run, stand already.
         diameter: of the cells, see ``Model.segment``.
+        channel: the one to look at, see ``Model.segment``.
+        frame: of a time series, which one, from 0 on.
     """
 
     axes: str | None = None
@@ -63,6 +66,8 @@ class VolumeOptions:
     empty: float | None = None
     overwrite: bool = False
     diameter: Diameter = None
+    channel: Channel | None = None
+    frame: int | None = None
 
 
 def choose_strategy(model: Model, image: LazyImage, options: VolumeOptions) -> Strategy:
@@ -101,12 +106,13 @@ def fits_in_memory(
 
 
 def make_plan(
-    model: Model, image: LazyImage, folder: Path, options: VolumeOptions, jobs: int
+    model: Model, image: LazyImage, source: Path, folder: Path, options: VolumeOptions, jobs: int
 ) -> tuple[RunPlan, BlockCost]:
     """What the labels will depend on, and what its blocks cost.
 
     Args:
-        model, image, options: as for ``segment_volume``.
+        model, source, options: as for ``segment_volume``.
+        image: the opened source.
         folder: of the run; the block and the runtime of an unfinished one are kept.
         jobs: blocks that may grow at once; the cost has as many as memory allows.
 
@@ -148,10 +154,12 @@ def make_plan(
     max_pixels, jobs = affordable(cost, block, image.shape, memory)
     paths = [find_model(name) for name in model.origin.names]
     plan = RunPlan(
-        source=str(Path(image.source).resolve()),
-        fingerprint=fingerprint(Path(image.source)),
+        source=str(source.resolve()),
+        fingerprint=fingerprint(source),
         axes=options.axes,
         given_spacing=options.spacing,
+        channel=None if options.channel is None else str(options.channel),
+        frame=options.frame,
         shape=image.shape,
         spacing_um=image.spacing,
         models=tuple(str(path.resolve()) for path in paths),

@@ -10,12 +10,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cleft.core.errors import DataError
 from cleft.io.files import exclusive_lock
-from cleft.io.outputs import MARK, check_outputs, software_tag
+from cleft.io.made import made
+from cleft.io.outputs import MARK, check_outputs
 from cleft.io.read import open_image
 from cleft.io.write import write_labels
 from cleft.io.zarr_labels import fill_level, level_grid, remove_labels
@@ -88,14 +90,15 @@ def segment_volume(
         if options.overwrite:
             _clear(folder)
         jobs = os.cpu_count() or 1
-        with open_image(source, options.axes, options.spacing, options.memory) as image:
-            plan, cost = make_plan(model, image, folder, options, jobs)
-        store = RunStore.begin(folder, plan)
+        given = options.axes, options.spacing, options.memory, options.channel, options.frame
+        with open_image(source, *given) as image:
+            plan, cost = make_plan(model, image, Path(source), folder, options, jobs)
+        store, about = RunStore.begin(folder, plan), model.about()
         for line in estimate_resources(plan, model.predictor(plan.precision, plan.runtime), cost):
             log.info(line)
         _run(store, model, executor, cost.jobs, progress)
         cells = int(store.table("numbers").max(initial=0))
-        _move(store, output, cells)
+        _move(store, output, cells, about)
         shutil.rmtree(folder)
     return cells
 
@@ -194,16 +197,14 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _move(store: RunStore, output: Path, cells: int) -> None:
+def _move(store: RunStore, output: Path, cells: int, model: dict[str, Any]) -> None:
     """Put the labels in their place, with what they were made from."""
-    store.labels.attrs[MARK] = {
-        "made_by": software_tag(VERB),
-        **store.plan.model_dump(mode="json"),
-        "cells": cells,
-    }
+    plan = store.plan.model_dump(mode="json", exclude_none=True)
+    about = {"image": store.plan.source, **model, **plan, "cells": cells}
+    store.labels.attrs[MARK] = made(VERB, about)
     if output.suffix in TIFF:
         labels = np.asarray(store.labels["0"][...])
-        write_labels(output, labels, "ZYX"[-labels.ndim :], store.plan.spacing_um, VERB)
+        write_labels(output, labels, "ZYX"[-labels.ndim :], store.plan.spacing_um, VERB, about)
         return
     remove_labels(output)
     os.replace(store.folder / LABELS, output)

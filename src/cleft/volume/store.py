@@ -42,6 +42,8 @@ class RunPlan(Settings):
     fingerprint: str
     axes: str | None = None
     given_spacing: tuple[float, ...] | None = None
+    channel: str | None = None
+    frame: int | None = None
     shape: tuple[int, ...]
     spacing_um: tuple[float, ...] | None = None
     models: tuple[str, ...]
@@ -121,6 +123,11 @@ class BlockPredictor:
         return self.predictor.classes_of(
             channels, self.scaled.scale, region, window, plan.method, max_pixels=plan.max_pixels
         )
+
+
+def _image_of(plan: RunPlan) -> LazyImage:
+    """The image that a plan names, not read yet."""
+    return open_image(plan.source, plan.axes, plan.given_spacing, plan.memory, plan.channel, plan.frame)
 
 
 class RunStore:
@@ -213,7 +220,7 @@ class RunStore:
     def block_predictor(self) -> BlockPredictor:
         """Of another process than the one that planned: network and image stay open between blocks."""
         plan = self.plan
-        image = open_image(plan.source, plan.axes, plan.given_spacing, plan.memory)
+        image = _image_of(plan)
         self._open_files.enter_context(image)
         return BlockPredictor(plan, load_model(plan.models, device_of_worker(), plan.tta), image)
 
@@ -224,7 +231,7 @@ class RunStore:
             DataError: the image can't be opened.
         """
         plan = self.plan
-        image = open_image(plan.source, plan.axes, plan.given_spacing, plan.memory)
+        image = _image_of(plan)
         self._open_files.enter_context(image)
         self.__dict__["block_predictor"] = BlockPredictor(plan, model, image)
 

@@ -11,22 +11,16 @@ export interface Table {
 
 const DIAMETER_UNIT: Record<number, number> = { 2: Math.PI / 4, 3: Math.PI / 6 }; // pixels of a ball of diameter 1
 
+/** Columns are named as those of `cleft measure` (src/cleft/labels/measure.py), and stand in the same order. */
 export function measure(labels: Labels, image: Image): Table {
   const { data, count } = labels;
   const ndim = image.shape.length;
   const axes = ["z", "y", "x"].slice(-ndim);
-  const columns = new Map<string, Float64Array>();
-  const column = (name: string, fill = 0): Float64Array => {
-    const made = new Float64Array(count + 1).fill(fill);
-    columns.set(name, made);
-    return made;
-  };
-  const pixels = column("pixels");
-  const diameter = column("diameter");
-  const centre = axes.map((a) => column(a));
-  const [mean, low, high] = [column("intensity_mean"), column("intensity_min", Infinity), column("intensity_max", -Infinity)];
-  const first = axes.map((a) => column(`${a}_first`, Infinity));
-  const last = axes.map((a) => column(`${a}_last`, -Infinity));
+  const numbers = (fill = 0): Float64Array => new Float64Array(count + 1).fill(fill);
+  const [pixels, mean, low, high] = [numbers(), numbers(), numbers(Infinity), numbers(-Infinity)];
+  const centre = axes.map(() => numbers());
+  const first = axes.map(() => numbers(Infinity));
+  const last = axes.map(() => numbers(-Infinity));
   const at = image.shape.map(() => 0);
   const width = image.shape.at(-1)!;
   for (let i = 0; i < data.length; i++) {
@@ -48,20 +42,29 @@ export function measure(labels: Labels, image: Image): Table {
       if (place > last[a]![label]!) last[a]![label] = place;
     }
   }
-  for (let label = 1; label <= count; label++) {
-    const n = pixels[label]!;
-    diameter[label] = (n / DIAMETER_UNIT[ndim]!) ** (1 / ndim);
-    mean[label]! /= n;
-    for (const along of centre) along[label]! /= n;
+  for (const sums of [mean, ...centre]) sums.forEach((sum, i) => (sums[i] = i === 0 ? 0 : sum / pixels[i]!));
+  const diameter = pixels.map((n) => (n / DIAMETER_UNIT[ndim]!) ** (1 / ndim));
+  const size = ndim === 2 ? "area" : "volume";
+  const columns = new Map<string, Float64Array>();
+  axes.forEach((a, i) => columns.set(`${a}_px`, centre[i]!));
+  const { spacing } = image;
+  if (spacing) axes.forEach((a, i) => columns.set(`${a}_um`, centre[i]!.map((n) => n * spacing[i]!)));
+  axes.forEach((a, i) => columns.set(`${a}_min_px`, first[i]!));
+  axes.forEach((a, i) => columns.set(`${a}_max_px`, last[i]!));
+  columns.set(`${size}_px`, pixels).set("diameter_px", diameter);
+  if (spacing) {
+    const unit = product(spacing);
+    columns.set(`${size}_um${ndim}`, pixels.map((n) => n * unit));
+    columns.set("diameter_um", diameter.map((n) => n * unit ** (1 / ndim)));
   }
-  const border = atBorder(labels, image.shape);
-  column("at_border").set(border);
-  if (image.spacing) {
-    const unit = product(image.spacing);
-    column(ndim === 2 ? "area_um2" : "volume_um3").forEach((_, i, all) => (all[i] = pixels[i]! * unit));
-    column("diameter_um").forEach((_, i, all) => (all[i] = diameter[i]! * unit ** (1 / ndim)));
-  }
+  columns.set("border", Float64Array.from(atBorder(labels, image.shape)));
+  columns.set("intensity_mean", mean).set("intensity_min", low).set("intensity_max", high);
   return { count, columns };
+}
+
+/** How many pixels each label has. */
+export function sizes(table: Table): Float64Array {
+  return table.columns.get("area_px") ?? table.columns.get("volume_px")!;
 }
 
 /** The table as CSV, a line for each cell that is kept. */

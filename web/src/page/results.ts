@@ -1,6 +1,7 @@
 /** The cells that were found: how many, how large, which are kept, one of them, and files to take away. */
 
 import type { Image } from "../core/arrays";
+import { sizes } from "../core/measure";
 import type { Download, Result } from "../messages";
 import type { Client } from "./client";
 import { byId, input, numberIn, show, telling, thousands } from "./dom";
@@ -11,9 +12,10 @@ const ENDINGS: Record<Download, string> = {
   labels: "_labels.tif", geojson: "_outlines.geojson", rois: "_rois.zip", csv: "_cells.csv",
 };
 const WORDS: Record<string, string> = {
-  pixels: "pixels", diameter: "diameter in pixels", intensity_mean: "mean intensity", intensity_min: "least intensity",
-  intensity_max: "most intensity", at_border: "at the image's border", area_um2: "area in µm²",
-  volume_um3: "volume in µm³", diameter_um: "diameter in µm", x: "centre, x", y: "centre, y", z: "centre, plane",
+  z_px: "centre, plane", y_px: "centre, y", x_px: "centre, x", area_px: "area in pixels", volume_px: "volume in pixels",
+  diameter_px: "diameter in pixels", area_um2: "area in µm²", volume_um3: "volume in µm³", diameter_um: "diameter in µm",
+  border: "at the image's border", intensity_mean: "mean intensity", intensity_min: "least intensity",
+  intensity_max: "most intensity",
 };
 
 export class Results {
@@ -73,7 +75,7 @@ export class Results {
     for (const [column, values] of this.result.table.columns) {
       if (!(column in WORDS)) continue;
       const value = values[known]!;
-      const text = column === "at_border" ? (value ? "yes" : "no") : Number(value.toPrecision(4)).toLocaleString("en-GB");
+      const text = column === "border" ? (value ? "yes" : "no") : Number(value.toPrecision(4)).toLocaleString("en-GB");
       const [term, said] = [document.createElement("dt"), document.createElement("dd")];
       [term.textContent, said.textContent] = [WORDS[column]!, text];
       list.append(term, said);
@@ -84,19 +86,19 @@ export class Results {
     if (!label || !this.result) return;
     const at = (name: string): number => this.result!.table.columns.get(name)?.[label] ?? 0;
     if (this.image!.shape.length === 3) {
-      input("plane").value = String(Math.round(at("z")) + 1);
+      input("plane").value = String(Math.round(at("z_px")) + 1);
       input("plane").dispatchEvent(new Event("input"));
     }
-    this.view.lookAt(at("x") + 0.5, at("y") + 0.5);
+    this.view.lookAt(at("x_px") + 0.5, at("y_px") + 0.5);
   }
 
   private filter(): void {
     if (!this.result) return;
-    const sizes = this.result.table.columns.get("pixels")!;
+    const pixels = sizes(this.result.table);
     const [least, most] = [numberIn("least") ?? 0, numberIn("most") ?? Infinity];
     let count = 0;
-    for (let label = 1; label < sizes.length; label++) {
-      const stays = sizes[label]! >= least && sizes[label]! <= most;
+    for (let label = 1; label < pixels.length; label++) {
+      const stays = pixels[label]! >= least && pixels[label]! <= most;
       this.kept[label] = Number(stays);
       count += Number(stays);
     }
@@ -111,7 +113,7 @@ export class Results {
   private drawSizes(): void {
     const canvas = byId<HTMLCanvasElement>("histogram");
     if (!this.result || canvas.clientWidth === 0) return;
-    const said = drawHistogram(canvas, this.result.table.columns.get("pixels")!, this.kept);
+    const said = drawHistogram(canvas, sizes(this.result.table), this.kept);
     byId("histogram-said").textContent = said;
     canvas.setAttribute("aria-label", said || "No cells.");
   }

@@ -13,6 +13,7 @@ import type { Network } from "../core/predictor";
 import { Scale, type Diameter } from "../core/scale";
 import { segment } from "../core/segment";
 import { type Choice, openImage, readImage } from "../io/read";
+import { toRoiZip } from "../io/write_outlines";
 import { labelsToTiff } from "../io/write_tiff";
 import { loadNetwork, prepare } from "../ort";
 
@@ -37,6 +38,7 @@ type Job =
   | { kind: "toNetwork"; image: Stored; factors: number[]; region: Region; out: string }
   | { kind: "toImage"; values: Stored; shape: number[]; factors: number[]; region: Region; within: Region; out: string }
   | { kind: "outlines"; labels: Stored }
+  | { kind: "rois"; labels: Stored; out: string }
   | { kind: "measure"; labels: Stored; image: Stored; spacing: number[] | null };
 
 function read({ path, dtype }: Stored): Numbers {
@@ -80,6 +82,11 @@ async function done(job: Job): Promise<unknown> {
     case "outlines": {
       const [height, width] = job.labels.shape as [number, number];
       return [...outlinesOf(read(job.labels) as Uint32Array, width, height)];
+    }
+    case "rois": {
+      const zip = toRoiZip({ data: read(job.labels) as Uint32Array, shape: job.labels.shape });
+      if (zip) write(job.out, zip);
+      return zip !== null;
     }
     case "measure": {
       const data = read(job.labels) as Uint32Array;

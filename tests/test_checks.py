@@ -191,3 +191,34 @@ def test_the_command(cleft_says: Says, tmp_path: Path) -> None:
     assert said.code == 1
     assert "error: " in said.out
     assert "1 images without a mask (x1.tif)" in said.out
+
+
+def test_channels_and_time_series_are_read_as_a_training_reads_them(cleft_says: Says, tmp_path: Path) -> None:
+    frames = [pair(2, seed) for seed in range(2)]
+    movie = np.stack([image.data for image, _ in frames])
+    image = Image(np.stack([movie, np.full_like(movie, 7)], 1), "TCYX", (0.5, 0.5))
+    write_image(tmp_path / "d" / "images" / "s.tif", image)
+    write_image(
+        tmp_path / "d" / "masks" / "s.tif",
+        Image(np.stack([its.data for _, its in frames]), "TYX", (0.5, 0.5)),
+    )
+    every, first, dark = (check(tmp_path / "d", channel=channel) for channel in (None, 0, 1))
+    assert [facts.name for facts in first.images] == ["s frame 0", "s frame 1"]
+    assert [facts.axes for facts in every.images] == ["CYX", "CYX"]
+    assert first.cells == 2 * (len(np.unique(frames[0][1].data)) - 1)
+    assert dark.fails
+    assert "every pixel is 7" in dark.findings[0].says
+    assert check([(image, np.stack([its.data for _, its in frames]))], channel=0).cells == first.cells
+    said = cleft_says(
+        "check", tmp_path / "d", "--channel", "0", "--json", "-", "--report", tmp_path / "c.html"
+    )
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert [one["name"] for one in found["images"]] == ["s frame 0", "s frame 1"]
+    assert "c.html: written" in said.err
+    text = (tmp_path / "c.html").read_text("utf-8")
+    assert text.count("<article") == 2
+    said = cleft_says("check", tmp_path / "d", "--channel", "1", "-q")
+    assert (said.code, said.out) == (1, "")
+    assert "error: " in said.err
+    assert "every pixel is 7" in said.err

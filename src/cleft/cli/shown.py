@@ -74,9 +74,10 @@ class Shown:
         del made["image"]
         diameter = or_default(model.card, self.options.volume.diameter)
         about: dict[str, object] = {**made, "diameter": str(diameter)}
-        said = {"command": f"cleft {VERB}"} | about
+        said = {"command": f"cleft {VERB}"}
         for name in model.origin.names:
             said |= about_model(name)
+        said |= {name: value for name, value in about.items() if not name.startswith("model")}
         if failed:
             said["failed"] = "; ".join(f"{image.name}: {reason}" for image, reason in failed)
         if self.skipped:

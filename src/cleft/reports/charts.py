@@ -14,6 +14,7 @@ __all__ = ["curve", "histogram"]
 WIDTH, HEIGHT = 380, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 38
 BINS = 24
+COUNT = "number"  # of an axis that counts: its marks are whole numbers
 
 
 def histogram(
@@ -58,7 +59,7 @@ def histogram(
         drawn += f'<path class="b" d="M{x(edges[0]):.1f} {y(0):.1f}{steps}V{y(0):.1f}"/>'
     said = _summary(first) + (f"; {names[1]}: {_summary(second)}" if second.size else "")
     told = f"{names[0]} (bars) and {names[1]} (line)" if second.size else ""
-    return _figure(title, label, "number", drawn, (edges[0], edges[-1]), (0, most), f"{title}: {said}", told)
+    return _figure(title, label, COUNT, drawn, (edges[0], edges[-1]), (0, most), f"{title}: {said}", told)
 
 
 def curve(title: str, label: str, of: str, x: Sequence[float], y: Sequence[float]) -> str:
@@ -80,17 +81,16 @@ def curve(title: str, label: str, of: str, x: Sequence[float], y: Sequence[float
     xs, ys = zip(*points)
     low, high = min(ys), max(ys)
     room = (high - low) * 0.05 or 0.5
-    along, up = (
-        _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT),
-        _scale(low - room, high + room, HEIGHT - BOTTOM, TOP),
-    )
+    bottom = max(0.0, low - room) if low >= 0 else low - room  # what is never below 0 has no room there
+    along = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
+    up = _scale(bottom, high + room, HEIGHT - BOTTOM, TOP)
     path = "L".join(f"{along(a):.1f} {up(b):.1f}" for a, b in points)
     drawn = f'<path class="line" d="M{path}"/>'
     if len(points) == 1:
         drawn = f'<circle class="a" cx="{along(xs[0]):.1f}" cy="{up(ys[0]):.1f}" r="3"/>'
     said = f"{title}: {len(points)} points, from {ys[0]:.3g} to {ys[-1]:.3g}, last {ys[-1]:.3g}, best "
     said += f"{max(ys) if ys[-1] > ys[0] else min(ys):.3g}"
-    return _figure(title, label, of, drawn, (min(xs), max(xs)), (low - room, high + room), said)
+    return _figure(title, label, of, drawn, (min(xs), max(xs)), (bottom, high + room), said)
 
 
 def _figure(
@@ -107,7 +107,7 @@ def _figure(
     x, y = _scale(*xs, LEFT, WIDTH - RIGHT), _scale(*ys, HEIGHT - BOTTOM, TOP)
     base = HEIGHT - BOTTOM
     marks = [f'<path class="axis" d="M{LEFT} {base}H{WIDTH - RIGHT}" fill="none"/>']
-    for tick in _ticks(*ys):
+    for tick in (n for n in _ticks(*ys) if of != COUNT or n.is_integer()):
         marks.append(f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}"/>')
         marks.append(f'<text x="{LEFT - 5}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for tick in _ticks(*xs):

@@ -21,7 +21,7 @@ from cleft.reports.pictures import class_picture, data_uri
 __all__ = ["PATCHES", "about_model", "read_metrics", "training_sections"]
 
 PATCHES = "patches.npz"  # in a training's folder: images (N, C, Y, X) and classes (N, Y, X), uint8
-CURVES = {"loss": "Loss", "val_pq": "PQ of images held out"}
+CURVES = {"loss": ("Loss", "loss"), "val_pq": ("PQ of images held out", "PQ")}
 
 
 def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -93,7 +93,7 @@ def training_sections(model: str | Path) -> list[tuple[str, str, str]]:
     card, run = read_card(path), path.with_suffix(".run")
     metrics = read_metrics(run)
     charts = "".join(
-        curve(title, "step", name, *metrics[name]) for name, title in CURVES.items() if name in metrics
+        curve(title, "step", of, *metrics[name]) for name, (title, of) in CURVES.items() if name in metrics
     )
     learnt = card.trained_on
     said = (

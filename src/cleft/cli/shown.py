@@ -74,7 +74,7 @@ class Shown:
         del made["image"]
         diameter = or_default(model.card, self.options.volume.diameter)
         about: dict[str, object] = {**made, "diameter": str(diameter)}
-        said = {"command": f"cleft {VERB}"}
+        said: dict[str, object] = {"command": f"cleft {VERB}"}
         for name in model.origin.names:
             said |= about_model(name)
         said |= {name: value for name, value in about.items() if not name.startswith("model")}

@@ -107,6 +107,18 @@ class Blocks(Verb):
         return ["segment", *given, "-o", target.parent]
 
 
+class SegmentReport(Verb):
+    inputs = ("in/a.tif", "in/m.safetensors")
+    targets = ("out/r.html", "out/a.tif")
+
+    def prepare(self) -> None:
+        shutil.copy(self.model, self.folder / "in" / "m.safetensors")
+
+    def command(self, target: Path) -> list[object]:
+        given = ["segment", self.folder / "in" / "a.tif", "-m", self.folder / "in" / "m.safetensors"]
+        return [*given, "-o", self.folder / "out", "--report", target]
+
+
 class Train(Verb):
     inputs = ("data/images/a.tif", "data/masks/a.tif", "in/start.safetensors", "in/c.yml")
     targets = ("out/m.safetensors",)
@@ -130,6 +142,13 @@ class Train(Verb):
         return ["train", self.folder / "data", "-o", target, *settings]
 
 
+class TrainReport(Train):
+    targets = ("out/t.html", "out/m.safetensors")
+
+    def command(self, target: Path) -> list[object]:
+        return [*super().command(self.folder / "out" / "m.safetensors"), "--report", target]
+
+
 class Score(Verb):
     inputs = ("in/truth.tif",)
     targets = ("out/s.json",)
@@ -137,6 +156,36 @@ class Score(Verb):
     def command(self, target: Path) -> list[object]:
         truth = self.folder / "in" / "truth.tif"
         return ["score", truth, truth, "--json", target]
+
+
+class ScoreReport(Score):
+    inputs = ("in/truth.tif", "in/a.tif")
+    targets = ("out/s.html",)
+
+    def command(self, target: Path) -> list[object]:
+        truth = self.folder / "in" / "truth.tif"
+        return ["score", truth, truth, "--report", target, "--image", self.folder / "in" / "a.tif"]
+
+
+class Report(Score):
+    inputs = ("in/truth.tif", "in/a.tif")
+    targets = ("out/r.html",)
+
+    def command(self, target: Path) -> list[object]:
+        given = [self.folder / "in" / "truth.tif", "--image", self.folder / "in" / "a.tif"]
+        return ["report", *given, "-o", target]
+
+
+class Check(Verb):
+    targets = ("out/c.html", "out/c.json")
+
+    def prepare(self) -> None:
+        for name, source in (("images", "a.tif"), ("masks", "truth.tif")):
+            (self.folder / "data" / name).mkdir(parents=True)
+            shutil.copy(self.folder / "in" / source, self.folder / "data" / name / "a.tif")
+
+    def command(self, target: Path) -> list[object]:
+        return ["check", self.folder / "data", "--report", target, "--json", target.with_suffix(".json")]
 
 
 class Measure(Verb):
@@ -209,8 +258,13 @@ class Demo(Verb):
 VERBS = (
     Segment,
     Blocks,
+    SegmentReport,
     Train,
+    TrainReport,
     Score,
+    ScoreReport,
+    Report,
+    Check,
     Measure,
     Convert,
     ConvertToText,

@@ -7,8 +7,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BinaryJLoss", "CellTable", "CleftError", "Conversion", "Image", "JCLoss", "JLoss", "Model", "Scores",
-    "Session", "VolumeOptions", "convert", "load_model", "make_cells", "measure", "read_image",
-    "read_labels", "score", "segment", "segment_volume", "to_classes", "to_labels", "train", "write_labels",
+    "Session", "VolumeOptions", "check", "convert", "load_model", "make_cells", "measure", "read_image",
+    "read_labels", "report", "score", "segment", "segment_volume", "to_classes", "to_labels", "train",
+    "write_labels",
 ]  # fmt: skip
 
 _HOME = {
@@ -23,12 +24,14 @@ _HOME = {
     "Session": "cleft.session",
     "Conversion": "cleft.formats.convert",
     "VolumeOptions": "cleft.volume.plan",
+    "check": "cleft.checks.check",
     "convert": "cleft.formats.convert",
     "load_model": "cleft.prediction.model",
     "make_cells": "cleft.synthetic",
     "measure": "cleft.labels.measure",
     "read_image": "cleft.io.read",
     "read_labels": "cleft.io.read",
+    "report": "cleft.reports.report",
     "score": "cleft.labels.scores",
     "segment": "cleft.prediction.model",
     "segment_volume": "cleft.volume.segment",
@@ -40,6 +43,7 @@ _HOME = {
 
 if TYPE_CHECKING:
     from cleft.api import train
+    from cleft.checks.check import check
     from cleft.core.errors import CleftError
     from cleft.core.image import Image
     from cleft.formats.convert import Conversion, convert
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     from cleft.labels.table import CellTable
     from cleft.losses.youden import BinaryJLoss, JCLoss, JLoss
     from cleft.prediction.model import Model, load_model, segment
+    from cleft.reports.report import report
     from cleft.session import Session
     from cleft.synthetic import make_cells
     from cleft.volume.plan import VolumeOptions

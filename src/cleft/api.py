@@ -15,16 +15,21 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
+from cleft.checks.check import check_masks
 from cleft.core.channels import Channel
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 from cleft.core.settings import TrainSettings, differences, read_settings
 from cleft.core.text import print_plain
+from cleft.io.files import sha256_of
 from cleft.io.outputs import check_outputs
 from cleft.io.pairs import find_pairs
 from cleft.labels.check import check_set
 from cleft.models.card import find_model
 from cleft.prediction.model import Model, load_model
+from cleft.reports.cells import Cells, Entry
+from cleft.reports.page import made_by, write_page
+from cleft.reports.trained import about_model, training_sections
 from cleft.training.dataset import Annotated, Example, hold_out, load_examples
 from cleft.training.fit import fit
 from cleft.training.loggers import check_loggers
@@ -59,6 +64,7 @@ def train(
     loggers: Sequence[Logger | str] = (),
     quiet: bool = False,
     config: str | Path | None = None,
+    report: str | Path | None = None,
     **settings: Any,
 ) -> Model:
     """Train a model on annotated images.
@@ -82,6 +88,8 @@ def train(
             ``"wandb"``, ``"mlflow"``, or any of Lightning's loggers. Of self-training it is the last round.
         quiet: say nothing on standard error.
         config: YAML with any of the settings, as ``cleft train --print-config`` prints them.
+        report: HTML file to write in the end: learning curves, patches as the network saw them, settings,
+            and the images that were held out, with what is missed, merged and split.
         **settings: any of ``cleft.core.settings.TrainSettings`` by its name: steps, seed, loss, width, ...
             They go before those of ``config``.
 
@@ -103,7 +111,7 @@ def train(
         with TemporaryDirectory() as folder:
             return train(
                 data, Path(folder) / "model.safetensors", val=val, axes=axes, spacing=spacing, limit=limit,
-                channel=channel, loggers=loggers, quiet=quiet, config=config, **settings,
+                channel=channel, loggers=loggers, quiet=quiet, config=config, report=report, **settings,
             )  # fmt: skip
     path, chosen = Path(path), read_settings(config, **settings)
     chosen = with_pretrained(chosen, load_pretrained(chosen))
@@ -112,6 +120,8 @@ def train(
     console, rounds = Console(stderr=True, soft_wrap=True, quiet=quiet), chosen.data.self_training
     places = [*(path.with_name(f"{path.stem}-round{n}{path.suffix}") for n in range(1, rounds + 1)), path]
     _check_places(places, _files_read([*training, *validation], chosen, config), resume, overwrite)
+    if report is not None and rank_zero_only.rank == 0:
+        check_outputs([Path(report)], [*places, *_files_read(training, chosen, config)], overwrite, "train")
     weights = chosen.data.sampling_weights
     if weights is not None and (len(weights) != len(training) or not sum(weights)):
         raise DataError(
@@ -122,6 +132,7 @@ def train(
     with _told_if_stopped(places, console):
         learn, check = load(training), load(validation)
         check_set([Image(e.labels, "ZYX"[-e.labels.ndim :], source=e.source) for e in learn])
+        _tell_what_is_odd(learn, console)
         if rounds and not check:
             # validated on the annotation as it is
             learn, check = hold_out(learn, chosen.data.val_fraction, chosen.run.seed)
@@ -131,7 +142,39 @@ def train(
             learn = [_completed(example, model, chosen) for example in learn]
         again = resume and (not rounds or last_checkpoint(path).exists())
         net, card = fit(learn, chosen, path, check, again, console, overwrite, loggers)
-    return Model(net, card, name=path.name)
+    model = Model(net, card, name=path.name)
+    if report is not None and rank_zero_only.rank == 0:
+        held_out = check or hold_out(learn, chosen.data.val_fraction, chosen.run.seed)[1]
+        _write_report(Path(report), path, model, held_out, overwrite)
+        print_plain(console, f"{report}: written")
+    return model
+
+
+def _tell_what_is_odd(examples: Sequence[Example], console: Console) -> None:
+    """The quick part of ``cleft check``, in sentences."""
+    if rank_zero_only.rank > 0:
+        return
+    found = check_masks([(example.name, example.labels) for example in examples])
+    for finding in found:
+        print_plain(console, f"{finding.level}: {finding.says}")
+    if found:
+        print_plain(console, "cleft check DATA tells more, and what to do about it")
+
+
+def _write_report(
+    report: Path, path: Path, model: Model, held_out: Sequence[Example], overwrite: bool
+) -> None:
+    """What a training came to, and the images held out as its model finds their cells."""
+    cells = Cells(len(held_out))
+    for example in held_out:
+        image = Image(example.channels, "C" + model.card.axes, example.spacing, example.name)
+        found = model.segment(image)
+        cells.add(Entry(example.name, found, image, example.labels, example.spacing))
+    parts = training_sections(path)
+    parts[1:1] = cells.sections()
+    parts.append(made_by({"command": "cleft train"} | about_model(path)))
+    about = {"model": str(path), "model_sha256": sha256_of(path), "settings": model.card.training}
+    write_page(report, f"Training of {path.name}", "", parts, "train", overwrite, about)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class SegmentOptions:
         probabilities: write them too.
         overlays: write pictures with outlines too.
         measure: write a table of the cells too.
+        report: an HTML file of all images to write, or ``None``.
         skip_existing: leave images alone whose results are all there.
         volume: axes, spacing, channel, diameter and all that blocks know.
         cluster: which of Dask's workers do the blocks.
@@ -38,6 +39,7 @@ class SegmentOptions:
     probabilities: bool = False
     overlays: bool = False
     measure: bool = False
+    report: Path | None = None
     skip_existing: bool = False
     volume: VolumeOptions = field(default_factory=VolumeOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)

@@ -17,6 +17,7 @@ from cleft.cli.job import Job, SegmentOptions
 from cleft.cli.plan import plan_jobs
 from cleft.cli.progress import StepBar, logged_on
 from cleft.cli.series import segment_series
+from cleft.cli.shown import Shown
 from cleft.core.errors import CleftError
 from cleft.core.image import Image
 from cleft.core.text import print_plain, printable
@@ -63,6 +64,8 @@ def segment_files(
             or something that cleft didn't write.
     """
     planned = plan_jobs(model, find_tree(inputs, options.output), options)
+    jobs = [job for _, job in planned if isinstance(job, Job)]
+    shown = None if options.report is None else Shown(jobs, options)
     failed: list[tuple[Path, CleftError]] = []
     bar = Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console,
@@ -79,7 +82,7 @@ def segment_files(
             try:
                 if isinstance(job, CleftError):
                     raise job
-                cells = _done(model, job, options, executor, console)
+                cells = _done(model, job, options, executor, console, shown)
                 if i == 0 and job.blocks is None and not job.skipped:
                     _warn_of_another_size(model, job, options.volume)
             except CleftError as error:
@@ -96,20 +99,30 @@ def segment_files(
             if report is not None:
                 report(told)
             bar.advance(task)
+    if shown is not None:
+        shown.write(model, failed, console)
     return failed
 
 
 def _done(
-    model: Model, job: Job, options: SegmentOptions, executor: Executor | None, console: Console
+    model: Model,
+    job: Job,
+    options: SegmentOptions,
+    executor: Executor | None,
+    console: Console,
+    shown: Shown | None,
 ) -> int:
-    """Do a job; the number of cells."""
+    """Do a job, and show it in a report where one is asked for; the number of cells."""
     if job.skipped:
         return 0
     if job.blocks is not None:
-        return _segment_blockwise(model, job, job.blocks, executor, console)
+        n = _segment_blockwise(model, job, job.blocks, executor, console)
+        if shown is not None:
+            shown.add_middle(job)
+        return n
     if job.frames is not None:
-        return segment_series(model, job, options)
-    return _segment_whole(model, job, options)
+        return segment_series(model, job, options, shown)
+    return _segment_whole(model, job, options, shown)
 
 
 def _said(job: Job, cells: int) -> str:
@@ -147,7 +160,7 @@ def _segment_blockwise(
     return n
 
 
-def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
+def _segment_whole(model: Model, job: Job, options: SegmentOptions, shown: Shown | None) -> int:
     """Segment one image in memory; the number of cells."""
     given, about = options.volume, options.about(model, job.image)
     everything = read_image(job.image, given.axes, given.spacing, given.memory)
@@ -165,16 +178,19 @@ def _segment_whole(model: Model, job: Job, options: SegmentOptions) -> int:
             write_zarr_labels(job.labels, standard.data[0], standard.spacing, given.overwrite, about=about)
     else:
         write_labels(job.labels, labels, image.spatial_axes, image.spacing, VERB, about)
-    if job.probabilities is not None or job.table is not None:
+    if job.probabilities is not None or job.table is not None or shown is not None:
         found = model.probabilities(image, tile=options.tile, diameter=given.diameter)
         standard = image.standard()
         likely = Image(found, "C" + standard.spatial_axes, standard.spacing, "probabilities")
         if job.probabilities is not None:
             write_image(job.probabilities, likely, VERB, about)
-        if job.table is not None:
+        if job.table is not None or shown is not None:
             cells = Image(labels, image.spatial_axes, image.spacing, str(job.labels))
             table = measure(cells, everything, probabilities=likely)
-            table.with_about(about).write(job.table, given.overwrite, VERB)
+            if job.table is not None:
+                table.with_about(about).write(job.table, given.overwrite, VERB)
+            if shown is not None:
+                shown.add(job, image, cells, table)
     if job.overlay is not None:
         write_overlay(job.overlay, image, labels, verb=VERB, about=about)
     return int(labels.max(initial=0))

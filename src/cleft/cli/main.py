@@ -1,4 +1,4 @@
-"""The command line: train, segment, annotate, score, measure, convert, info, export, web, ..."""
+"""The command line: check, train, segment, annotate, score, measure, convert, report, info, export, ..."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from cleft.cli.options import (
     numbers,
 )
 from cleft.cli.paper import paper
+from cleft.cli.report import check, report
 from cleft.cli.segment import segment
 from cleft.cli.train import train
 from cleft.core.errors import CleftError
@@ -37,8 +38,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(check)
 app.command()(train)
 app.command()(segment)
+app.command()(report)
 app.add_typer(paper, name="paper")
 app.add_typer(data, name="data")
 
@@ -77,13 +80,20 @@ def score(
     markers: Annotated[
         bool, typer.Option("--markers", help="The truth holds one marker per cell, not contours.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML file with pictures, the worst images first.")
+    ] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", help="For --report: images of the same names.")
+    ] = None,
     overwrite: Overwrite = False,
     memory: Memory = None,
 ) -> None:
     """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled."""
-    from cleft.cli.score import score_files
+    from cleft.cli.score import ScoreReport, score_files
 
-    table, content = score_files(truth, prediction, json, axes, markers, overwrite, memory_of(memory))
+    html = None if report is None else ScoreReport(report, tuple(image or ()))
+    table, content = score_files(truth, prediction, json, axes, markers, overwrite, memory_of(memory), html)
     if json == Path("-"):
         print_json(content)
     else:

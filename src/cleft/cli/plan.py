@@ -62,7 +62,8 @@ def plan_jobs(model: Model, found: Mapping[Path, Path], options: SegmentOptions)
         planned = [(path, _skipped(job) if isinstance(job, Job) else job) for path, job in planned]
     to_do = [job for _, job in planned if isinstance(job, Job) and not job.skipped]
     models = [find_model(name) for name in model.origin.names]
-    places = (place for job in to_do for place in job.writes)
+    places = [place for job in to_do for place in job.writes]
+    places += [] if options.report is None else [options.report]
     check_outputs(places, [*found, *models], options.volume.overwrite, VERB)
     for job in to_do:
         if job.blocks is not None or job.labels.suffix == ".zarr":

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,24 @@ from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.labels.scores import MarkerScores, Scores, average, pool, score, score_markers
 from cleft.synthetic import checked_shape, make_cells, make_empty, random_settings
 
-__all__ = ["make_files", "score_files"]
+__all__ = ["ScoreReport", "make_files", "score_files"]
 
 SHOWN = (0.5, 0.75, 0.9)  # thresholds of AP in the table; the JSON has all ten
 TO_MAKE = 100  # bytes a pixel while an image is made: 52 in a plane and 70 in a stack were measured
 COLUMNS = ("p05", "rq", "sq", "pq", "seg", "aji")
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """An HTML file that ``cleft score`` writes.
+
+    Args:
+        path: of the file.
+        images: files and folders of images, of the names of the labels.
+    """
+
+    path: Path
+    images: tuple[Path, ...] = ()
 
 
 def score_files(
@@ -41,6 +54,7 @@ def score_files(
     markers: bool,
     overwrite: bool = False,
     limit: int | None = None,
+    html: ScoreReport | None = None,
 ) -> tuple[Table, dict[str, Any]]:
     """Score one mask or a folder of them.
 
@@ -52,6 +66,7 @@ def score_files(
         markers: the truth holds markers.
         overwrite: replace a report that cleft didn't write.
         limit: bytes that each mask may take, as for ``read_labels``.
+        html: a report to look at, or ``None``.
 
     Returns:
         A table with a row per image, their mean, and all pooled; and all of it as JSON's types.
@@ -61,9 +76,12 @@ def score_files(
     """
     rows: dict[str, Scores | MarkerScores] = {}
     pairs = _matched(truth, prediction)
+    if html is not None and markers:
+        raise DataError("--report shows outlines, and markers have none; expected --markers or --report")
     report = None if report == Path("-") else report
-    if report is not None:
-        check_outputs([report], [path for pair in pairs.values() for path in pair], overwrite, "score")
+    places = [place for place in (report, None if html is None else html.path) if place is not None]
+    images = find_images(html.images) if html is not None and html.images else []
+    check_outputs(places, [*images, *(path for pair in pairs.values() for path in pair)], overwrite, "score")
     for name, (true_path, found_path) in pairs.items():
         true, found = read_labels(true_path, axes, limit=limit), read_labels(found_path, axes, limit=limit)
         a, b = true.channels_first()[0], found.channels_first()[0]
@@ -91,6 +109,14 @@ def score_files(
     if report is not None:
         with atomic_path(report) as beside:
             beside.write_text(json.dumps(content, indent=1) + "\n")
+    if html is not None:
+        from cleft.reports.report import report as write
+
+        write(
+            html.path, {name: found for name, (_, found) in pairs.items()}, image=images or None,
+            truth={name: true for name, (true, _) in pairs.items()}, axes=axes, overwrite=overwrite,
+            limit=limit, verb="score",
+        )  # fmt: skip
     return _table(rows, summary, columns), content
 
 

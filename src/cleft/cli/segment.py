@@ -61,6 +61,10 @@ def segment(
             help="Write a table of the cells too, and how sure the model is of each (in one piece).",
         ),
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write an HTML file with pictures, the images the model is least sure of first."),
+    ] = None,
     device: Device = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -121,6 +125,7 @@ def segment(
         probabilities=probabilities,
         overlays=overlays,
         measure=measure,
+        report=report,
         skip_existing=skip_existing,
         volume=VolumeOptions(
             axes=axes,
@@ -141,9 +146,9 @@ def segment(
         model = [model_for(inputs, output, axes, channel)]
         print_plain(said, f"no model given: {model[0]}")
     precision = "float32" if exact and precision == "auto" else precision
-    report = print_json if json else None
+    tell = print_json if json else None
     failed = segment_files(
-        load_model(model, device, tta, precision), inputs, options, said, report, loudness.verbose
+        load_model(model, device, tta, precision), inputs, options, said, tell, loudness.verbose
     )
     if failed:
         complain("", f"{len(failed)} of the images failed:")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cleft.cli.job import Job, SegmentOptions
+from cleft.cli.shown import Shown
 from cleft.core.image import Image
 from cleft.io import open_image, write_series
 from cleft.io.lazy import LazyImage
@@ -22,7 +23,7 @@ from cleft.volume.segment import VERB
 __all__ = ["segment_series"]
 
 
-def segment_series(model: Model, job: Job, options: SegmentOptions) -> int:
+def segment_series(model: Model, job: Job, options: SegmentOptions, shown: Shown | None = None) -> int:
     """Segment a time series whose frames fit in memory one by one; the number of cells in all of them.
 
     Labels are numbered from 1 in each frame: nothing is tracked.
@@ -31,13 +32,14 @@ def segment_series(model: Model, job: Job, options: SegmentOptions) -> int:
         model: to segment with.
         job: of a series.
         options: how.
+        shown: a report to show each frame in.
 
     Raises:
         DataError: pixels that can't be read, or a place that can't be written to.
     """
     given, about = options.volume, options.about(model, job.image)
     with open_image(job.image, given.axes, given.spacing, given.memory, frame="every") as stored:
-        series = _Series(model, job, options, stored)
+        series = _Series(model, job, options, stored, shown)
         axes, spacing, count = stored.axes, stored.spacing, stored.frames
         if job.labels.suffix == ".zarr":
             shape = count, *stored.shape
@@ -47,7 +49,7 @@ def segment_series(model: Model, job: Job, options: SegmentOptions) -> int:
         if job.probabilities is not None:
             likely = series.probabilities()
             write_series(job.probabilities, likely, count, "C" + axes, spacing, VERB, about)
-        elif job.table is not None:
+        elif job.table is not None or shown is not None:
             for _ in series.probabilities():
                 pass
     if job.table is not None:
@@ -64,6 +66,7 @@ class _Series:
     job: Job
     options: SegmentOptions
     stored: LazyImage
+    shown: Shown | None = None
 
     def __post_init__(self) -> None:
         self.cells = 0
@@ -94,12 +97,17 @@ class _Series:
             yield labels
 
     def probabilities(self) -> Iterator[np.ndarray]:
-        """Of each frame whose labels are written, measured on the way where a table is asked for."""
+        """Of each frame whose labels are written, measured on the way for a table or a report."""
         options = self.options
         for n, (everything, image) in enumerate(self.frames()):
             found = self.model.probabilities(image, tile=options.tile, diameter=options.volume.diameter)
-            if self.job.table is not None:
+            if self.job.table is not None or self.shown is not None:
                 likely = Image(found, "C" + image.spatial_axes, image.spacing, "probabilities")
                 with open_labels(self.job.labels, frame=n) as labels:
-                    self.tables.append(measure(labels, everything, probabilities=likely))
+                    table = measure(labels, everything, probabilities=likely)
+                    its = Image(labels.whole().data[0], labels.axes, labels.spacing)
+                if self.job.table is not None:
+                    self.tables.append(table)
+                if self.shown is not None:
+                    self.shown.add(self.job, image, its, table, n)
             yield found

@@ -55,6 +55,9 @@ def train(
     quiet: Quiet = False,
     verbose: Verbose = False,
     config: Annotated[Path | None, typer.Option(help="YAML with any of the settings.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML file: learning curves, patches, images held out.")
+    ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as YAML for --config, and end.")
     ] = False,
@@ -83,7 +86,8 @@ def train(
         print_plain(said, read_settings(config, **given).to_yaml())
     model = api.train(
         data, output, val=val, axes=axes, spacing=numbers(spacing), resume=resume, overwrite=overwrite,
-        limit=memory_of(memory), channel=channel, loggers=log or (), config=config, quiet=quiet, **given,
+        limit=memory_of(memory), channel=channel, loggers=log or (), config=config, report=report,
+        quiet=quiet, **given,
     )  # fmt: skip
     if as_json:
         card = model.card.model_dump(mode="json")

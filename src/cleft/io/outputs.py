@@ -188,6 +188,8 @@ def _software(path: Path) -> str:
     # of ONNX the producer's name is the second field
     if b"\x12\x05" + MARK.encode() in head[:32]:
         return MARK
+    if found := re.match(rb"<!doctype html>\n<!-- (%s [^\n>]+) -->" % MARK.encode(), head):
+        return found[1].decode("latin-1")
     if found := re.match(rb"(?:# )?(%s [^\n;\0]+)" % MARK.encode(), head):  # of STL and OBJ the first words
         return found[1].decode("latin-1")
     return _software_beside(path)

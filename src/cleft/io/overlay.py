@@ -13,7 +13,7 @@ from cleft.core.image import Image
 from cleft.io.made import About, png_text
 from cleft.io.outputs import software_tag
 
-__all__ = ["overlay", "write_overlay"]
+__all__ = ["grey", "overlay", "write_overlay", "write_png"]
 
 _MIN_WIDTH = 500
 _STRIP = 4  # pixels of white between panels
@@ -51,13 +51,13 @@ def overlay(image: Image, labels: np.ndarray, truth: np.ndarray | None = None) -
     _check(image, layers)
     zoom = max(1, -(-_MIN_WIDTH // image.spatial_shape[-1]))
     ratio = _stretch_of_axes(image)
-    grey = [_repeat(plane, r, zoom) for plane, r in zip(_planes(_grey(image)), ratio)]
-    panels = [] if truth is None else [_stack([np.repeat(g[..., None], 3, axis=2) for g in grey], 0)]
+    shades = [_repeat(plane, r, zoom) for plane, r in zip(_planes(grey(image)), ratio)]
+    panels = [] if truth is None else [_stack([np.repeat(g[..., None], 3, axis=2) for g in shades], 0)]
     for layer in layers.values():
         shown = _planes(layer)
         colours = _colours(shown)
         large = [_repeat(plane, r, zoom) for plane, r in zip(shown, ratio)]
-        panels.append(_stack([_paint(g, plane, colours) for g, plane in zip(grey, large)], 0))
+        panels.append(_stack([_paint(g, plane, colours) for g, plane in zip(shades, large)], 0))
     return np.rint(255 * _stack(panels, 1)).astype(np.uint8)
 
 
@@ -89,11 +89,26 @@ def write_overlay(
         ...     print(Path(folder, "a.png").read_bytes()[1:4])
         b'PNG'
     """
+    write_png(path, overlay(image, labels, truth), verb, about)
+
+
+def write_png(path: str | Path, picture: np.ndarray, verb: str = "", about: About | None = None) -> None:
+    """Write a picture as a PNG file that says who made it.
+
+    Args:
+        path: of the file; it appears whole or not at all.
+        picture: (Y, X, 3) uint8.
+        verb: of the command line whose result it is.
+        about: what made it, see ``cleft.io.made``.
+
+    Raises:
+        DataError: the file can't be written.
+    """
     import imagecodecs
 
     from cleft.io.files import atomic_path
 
-    encoded = bytes(imagecodecs.png_encode(overlay(image, labels, truth)))
+    encoded = bytes(imagecodecs.png_encode(picture))
     with atomic_path(Path(path)) as beside:
         Path(beside).write_bytes(_signed(encoded, verb, about))
 
@@ -121,15 +136,26 @@ def _check(image: Image, layers: dict[str, np.ndarray]) -> None:
             )
 
 
-def _grey(image: Image) -> np.ndarray:
-    """(*S) float32 in 0..1: each channel stretched between its percentiles 0.5 and 99.8, then averaged."""
-    grey = np.zeros(image.spatial_shape, np.float32)
+def grey(image: Image) -> np.ndarray:
+    """An image to look at: each channel stretched between its percentiles 0.5 and 99.8, then averaged.
+
+    Args:
+        image: with pixels, one time point.
+
+    Returns:
+        (*S) float32 in 0..1.
+
+    Example:
+        >>> grey(Image(np.array([[3, 4, 5]]), "YX")).round(2).tolist()
+        [[0.0, 0.5, 1.0]]
+    """
+    found = np.zeros(image.spatial_shape, np.float32)
     channels = image.channels_first()
     for channel in channels:
         values = np.asarray(channel, np.float32)
         low, high = np.percentile(values, [0.5, 99.8])
-        grey += np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)
-    return grey / len(channels)
+        found += np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)
+    return found / len(channels)
 
 
 def _planes(array: np.ndarray) -> list[np.ndarray]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 from scipy import ndimage
 
 from cleft.core.errors import DataError
 from cleft.core.image import Image
 
-__all__ = ["LARGEST_LABEL", "check_not_binary", "check_pair", "check_set"]
+__all__ = [
+    "LARGEST_LABEL", "check_not_binary", "check_pair", "check_set", "paired_frames", "with_not_annotated",
+]  # fmt: skip
 
 LARGEST_LABEL = 2**63 - 1  # beyond it a label would turn negative, and -1 is one that means not annotated
 
@@ -116,3 +120,54 @@ def check_not_binary(labels: Image) -> None:
             "separate pieces), expected one integer per cell, such as skimage.measure.label(mask) gives "
             "where cells don't touch"
         )
+
+
+def with_not_annotated(labels: Image, ignore: int) -> Image:
+    """The labels with -1 where they are ``ignore``, for editors that can't write -1.
+
+    Args:
+        labels: as they were read; those of no integer type, or that int64 can't hold, are left to the check.
+        ignore: the label that means not annotated.
+
+    Example:
+        >>> with_not_annotated(Image(np.array([[0, 7, 255]], np.uint8), "YX"), 255).data.tolist()
+        [[0, 7, -1]]
+    """
+    if labels.data.dtype.kind not in "iu":
+        return labels
+    ignored = labels.data == ignore
+    others = np.where(ignored, labels.data.dtype.type(0), labels.data)
+    if others.max(initial=0) > LARGEST_LABEL:
+        return labels
+    return replace(labels, data=np.where(ignored, -1, others.astype(np.int64)))
+
+
+def paired_frames(name: str, image: Image, labels: Image) -> Iterator[tuple[str, Image, Image]]:
+    """A pair of time series frame by frame, any other pair as it is.
+
+    Args:
+        name: of the pair; a frame's is told by its number.
+        image: any axes.
+        labels: spatial axes, and T where the image has it.
+
+    Yields:
+        Name, image and labels, without T.
+
+    Raises:
+        DataError: one has more time points than the other.
+
+    Example:
+        >>> image, labels = Image(np.zeros((2, 4, 5)), "TYX"), Image(np.zeros((2, 4, 5), int), "TYX")
+        >>> [(name, one.axes, its.axes) for name, one, its in paired_frames("a", image, labels)]
+        [('a frame 0', 'YX', 'YX'), ('a frame 1', 'YX', 'YX')]
+    """
+    if "T" not in image.axes + labels.axes:
+        yield name, image, labels
+        return
+    counts = [x.data.shape[x.axes.index("T")] if "T" in x.axes else 1 for x in (image, labels)]
+    if counts[0] != counts[1]:
+        raise DataError(
+            f"{labels.source}: has {counts[1]} time points, expected those of {image.source}: {counts[0]}"
+        )
+    for n, (one, its) in enumerate(zip(image.frames(), labels.frames(), strict=True)):
+        yield f"{name} frame {n}", one, its

@@ -15,13 +15,14 @@ from cleft.labels.instances import at_border, classes_to_labels
 from cleft.labels.scores import pool, score
 
 __all__ = [
-    "ball_diameter", "cell_diameter", "cell_diameters", "choose_rule", "estimate_min_size", "roundtrip_pq",
-    "share_known", "to_classes",
+    "ENOUGH_KNOWN", "ENOUGH_ROUNDTRIP_PQ", "ball_diameter", "cell_diameter", "cell_diameters", "choose_rule",
+    "estimate_min_size", "roundtrip_pq", "share_known", "to_classes",
 ]  # fmt: skip
 
 # chosen by trial on a part of train: docs/results.md, "How wide is touching"
 WIDEST_TOUCHING, ENOUGH_ROUNDTRIP_PQ = 3, 0.85
 SMALLEST_GAP, LARGEST_GAP = 2.0, 7.0
+ENOUGH_KNOWN = 0.5  # of the annotated cells' pixels; dic-hela-weak, cells annotated here and there, has .9
 
 Width = float | str
 Spacing = Sequence[float] | None

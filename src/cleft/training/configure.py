@@ -17,6 +17,7 @@ from cleft.core.errors import DataError
 from cleft.core.settings import DataSettings, ModelCard, NetSettings, Settings, TrainSettings, explain
 from cleft.labels.classes import ClassRule
 from cleft.labels.rule import (
+    ENOUGH_KNOWN,
     cell_diameter,
     cell_diameters,
     choose_rule,
@@ -35,7 +36,6 @@ __all__ = ["Configuration", "choose_factors", "configure"]
 
 MIXED_SIZES = 3.0  # from 20x to 63x; nuclei of one magnification differ by less
 SAME_SIZE = 1.1  # resampling blurs: an image so near to the wanted size stays as it is
-ENOUGH_KNOWN = 0.5  # of the annotated cells' pixels; dic-hela-weak, cells annotated here and there, has .9
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from cleft.core.image import Image, as_image
 from cleft.core.intensity import normalise
 from cleft.core.settings import TrainSettings
 from cleft.io import check_pixels, find_pairs, read_image, read_labels
-from cleft.labels.check import LARGEST_LABEL, check_pair
+from cleft.labels.check import check_pair, paired_frames, with_not_annotated
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING, ClassRule, classes_by_rule
 from cleft.prediction.scale import Scale
 from cleft.training.augment import OUTSIDE, invert, modulate_touching, random_affine_elastic, vary_intensity
@@ -118,9 +118,9 @@ def load_examples(
             # labels have no channels, and lie as their image does
             its = image.axes.replace("C", "")
             pairs.append((f"pair {i}", image, as_image(y, its, spacing, f"labels {i}")))
-    pairs = [frame for pair in pairs for frame in _frames(*pair)]
+    pairs = [frame for pair in pairs for frame in paired_frames(*pair)]
     if (ignore := settings.classes.ignore_label) is not None:
-        pairs = [(name, image, _not_annotated(labels, ignore)) for name, image, labels in pairs]
+        pairs = [(name, image, with_not_annotated(labels, ignore)) for name, image, labels in pairs]
     _check(pairs)
     return [
         Example(
@@ -132,31 +132,6 @@ def load_examples(
         )
         for name, image, labels in pairs
     ]
-
-
-def _frames(name: str, image: Image, labels: Image) -> Iterator[tuple[str, Image, Image]]:
-    """A pair of time series frame by frame; any other pair as it is."""
-    if "T" not in image.axes + labels.axes:
-        yield name, image, labels
-        return
-    counts = [x.data.shape[x.axes.index("T")] if "T" in x.axes else 1 for x in (image, labels)]
-    if counts[0] != counts[1]:
-        raise DataError(
-            f"{labels.source}: has {counts[1]} time points, expected those of {image.source}: {counts[0]}"
-        )
-    for n, (one, its) in enumerate(zip(image.frames(), labels.frames(), strict=True)):
-        yield f"{name} frame {n}", one, its
-
-
-def _not_annotated(labels: Image, ignore: int) -> Image:
-    """The labels with -1 where they are ``ignore``; what int64 can't hold is left to the check."""
-    if labels.data.dtype.kind not in "iu":
-        return labels
-    ignored = labels.data == ignore
-    others = np.where(ignored, labels.data.dtype.type(0), labels.data)
-    if others.max(initial=0) > LARGEST_LABEL:
-        return labels
-    return replace(labels, data=np.where(ignored, -1, others.astype(np.int64)))
 
 
 def _small_numbers(labels: np.ndarray) -> np.ndarray:

@@ -157,12 +157,15 @@ def _run(
         # Lightning's advice on workers and on logging; what it advises is decided here on purpose
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+        loader = make_loader(learn, configuration, trainer, done)
         trainer.fit(
             learner,
-            make_loader(learn, configuration, trainer, done),
+            loader,
             DataLoader(check, batch_size=None) if check else None,  # type: ignore[arg-type]
             ckpt_path=str(run.last) if done else None,
         )
+    if trainer.is_global_zero:
+        run.keep_patches(loader.dataset)  # type: ignore[arg-type]  # Patches
     if not (check and best.best_model_path):
         return None, trainer.is_global_zero
     learner.load_state_dict(SafeCheckpoints().load_checkpoint(best.best_model_path)["state_dict"])

@@ -27,7 +27,8 @@ from cleft.core.settings import TrainSettings
 from cleft.io.files import atomic_path, exclusive_lock
 from cleft.models.card import SafetensorsFile, open_safetensors, parse_json, reason
 from cleft.models.file import read_tensor
-from cleft.training.dataset import Example
+from cleft.reports.trained import PATCHES
+from cleft.training.dataset import Example, Patches
 
 __all__ = [
     "RunFolder", "SafeCheckpoints", "changes", "check_place", "digest", "fingerprint", "fingerprints",
@@ -39,6 +40,7 @@ MARK = "cleft.json"  # says that the folder is a training's, of which settings, 
 LOCK = "lock"
 DEEPEST = 100  # dicts and lists in each other in a checkpoint; Lightning's have about ten
 NAMED = 5  # images that a sentence names
+SHOWN = 8  # patches kept to look at
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,32 @@ class RunFolder:
             return
         self._mark(settings, finished=False)
         if not done:
-            for name in (LAST, BEST):
+            for name in (LAST, BEST, PATCHES):
                 (self.path / name).unlink(missing_ok=True)
 
     def finish(self, settings: TrainSettings) -> None:
         """Note that the model is written, so that the checkpoints may be replaced."""
         if self.main:
             self._mark(settings, finished=True)
+
+    def keep_patches(self, patches: Patches) -> None:
+        """Keep the first patches and their classes, of stacks the middle plane, for reports.
+
+        Args:
+            patches: that the network learnt from.
+        """
+        if (self.path / PATCHES).exists():
+            return
+        images, classes = [], []
+        for i in range(SHOWN):
+            image, kinds, *_ = (part.numpy() for part in patches[i])
+            middle = tuple(n // 2 for n in kinds.shape[:-2])
+            image = image[(slice(None), *middle)]
+            span = float(np.ptp(image)) or 1.0
+            images.append(np.rint(255 * (image - image.min()) / span).astype(np.uint8))
+            classes.append(kinds[middle])
+        with atomic_path(self.path / PATCHES) as beside:
+            np.savez_compressed(beside, images=np.stack(images), classes=np.stack(classes))
 
     def _mark(self, settings: TrainSettings, finished: bool) -> None:
         said = {"cleft": version("cleft"), "finished": finished, "settings": settings.flat()}

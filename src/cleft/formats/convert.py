@@ -203,7 +203,7 @@ def _to_spatialdata(labels: Image, target: Path, options: Conversion) -> Path:
         with open_image(options.image, options.axes if labels.axes == options.axes else None) as opened:
             _check_shape(labels, opened)
             image = opened.whole()
-    spacing = labels.spacing if labels.spacing or image is None else image.spacing
+    spacing = labels.spacing or (None if image is None else image.spacing)
     labels = replace(labels, data=_unsigned(labels.data), spacing=spacing)
     table = measure(labels, image)
     about = _about(Path(labels.source), options)

@@ -290,7 +290,7 @@ class LazyImage(AbstractContextManager["LazyImage"]):
             >>> import zarr
             >>> image = LazyImage(zarr.zeros((40, 60), chunks=(20, 10), dtype="u2"), "YX", None, "example", 1)
             >>> image.with_chunks_within(10_000)[1:], image.with_chunks_within(1_000)[1:]
-            ((0, 9600), (400, 1200))
+            ((0, 8000), (400, 1200))
         """
         pixels, axes = self.pixels, self.array_axes
         if hasattr(pixels, "shards"):  # a zarr

@@ -141,7 +141,7 @@ def test_every_check_is_logged(ndim: int, tmp_path: Path) -> None:
     assert all(0 <= share <= 1 for share in column(log, "waited"))
     assert sorted(set(column(log, "step"))) == [1, 3, 5]
     assert {p.name for p in (tmp_path / "m.run").iterdir()} == {
-        "best.ckpt", "last.ckpt", "log", "cleft.json", "lock",
+        "best.ckpt", "last.ckpt", "log", "cleft.json", "lock", "patches.npz",
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from cleft.core.errors import DataError
+from cleft.core.text import printable
 from cleft.io.files import is_file
 from cleft.io.outputs import MARK, software_tag, written_by_cleft
 
@@ -43,7 +44,8 @@ def annotation(verb: str, about: About | None) -> dict[str, Any]:
         '[64, 64]'
     """
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in made(verb, about).items()}
-    return {"Namespace": MARK, **texts}
+    # a file's name may hold what XML can't
+    return {"Namespace": MARK, **{k: printable(text) for k, text in texts.items()}}
 
 
 def png_text(verb: str, about: About | None) -> bytes:

@@ -58,6 +58,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "as it is": None,
     "from nothing": {},
     "going on": {"pretrained": True},  # as long as is usual then: 1500 steps
+    "going on at rate .001": {"pretrained": True, "learning_rate": 1e-3},
 }
 
 
@@ -86,7 +87,8 @@ def measure(name: str, arm: str, asked: Any) -> dict[str, Any]:
     elif path.exists():
         model = load_model(path, "cpu")
     else:
-        given = {"pretrained": begin} if how.get("pretrained") else {"steps": STEPS[len(axes_of(name))]}
+        steps = {"steps": STEPS[len(axes_of(name))]}
+        given = {**how, "pretrained": begin} if how.get("pretrained") else steps
         path.parent.mkdir(parents=True, exist_ok=True)
         model = train([annotated(name)], path, **given)
     minutes = 0.0 if how is None else model.card.training["minutes"]

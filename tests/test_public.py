@@ -12,7 +12,8 @@ import cleft
 NAMES = [
     "BinaryJLoss", "CellTable", "CleftError", "Conversion", "Image", "JCLoss", "JLoss", "Model", "Scores",
     "Session", "VolumeOptions", "check", "convert", "load_model", "make_cells", "measure", "read_image",
-    "read_labels", "report", "score", "segment", "segment_volume", "to_classes", "to_labels", "train", "write_labels",
+    "read_labels", "report", "score", "segment", "segment_volume", "to_classes", "to_labels", "train",
+    "write_labels",
 ]  # fmt: skip
 
 

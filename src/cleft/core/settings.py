@@ -333,9 +333,7 @@ class OptimiserSettings(Group):
     """The steps and their size."""
 
     steps: int = Field(4500, ge=1, description="training steps; 1500 from a pretrained model")
-    learning_rate: float = Field(
-        3e-3, gt=0, description="peak learning rate of Adam; 1e-3 from a pretrained model"
-    )
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of Adam")
     lr_schedule: Literal["one-cycle", "constant"] = Field(
         "one-cycle",
         description="of the learning rate: up over the warmup and down to nothing, or as it is",
@@ -375,7 +373,7 @@ class RunSettings(Group):
 
 
 # what suits a network that knows cells already, where nothing else is asked for (docs/models.md)
-PRETRAINED_DEFAULTS: dict[str, Any] = {"steps": 1500, "learning_rate": 1e-3}
+PRETRAINED_DEFAULTS: dict[str, Any] = {"steps": 1500}
 
 
 class TrainSettings(Settings):

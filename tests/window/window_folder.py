@@ -16,6 +16,12 @@ def names(hand: Hand) -> list[str]:
     return [layer.name for layer in hand.viewer.layers]
 
 
+def shown(hand: Hand, wanted: list[str]) -> None:
+    """Wait until an image with its layers is shown, and nothing else."""
+    hand.wait(lambda: not hand.window.work.busy and names(hand) == wanted)
+    hand.rest(0.3)
+
+
 def test_through_a_folder_and_back(
     hand: Hand, picture: np.ndarray, hand_file: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -26,8 +32,7 @@ def test_through_a_folder_and_back(
     hand.window.model.setEditText(str(hand_file(2)))
     hand.window.segment.diameter.setText("keep")
     hand.window.open(folder)
-    hand.wait()
-    assert names(hand) == ["a0"], hand.said
+    shown(hand, ["a0"])
     hand.segment()
     hand.press("A", np.array([20, 20]) * 0.5)
     said = dict(hand.window.annotate.record().annotation.states)
@@ -35,19 +40,15 @@ def test_through_a_folder_and_back(
     cells = hand.viewer.layers["a0 cells"].data.copy()
 
     hand.window.images.step(1)
-    hand.wait()
-    assert names(hand) == ["a1"]
+    shown(hand, ["a1"])
     assert hand.window.images.names.currentText() == "2/60  a1"
     hand.window.images.go_to(59)
-    hand.wait()
-    assert names(hand) == ["a59"]
+    shown(hand, ["a59"])
     hand.window.images.step(1)  # there is none
-    hand.wait()
-    assert names(hand) == ["a59"]
+    shown(hand, ["a59"])
 
     hand.window.images.go_to(0)
-    hand.wait()
-    assert names(hand) == ["a0", "a0 cells", "a0 cells: what was said"]
+    shown(hand, ["a0", "a0 cells", "a0 cells: what was said"])
     assert (hand.viewer.layers["a0 cells"].data == cells).all()
     assert hand.window.annotate.record().annotation.states == said
     hand.press("D", np.array([20, 60]) * 0.5)
@@ -55,7 +56,7 @@ def test_through_a_folder_and_back(
 
     # what is learnt from, and kept, is of the image that was shown first
     hand.window.images.step(1)
-    hand.wait()
+    shown(hand, ["a1"])
     (record,) = hand.window.annotate.told()
     assert record.image is not None
     assert (record.image.data == picture).all()
@@ -67,9 +68,8 @@ def test_through_a_folder_and_back(
 
     # opened again, with the model that was kept, it is gone on with
     hand.window.open(folder)
-    hand.wait()
-    assert "1 of them annotated before" in hand.said
-    assert names(hand)[:2] == ["a0", "a0 cells"]
+    hand.wait(lambda: "1 of them annotated before" in hand.said)
+    shown(hand, ["a0", "a0 cells", "a0 cells: what was said"])
     again = hand.viewer.layers["a0 cells"].data
     assert ((again > 0) == (known > 0)).all()
 
@@ -89,7 +89,7 @@ def test_corrected_without_a_model_and_kept(
     numbered[10:34, 8:32] = 7
     write_labels(tmp_path / "own" / "masks" / "a.tif", numbered, "YX")
     hand.window.open(tmp_path / "own")
-    hand.wait()
+    shown(hand, ["a", "a cells", "a cells: what was said"])
     hand.press("D", np.array([20, 20]))
     hand.window.keep()
     assert (read_labels(tmp_path / "own-annotated" / "masks" / "a.tif").data == 0).all(), hand.said

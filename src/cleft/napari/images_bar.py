@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QWidget
 
 from cleft.labels.annotation import Annotation
@@ -18,6 +19,8 @@ from cleft.napari.results import names_of
 from cleft.napari.widgets import button
 
 __all__ = ["ImagesBar"]
+
+SETTLE = 150  # milliseconds in which a viewer draws itself
 
 
 class ImagesBar(QWidget):
@@ -69,12 +72,12 @@ class ImagesBar(QWidget):
             if own is not None:
                 self.window_.use_file(own)
             self.window_.learn.folder.setText(str(kept_in(folder)))
-            self._show(0, opened[0])
             annotated = sum(one.mask is not None for one in self._listed)
             before = f", {annotated} of them annotated before" if annotated else ""
             self.window_.say(
                 f"{len(self._listed)} images of {folder}{before}; annotations are kept in {kept_in(folder)}"
             )
+            self._show(0, opened[0])
 
         self.window_.attempt(lambda: self.window_.work.start(f"reading {folder}", do, then))
 
@@ -105,9 +108,17 @@ class ImagesBar(QWidget):
 
     def _show(self, index: int, opened: Opened) -> None:
         """Show an image with its cells; of the one before, its layers go and what was said of it stays."""
-        self._put_away()
+        emptied = self._put_away()
         self._current = index
         self.names.setCurrentIndex(index)
+        # napari 0.9 on Mesa's software renderer ends the program where new layers come before the viewer has
+        # drawn itself without the old ones
+        QTimer.singleShot(SETTLE if emptied else 0, lambda: self._add(index, opened))
+
+    def _add(self, index: int, opened: Opened) -> None:
+        """Add the layers of an image."""
+        if index != self._current:  # another one was chosen meanwhile
+            return
         viewer = self.window_.viewer
         data, as_layer, _ = layer_data(opened.image, opened.name)
         made = viewer.add_image(data, **as_layer)
@@ -122,7 +133,6 @@ class ImagesBar(QWidget):
             self.window_.annotate.put_back(record, labels)
         viewer.layers.selection.active = made
         viewer.reset_view()
-        self.window_.say(f"{opened.name}: image {index + 1} of {len(self._listed)}")
 
     def _leave(self) -> None:
         """Take leave of a folder; what was said of its images is still learnt from, once it is kept."""
@@ -134,16 +144,21 @@ class ImagesBar(QWidget):
         self._records.clear()
         self._current = -1
 
-    def _put_away(self) -> None:
-        """Take the layers of the image that is shown away; what was said of its cells is kept."""
+    def _put_away(self) -> bool:
+        """Take the layers of the image that is shown away; what was said of its cells is kept.
+
+        Returns:
+            Whether there were any.
+        """
         if self._current < 0:
-            return
+            return False
         name = self._listed[self._current].name
         viewer, annotate = self.window_.viewer, self.window_.annotate
         annotate.take_up(None)
         self.window_.learn.leave_image()
         ours = {name, *names_of(name)}
-        for layer in [one for one in viewer.layers if self._plain_name(one) in ours]:
+        layers = [one for one in viewer.layers if self._plain_name(one) in ours]
+        for layer in layers:
             record = annotate.record_of(layer)
             if record is not None and record.says_something:
                 self._records[self._current] = record
@@ -151,6 +166,7 @@ class ImagesBar(QWidget):
                 annotate.records.remove(record)
             if layer in viewer.layers:  # an overlay goes with its cells
                 viewer.layers.remove(layer)
+        return bool(layers)
 
     @staticmethod
     def _plain_name(layer: Any) -> str:

@@ -97,6 +97,8 @@ class Recipe:
             kinds never trained on.
         batches: over which what normalisation takes for usual is measured anew for that average.
         axes: of the images learnt from.
+        auto: whether the model estimates the size of the cells where no diameter is given. In a large stack
+            that is empty nearly everywhere its estimate can be far off.
     """
 
     parts: list[Part]
@@ -104,6 +106,7 @@ class Recipe:
     kept: float
     batches: int = 0
     axes: str = "YX"
+    auto: bool = True
 
 
 MODELS = {
@@ -113,7 +116,7 @@ MODELS = {
         kept=0.7,
     ),
     "cells2d-small": Recipe(PLANES, "b46d3d3:cells2d-small", kept=0.7, batches=200),
-    "cells3d": Recipe(STACKS, "7863a5b:cells3d", kept=0.7, axes="ZYX"),
+    "cells3d": Recipe(STACKS, "7863a5b:cells3d", kept=0.7, axes="ZYX", auto=False),
 }
 
 
@@ -149,6 +152,8 @@ def main() -> None:
     told = {**recipe.flat(), "minutes": card.training["minutes"]}
     network = card.net.model_copy(update={"size_head": True})
     card = card.model_copy(update={"net": network, "training": told})
+    if not made.auto:
+        card = card.model_copy(update={"default_diameter": None})
     write_model(place / f"{asked.model}.safetensors", net, card, half=True)
 
 

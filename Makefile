@@ -61,7 +61,7 @@ $(VENV)/browser: $(VENV)/installed-dev
 demo: $(VENV)/installed  ## make the environment, then segment and score made cells in 2D and 3D (under 2 minutes after installation)
 	$(BIN)/cleft demo --output demo
 
-test: lint $(PAGE) $(VENV)/browser  ## lint, types, import floors, bandit, then every test but the long ones (7 minutes on two cores)
+test: lint $(PAGE) $(VENV)/browser  ## lint, types, import floors, bandit, then every test but the long ones (7 to 14 minutes on two cores)
 	$(TWO)
 
 test-all: lint $(PAGE) $(VENV)/browser $(VENV)/smp/installed  ## all of that and the long tests: studies, kills, large volumes, damage in masses (some 25 minutes on two cores)

@@ -41,11 +41,12 @@ def snippets() -> dict[str, str]:
 RUN = """
 import sys, torch
 import numpy as np
-real = torch.library.register_fake
+from torch import library
+real = library.register_fake
 def register(name, *rest, **more):
     lacking = str(name).startswith("torchvision::") and not hasattr(torch.ops.torchvision, "nms")
     return (lambda function: function) if lacking else real(name, *rest, **more)
-torch.library.register_fake = register
+library.register_fake = register
 torch.manual_seed(0)
 names = {}
 exec(compile(open(sys.argv[1]).read(), "page", "exec"), names)

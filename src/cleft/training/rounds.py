@@ -27,7 +27,7 @@ __all__ = ["Learnt", "Progress", "Rounds"]
 
 PATCH_PIXELS = {2: 128**2, 3: 32**3}  # by the number of axes: few cells are annotated, and lie together
 BATCH = 4
-KEEP = 0.2  # of a pixel that isn't annotated, which is not to change, for one that is
+KEEP = 0.2  # weight of the pixels that aren't annotated, which are not to change, beside those that are
 LEAST_RATE = 0.02  # of the highest: also of a step that ends after the round should
 TOLD_EVERY = 0.5  # seconds
 clock = time.monotonic  # that rounds go by; a benchmark on a busy machine sets another
@@ -174,15 +174,14 @@ class Rounds:
     def _forgotten(self, images: Tensor, logits: Tensor, unknown: Tensor) -> Tensor:
         """How far the network is, where nothing is annotated, from what it said before the first round.
 
-        The loss is a mean over the pixels that are known. So is this, of the sum over those that aren't: the
-        fewer are known, the more the others weigh, and single cells far apart change little.
+        A mean over these pixels, as the loss is one over those that are known. Weighed by their number
+        instead, they would outweigh the few that are known, and a kind new to the model were never learnt.
         """
         with torch.no_grad():
             usual = torch.log_softmax(self.before(images).float(), 1)
         now = torch.log_softmax(logits.float(), 1)
         apart = functional.kl_div(now, usual, reduction="none", log_target=True).sum(1)
-        known = torch.clamp((~unknown).sum(), min=1)
-        return self.keep * (apart * unknown).sum() / known
+        return self.keep * (apart * unknown).sum() / torch.clamp(unknown.sum(), min=1)
 
 
 class _Clock:

@@ -1,8 +1,8 @@
 """Pictures of the pages that no other script makes, and all pictures small.
 
-    python benchmarks/pictures.py front      docs/images/front.webp: real images and what cells2d finds, a minute
+    python benchmarks/pictures.py front      docs/images/front.webp: real images, and what cells2d finds
     python benchmarks/pictures.py demo       docs/images/demo.webp: what `cleft demo` finds, a minute
-    python benchmarks/pictures.py report     docs/images/report.webp: part of a report; needs Chromium, playwright
+    python benchmarks/pictures.py report     docs/images/report.webp: part of a report; needs Chromium
     python benchmarks/pictures.py small      PNG files of docs/images get a palette, a quarter of their bytes
 
 Which command makes which picture stands in docs/developing/pictures.md. Images are looked for in
@@ -88,7 +88,9 @@ def demo() -> None:
         shown = [
             Picture.open(Path(folder) / "overlays" / f"{name}.png").convert("RGB") for name, *_ in SCENES
         ]
-    small = [picture.resize((DEMO_WIDTH, round(picture.height * DEMO_WIDTH / picture.width))) for picture in shown]
+    small = [
+        picture.resize((DEMO_WIDTH, round(picture.height * DEMO_WIDTH / picture.width))) for picture in shown
+    ]
     whole = Picture.new("RGB", (DEMO_WIDTH, sum(picture.height for picture in small)))
     top = 0
     for picture in small:

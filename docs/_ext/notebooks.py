@@ -19,6 +19,7 @@ from sphinx.application import Sphinx
 
 MARK = re.compile(r"^<!-- notebook(?:: (\w+))? -->$", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:)([^)#\s]+)(#[^)\s]*)?\)")
+INCLUDED = re.compile(r"^```\{literalinclude\} (\S+)\n:language: (\w+)\n```$", re.MULTILINE)
 FOLDER = "tutorials"
 COLAB = "https://colab.research.google.com/github"
 
@@ -45,14 +46,16 @@ def _way_in(name: str, extra: str, repository: str, branch: str) -> str:
         links.insert(0, f'<a href="{COLAB}/{owner}/blob/{branch}/{FOLDER}/{name}.ipynb">Open in Colab</a>')
         first, install = "First install cleft, where it isn't", f'"{package} @ git+{repository}"'
     else:
-        wheel = f"cleft-*.whl[{extra}]" if extra else "cleft-*.whl"
-        first, install = "On Colab, upload the wheel that `python -m build` makes, and install it", wheel
-    cell = f"```{{code-cell}} ipython3\n:tags: [skip-execution]\n\n%pip install {install}\n```"
+        first = "On Colab, upload the wheel that `python -m build` makes, and install it"
+        install = f"{{glob('cleft-*.whl')[0]}}[{extra}]" if extra else "cleft-*.whl"
+    needs = "from glob import glob\n\n" if "glob(" in install else ""
+    cell = f"```{{code-cell}} ipython3\n:tags: [skip-execution]\n\n{needs}%pip install {install}\n```"
     return f"{' · '.join(links)}\n\n{first} (skipped when this page was made):\n\n{cell}"
 
 
-def notebook(text: str, repository: str) -> str:
-    """A tutorial as JSON of a notebook; links to other pages lead to the repository, or are plain text."""
+def notebook(text: str, folder: Path, repository: str) -> str:
+    """A tutorial in a folder as JSON of a notebook; links lead to the repository, or are plain text."""
+    text = INCLUDED.sub(lambda found: f"```{found[2]}\n{(folder / found[1]).read_text()}```", text)
     made = read_myst_markdown_notebook(text, MdParserConfig(enable_extensions={"colon_fence"}))
     for number, cell in enumerate(made.cells):
         cell.id = f"cell-{number}"
@@ -89,4 +92,4 @@ def _write(app: Sphinx, error: Exception | None) -> None:
         if MARK.search(text):
             whole = with_way_in(text, path.stem, settings.cleft_repository, settings.cleft_site_branch)
             target = Path(app.outdir, FOLDER, f"{path.stem}.ipynb")
-            target.write_text(notebook(whole, settings.cleft_repository), encoding="utf-8")
+            target.write_text(notebook(whole, path.parent, settings.cleft_repository), encoding="utf-8")

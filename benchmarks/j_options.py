@@ -6,7 +6,8 @@
 
 Learnt from Position8 of tcells (one field in three stains) and measured on Position9; learnt from 60 images
 of nuclei-dsb and measured on 40 others. Width 16, 600 steps of two patches of 192 x 192, three seeds.
-Writes docs/results/j-options.json; a run that stands there is not made again. Test images are not touched.
+Writes docs/results/j-options.json, and the table into docs/results.md; a run that stands there is not made
+again. Test images are not touched.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import DATA, RESULTS, announce, once, parser, read_json
+from bench import DATA, DOCS, RESULTS, announce, insert, once, parser, read_json
 from rich.console import Console
 
 from cleft.core.settings import TrainSettings
@@ -37,14 +38,14 @@ SETS = ("tcells", "nuclei-dsb")
 SEEDS = (0, 1, 2)
 CONFIGS = {
     "cross entropy alone": {"j_weight": 0},
+    "0.01": {"j_weight": 0.01},
     "0.05": {"j_weight": 0.05},
-    "0.5": {"j_weight": 0.5},
     "0.2": {"j_weight": 0.2},
+    "0.5": {"j_weight": 0.5},
     "0.05, per image": {"j_weight": 0.05, "j_reduction": "image"},
     "0.2, per image": {"j_weight": 0.2, "j_reduction": "image"},
     "0.2, rising": {"j_weight": 0.2, "j_weight_schedule": "rising"},
     "0.2, falling": {"j_weight": 0.2, "j_weight_schedule": "falling"},
-    "0.01": {"j_weight": 0.01},
     "0.2, pairs with touching or gap": {
         "j_weight": 0.2,
         "j_pairs": [(i, k) for i in range(4) for k in range(4) if i != k and max(i, k) > 1],
@@ -65,6 +66,8 @@ def main() -> None:
             for name in asked.sets:
                 once(asked.report, f"{name}: {config}, seed {seed}", partial(run, name, settings))
     print(table(read_json(asked.report)))
+    if asked.report == REPORT:
+        insert(DOCS / "results.md", "j-options", table(read_json(REPORT)))
 
 
 def run(name: str, settings: TrainSettings) -> dict:

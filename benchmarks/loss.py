@@ -3,12 +3,13 @@
     python benchmarks/loss.py                       all, thirteen minutes on two cores
     python benchmarks/loss.py --classes 4 --reps 3  a part
     python benchmarks/loss.py --device cuda         on a card: times, and the share of its bandwidth
+    python benchmarks/loss.py --table               the table of what has been measured
 
 The first run makes an environment for JCell and segmentation-models-pytorch in runs/rivals; their losses are
 measured in a process of its own, in turn with the others. Time: the median of the repetitions, each from a
 trimmed heap; a loss that has taken ten seconds is not repeated more than thrice. Memory: the highest
 resident set during one call less the one before it, gradient included. Classes are drawn at random for
-each pixel. Writes docs/results/loss.json.
+each pixel. Writes docs/results/loss.json, and the table into docs/losses.md.
 """
 
 from __future__ import annotations
@@ -21,12 +22,24 @@ import subprocess
 import sys
 import time
 import venv
-from argparse import SUPPRESS
+from argparse import SUPPRESS, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bench import RESULTS, RUNS, command, machine, parser, peak_bytes, reset_peak, write_json
+from bench import (
+    DOCS,
+    RESULTS,
+    RUNS,
+    command,
+    insert,
+    machine,
+    parser,
+    peak_bytes,
+    read_json,
+    reset_peak,
+    write_json,
+)
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,11 +61,20 @@ def main() -> None:
     options.add_argument("--reps", type=int, default=15)
     options.add_argument("--device", default="cpu")
     options.add_argument("--report", type=Path, default=REPORT)
+    options.add_argument("--table", action="store_true", help="measure nothing")
     options.add_argument("--serve", action="store_true", help=SUPPRESS)
     asked = options.parse_args()
     if asked.serve:
         serve(asked.device)
         return
+    if not asked.table:
+        measure_all(asked)
+    if asked.report == REPORT:
+        insert(DOCS / "losses.md", "loss", table(read_json(REPORT)["cases"]))
+
+
+def measure_all(asked: Namespace) -> None:
+    """Every shape and number of classes, a line printed for each."""
     rivals = Rivals(asked.device)
     report = {"command": command(), "machine": on(asked.device), "cases": []}
     for shape in asked.shapes:
@@ -273,6 +295,23 @@ def row(case: dict) -> str:
         f"{name} {f['ms']:.0f} ms = {f['ms'] / base:.2f} x, {f['extra']:.1f}" for name, f in losses.items()
     ]
     return f"| {case['shape']} | {case['classes']} | " + " | ".join(cells) + " |"
+
+
+def table(cases: list[dict]) -> str:
+    """A row for each case of more than two classes: times over cross entropy's, in brackets the memory."""
+    names = list(dict.fromkeys(name for case in cases for name in case["losses"] if CE in case["losses"]))
+    others = [name for name in names if name not in (CE, "bandwidth")]
+    lines = ["| shape | K | " + " | ".join([f"{CE}, ms", *others]) + " |", "|---" * (len(others) + 3) + "|"]
+    for case in cases:
+        losses = case["losses"]
+        if CE in losses:
+            shape = " x ".join(map(str, SHAPES[case["shape"]]))
+            cells = [f"{losses[CE]['ms']:.0f} ({losses[CE]['extra']:.1f})"]
+            for name in others:
+                f = losses.get(name)
+                cells.append(f"{f['ms'] / losses[CE]['ms']:.2f} ({f['extra']:.1f})" if f else "")
+            lines.append(f"| {shape} | {case['classes']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def on(device: str) -> str:

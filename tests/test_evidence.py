@@ -99,6 +99,17 @@ def test_the_report_fills_the_document_and_its_results_come_back(
         evidence.insert(document, "other", "| a |")
 
 
+def test_pages_hold_the_tables_of_the_numbers_beside_them(script: Callable[[str], ModuleType]) -> None:
+    loss, options = script("loss"), script("j_options")
+    tables = {
+        ("losses.md", "loss"): loss.table(json.loads(loss.REPORT.read_text())["cases"]),
+        ("results.md", "j-options"): options.table(json.loads(options.REPORT.read_text())),
+    }
+    for (page, name), table in tables.items():
+        block = (loss.DOCS / page).read_text().split(f"<!-- {name}, made by")[1].split("<!-- end -->")[0]
+        assert block.split("-->\n", 1)[1].strip() == table, page
+
+
 @pytest.mark.long
 def test_the_trials_of_uncertain_background_in_small(
     script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from bench import DATA, DOCS, announce, parser
 from PIL import Image as Picture
+from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
 import cleft
@@ -122,10 +123,14 @@ def report() -> None:
 def small() -> None:
     """PNG files by a palette: figures have few colours, and each is then a quarter as large."""
     for path in sorted(IMAGES.glob("*.png")):
-        picture = Picture.open(path)
-        if picture.mode != "P":
-            flat = picture.convert("RGB").quantize(COLOURS, dither=Picture.Dither.NONE)
-            flat.save(path, optimize=True)
+        said = PngInfo()
+        with Picture.open(path) as picture:
+            done, whole = picture.mode == "P", picture.convert("RGB")
+            for key, text in picture.text.items():  # such as what made it, by which it may be replaced
+                said.add_text(key, text)
+        if not done:
+            small = whole.quantize(COLOURS, dither=Picture.Dither.NONE)
+            small.save(path, optimize=True, pnginfo=said)
             print(path, path.stat().st_size, "bytes", flush=True)
 
 

@@ -238,5 +238,19 @@ def test_pages_are_no_longer_than_one_reads() -> None:
     assert sum(counted.values()) <= 20_000, f"the longest: {longest}"
 
 
+def test_each_page_says_for_whom_it_is_and_where_to_go_next() -> None:
+    lists = {"index.md"}  # of pages
+    lacking = []
+    for page in pages_of_the_site():
+        text = re.sub(r"\A---\n.*?^---$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE).strip()
+        first = text.split("\n", 1)[1].strip().split("\n\n")[0].replace("\n", " ")
+        if page.name not in lists | {"README.md"}:
+            if not re.search(r"\bFor (an?|any\w*|some\w*|users|whoever|the) ", first):
+                lacking.append(f"{page.name}: for whom?")
+            if not re.search(r"^(\*\*)?Next(\*\*)?: ", text, re.MULTILINE):
+                lacking.append(f"{page.name}: where next?")
+    assert lacking == []
+
+
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 120

@@ -11,7 +11,7 @@ SCREEN := command -v xvfb-run >/dev/null || ! command -v apt-get >/dev/null || t
 	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends \
 	xvfb xauth libxcb-icccm4 libxcb-keysyms1 >/dev/null; } || echo "No screen: tests of the window are skipped"
 
-.PHONY: help demo web test test-all fuzz lint format docs clean
+.PHONY: help demo web test test-all fuzz lint format docs links clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -80,6 +80,9 @@ fuzz: $(VENV)/installed-dev  ## 10,000 damaged files of every format, and model 
 
 docs: $(VENV)/installed-dev $(PAGE)  ## the site, into docs/_build/html: its tutorials run, warnings are errors (some minutes)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+links: $(VENV)/installed-dev  ## whether addresses of other sites still lead somewhere (asks them; before a release)
+	CLEFT_DOCS_RUN=0 $(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links
 
 format: $(VENV)/installed-dev  ## format the code
 	$(BIN)/ruff format .

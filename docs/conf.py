@@ -17,14 +17,24 @@ version = release = cleft.__version__
 
 extensions = [
     "generated",  # docs/_ext: the command line and the settings, from the code itself
+    "notebooks",  # docs/_ext: tutorials to download, or to open in Colab
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx_design",
 ]
+
+# Where the source is public, such as "https://github.com/OWNER/cleft", and the branch of the built site.
+# With an address, tutorials link to Colab and install cleft from there; without, they name none.
+cleft_repository = ""
+cleft_site_branch = "gh-pages"
+
 exclude_patterns = ["_build", "_ext", "results"]
 source_suffix = {".md": "myst-nb"}
+
+linkcheck_ignore = [r"http://localhost"]  # `make links`
+linkcheck_timeout = 20
 
 autosummary_generate = False
 autodoc_typehints = "signature"

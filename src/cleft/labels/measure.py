@@ -311,8 +311,11 @@ def _table(
     columns |= {f"{a}_min_px": sums.low[:, i] for i, a in enumerate(axes)}
     columns |= {f"{a}_max_px": sums.high[:, i] for i, a in enumerate(axes)}
     unit = (1.0,) * len(axes)
-    columns |= _sizes(sums, unit, "px") | ({} if spacing is None else _sizes(sums, spacing, "um"))
-    columns |= _directions(sums, spacing or unit, axes)
+    squares, towards = np.linalg.eigh(_covariance(sums, spacing or unit))
+    in_pixels = squares if spacing is None else np.linalg.eigvalsh(_covariance(sums, unit))
+    columns |= _sizes(sums, in_pixels, unit, "px")
+    columns |= {} if spacing is None else _sizes(sums, squares, spacing, "um")
+    columns |= _directions(squares, towards, axes)
     columns["solidity"] = n / finish_hulls(sums)
     ends = np.array(image.shape) - 1
     at_edge = ((sums.low == 0) | (sums.high == ends))[:, ends > 0]
@@ -350,15 +353,14 @@ def _covariance(sums: CellSums, spacing: Sequence[float]) -> np.ndarray:
     return spread
 
 
-def _sizes(sums: CellSums, spacing: Sequence[float], unit: str) -> dict[str, np.ndarray]:
-    """What has a unit: size, border, diameter, axes, contact, distance."""
+def _sizes(sums: CellSums, squares: np.ndarray, spacing: Sequence[float], unit: str) -> dict[str, np.ndarray]:
+    """What has a unit: size, border, diameter, axes (by their mean squares), contact, distance."""
     n, d = sums.pixels, len(spacing)
     size = n * math.prod(spacing) if unit == "um" else n
     change = length_of_changes(spacing)
     # of a disc or a ball with as many pixels
     ball = math.pi ** (d / 2) / math.gamma(d / 2 + 1)
-    spread = np.maximum(np.linalg.eigvalsh(_covariance(sums, spacing)), 0)
-    lengths = 2 * np.sqrt((d + 2) * spread)
+    lengths = 2 * np.sqrt((d + 2) * np.maximum(squares, 0))
     names = ("minor_axis", "major_axis") if d == 2 else ("minor_axis", "middle_axis", "major_axis")
     cells = np.searchsorted(sums.labels, sums.pairs)
     touch = sums.contacts @ change
@@ -378,14 +380,13 @@ def _nearest(places: np.ndarray) -> np.ndarray:
     """The distance from each place to the nearest other; NaN where there is none."""
     if len(places) < 2:
         return np.full(len(places), np.nan)
-    return cKDTree(places).query(places, k=2)[0][:, 1]
+    return cKDTree(places, balanced_tree=False).query(places, k=2)[0][:, 1]
 
 
-def _directions(sums: CellSums, spacing: Sequence[float], axes: str) -> dict[str, np.ndarray]:
+def _directions(squares: np.ndarray, towards: np.ndarray, axes: str) -> dict[str, np.ndarray]:
     """How long a cell is for its width, and where it points to."""
-    spread, towards = np.linalg.eigh(_covariance(sums, spacing))
-    widths = np.sqrt(np.maximum(spread, 0))
-    ratio = np.divide(widths[:, 0], widths[:, -1], where=widths[:, -1] > 0, out=np.ones(len(spread)))
+    widths = np.sqrt(np.maximum(squares, 0))
+    ratio = np.divide(widths[:, 0], widths[:, -1], where=widths[:, -1] > 0, out=np.ones(len(squares)))
     along = towards[:, :, -1]
     angle = np.degrees(np.arctan2(-along[:, -2], along[:, -1])) % 180
     found = {"elongation": 1 - ratio, "orientation_deg": np.where(angle > 90, angle - 180, angle)}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import yaml
 import cleft
 from cleft.core.image import Image
 from cleft.core.settings import LOSSES, read_settings
-from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
+from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels, write_series
 from cleft.io.outputs import software_tag
 from cleft.labels.scores import average, pool, score_markers
 
@@ -655,6 +656,48 @@ def test_scores_that_can_not_be(cleft_says: Says, masks: tuple[Path, Path], tmp_
     assert f"{found}: no labels for 1 of 2 masks: b" in said.err
     assert cleft_says("score", truth, tmp_path / "none").err.endswith("none: no such file or folder\n")
     assert not (tmp_path / "s.json").exists()
+
+
+def test_time_series_are_scored_frame_by_frame(
+    cleft_says: Says, masks: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Each frame counts as an image; the numbers are those of the frames in files of their own."""
+    truth, found = masks
+    alone = json.loads(cleft_says("score", truth, found, "--json", "-").out)
+    for folder in masks:
+        frames = [read_labels(folder / f"{name}.tif").data for name in ("a", "b")]
+        write_series(folder.with_name(f"{folder.name}_t") / "s.tif", iter(frames), 2, "YX", None, "segment")
+    series = tmp_path / "truth_t", tmp_path / "found_t"
+    said = cleft_says("score", *series, "--json", "-", "--report", tmp_path / "r.html")
+    assert said.code == 0, said.err
+    together = json.loads(said.out)
+    assert together["images"] == {f"s frame {n}": alone["images"][name] for n, name in enumerate(("a", "b"))}
+    assert (together["mean"], together["pooled"]) == (alone["mean"], alone["pooled"])
+    assert re.search(r'<h3 id="image-0">s frame [01]</h3>', (tmp_path / "r.html").read_text())
+    said = cleft_says("score", series[0] / "s.tif", found / "a.tif", "--json", tmp_path / "s.json")
+    assert said.code == 1
+    assert f"a.tif: has 1 time point, expected those of {series[0] / 's.tif'}: 2" in said.err
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_series_whose_axes_nobody_names_are_scored_with_axes(cleft_says: Says, tmp_path: Path) -> None:
+    labels = np.zeros((3, 20, 30), int)
+    labels[:, 2:9, 3:9] = 1
+    np.save(tmp_path / "t.npy", labels)
+    said = cleft_says("score", tmp_path / "t.npy", tmp_path / "t.npy", "--axes", "TYX", "--json", "-")
+    assert list(json.loads(said.out)["images"]) == ["t frame 0", "t frame 1", "t frame 2"]
+
+
+def test_scores_of_folders_inside_folders(cleft_says: Says, masks: tuple[Path, Path], tmp_path: Path) -> None:
+    """As ``segment`` mirrors them; what it wrote beside its labels is no labels."""
+    for folder in masks:
+        (folder / "day1").mkdir()
+        (folder / "a.tif").rename(folder / "day1" / "b.tif")
+    (masks[1] / "day1" / "overlays").mkdir()
+    (masks[1] / "day1" / "overlays" / "b.png").write_text("no picture")
+    content = json.loads(cleft_says("score", *masks, "--json", "-").out)
+    assert list(content["images"]) == ["b", "day1/b"]
+    assert content["images"]["b"] != content["images"]["day1/b"]
 
 
 # --- info, synthetic ------------------------------------------------------------------------------------

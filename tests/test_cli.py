@@ -22,6 +22,7 @@ from cleft.core.settings import LOSSES, read_settings
 from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels, write_series
 from cleft.io.outputs import software_tag
 from cleft.labels.scores import average, pool, score_markers
+from cleft.prediction.predictor import Predictor
 
 Says = Callable[..., Any]
 Files = Callable[[int], Path]
@@ -387,6 +388,34 @@ def test_probabilities_and_overlays(cleft_says: Says, hand_file: Files, tmp_path
     assert (picture.ndim, picture.dtype) == (3, np.uint8)
     grey = (picture == picture[..., :1]).all(axis=2)
     assert 0 < np.count_nonzero(~grey) < grey.size, "cells are drawn in colour, the rest in grey"
+
+
+@pytest.mark.parametrize("series", [False, True])
+def test_the_network_is_asked_once_whatever_is_written(
+    cleft_says: Says, hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, series: bool
+) -> None:
+    """A table and a report say how sure the model is; but written probabilities of a series ask again."""
+    write_squares(tmp_path / "a.tif", 2)
+    if series:
+        frame = read_image(tmp_path / "a.tif")
+        write_image(tmp_path / "a.tif", Image(np.stack([frame.data, frame.data]), "TYX", frame.spacing))
+    asked, predict = [], Predictor.predict
+
+    def counted(self: Predictor, *arguments: Any, **named: Any) -> Any:
+        asked.append(arguments)
+        return predict(self, *arguments, **named)
+
+    monkeypatch.setattr(Predictor, "predict", counted)
+    command = ("segment", tmp_path / "a.tif", "-m", hand_file(2), "--device", "cpu", "--diameter", "keep")
+    assert cleft_says(*command, "-o", tmp_path / "plain").code == 0
+    looks = len(asked)
+    more = ["--measure", "--report", tmp_path / "r.html", "--overlays"]
+    more += [] if series else ["--probabilities"]
+    said = cleft_says(*command, *more, "-o", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert len(asked) == 2 * looks
+    found = [tifffile.imread(tmp_path / place / "a.tif") for place in ("plain", "out")]
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("method", ["map", "biased", "threshold", "watershed"])

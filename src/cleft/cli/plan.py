@@ -103,7 +103,7 @@ def _jobs(model: Model, path: Path, piece: Path, options: SegmentOptions) -> lis
     volume, name = options.volume, base_name(path)
     table = piece.parent / TABLES / f"{name}.csv" if options.measure else None
     with open_image(path, volume.axes, volume.spacing, volume.memory, volume.channel, frame="every") as image:
-        strategy, frames = choose_strategy(model, image, volume), image.frames
+        strategy, frames = choose_strategy(model, image, volume, options.likely), image.frames
     if _needs_blocks(options) or os.path.exists(run_folder_of(large)):
         strategy = "blocks"
     if strategy == "whole":

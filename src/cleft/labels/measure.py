@@ -41,7 +41,8 @@ Pixels = np.ndarray | Image | LazyImage | str | Path
 BLOCK_PIXELS = 1 << 22  # of a block: larger ones are no faster
 LEAST_PIXELS = 1 << 15
 BYTES_PER_PIXEL, BYTES_PER_CHANNEL = 45, 20  # that a block takes, and each channel in it
-RESERVE = 300 << 20  # bytes: compiled code, libraries' buffers
+RESERVE = 180 << 20  # bytes: libraries, compiled code; 57 MB were measured, 169 where it is compiled first
+CHUNKS_SHARE = 4  # of the memory a fourth at most goes to chunks of files, where one of them fits into it
 WHOLE_PIXELS = 1 << 26  # of a single label that is looked at once more
 
 
@@ -219,18 +220,29 @@ class _Reader:
         return found
 
 
-def _grid(reader: _Reader, memory: int | None) -> tuple[Grid, int]:
-    """Blocks that fit into memory, of whole chunks where that can be, and the bytes left for the table."""
+def _within(reader: _Reader, memory: int | None) -> tuple[_Reader, Grid, int]:
+    """The reader with chunks that fit beside a block; the blocks; the bytes left for the table."""
     free = available_memory() * 2 // 3 if memory is None else memory - resident_memory() - RESERVE
+    stored = [reader.labels, *reader.images, *([] if reader.sure is None else [reader.sure])]
+    share = max(0, free) // CHUNKS_SHARE // len(stored)
+    limited, kept, decoded = zip(*(one.with_chunks_within(share) for one in stored))
+    images = limited[1 : 1 + len(reader.images)]
+    reader = _Reader(limited[0], images, None if reader.sure is None else limited[-1])
+    return reader, *_grid(reader, free, sum(kept) + max(decoded))  # they are read one after the other
+
+
+def _grid(reader: _Reader, free: int, chunks_held: int) -> tuple[Grid, int]:
+    """Blocks that fit into memory, of whole chunks where that can be, and the bytes left for the table."""
     channels = sum(one.channels for one in reader.images) + (
         0 if reader.sure is None else reader.sure.channels
     )
     bytes_per_pixel = BYTES_PER_PIXEL + BYTES_PER_CHANNEL * channels
-    pixels = min(BLOCK_PIXELS, free // 2 // bytes_per_pixel)
+    pixels = min(BLOCK_PIXELS, (free - chunks_held) // 2 // bytes_per_pixel)
     if pixels < LEAST_PIXELS:
+        beside = f", the chunks of files {format_bytes(chunks_held)}" if chunks_held else ""
         raise DataError(
             f"memory allows {format_bytes(max(0, free))} beyond what is held already, the smallest block "
-            f"takes {format_bytes(2 * LEAST_PIXELS * bytes_per_pixel)}; expected more memory"
+            f"takes {format_bytes(2 * LEAST_PIXELS * bytes_per_pixel)}{beside}; expected more memory"
         )
     shape = reader.labels.shape
     stored = getattr(reader.labels.pixels, "chunks", None) or (1,) * len(reader.labels.array_axes)
@@ -243,12 +255,14 @@ def _grid(reader: _Reader, memory: int | None) -> tuple[Grid, int]:
         length = min(shape[i], max(1, int(side) // chunk * chunk or int(side)))
         block.append((i, length))
         left /= length
-    return Grid(shape, tuple(length for _, length in sorted(block))), free - pixels * bytes_per_pixel
+    return Grid(
+        shape, tuple(length for _, length in sorted(block))
+    ), free - chunks_held - pixels * bytes_per_pixel
 
 
 def _sum_over_blocks(reader: _Reader, memory: int | None) -> CellSums:
     """The sums of all blocks; those that hold a cell which could not be finished are read once more."""
-    grid, left = _grid(reader, memory)
+    reader, grid, left = _within(reader, memory)
     halo = (1,) * len(grid.shape)
     total: CellSums | None = None
     waiting: list[CellSums] = []

@@ -71,8 +71,8 @@ def _options(
 
 @app.command()
 def score(
-    truth: Annotated[Path, typer.Argument(help="A mask, or a folder of them.")],
-    prediction: Annotated[Path, typer.Argument(help="Labels, or a folder of the same names.")],
+    truth: Annotated[Path, typer.Argument(help="A mask, or a folder of them, with the folders inside.")],
+    prediction: Annotated[Path, typer.Argument(help="Labels, or a folder of the same names and folders.")],
     json: Annotated[
         Path | None, typer.Option(help="Write everything as JSON to a file, or with - to standard output.")
     ] = None,
@@ -89,7 +89,10 @@ def score(
     overwrite: Overwrite = False,
     memory: Memory = None,
 ) -> None:
-    """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled."""
+    """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled.
+
+    Of time series each frame counts as an image.
+    """
     from cleft.cli.score import ScoreReport, score_files
 
     html = None if report is None else ScoreReport(report, tuple(image or ()))
@@ -116,7 +119,9 @@ def annotate(
 
 @app.command()
 def measure(
-    labels: Annotated[list[Path], typer.Argument(help="Label images, or folders of them.")],
+    labels: Annotated[
+        list[Path], typer.Argument(help="Label images, or folders of them, with the folders inside.")
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Table to write: .csv, .parquet or .h5ad.")
     ] = Path("cells.csv"),

@@ -102,7 +102,7 @@ def measure(
             )
         known = [one.spacing for one in (source, *images) if one.spacing is not None]
         if spacing is not None:
-            check_spacing(spacing, source.axes, "spacing")
+            check_spacing(spacing, source.axes, source.source)
             known = [tuple(map(float, spacing))]
         about = {"labels": source.source, "image": [one.source for one in images], "axes": source.axes}
         reader, scale = _Reader(source, images, sure), known[0] if known else None

@@ -193,7 +193,7 @@ def _entry(
             )
     known = [one.standard().spacing for one in (shown, found, true) if one is not None]
     if spacing is not None:
-        check_spacing(spacing, found.spatial_axes, "spacing")
+        check_spacing(spacing, found.spatial_axes, found.source)
         known = [tuple(map(float, spacing))]
     return Entry(
         name, found.standard().data[0], shown, None if true is None else true.standard().data[0],

@@ -181,12 +181,14 @@ def test_a_training_in_a_log_tells_every_now_and_then_how_far_it_is(
 def test_info_of_the_system_names_what_is_there_and_what_is_missing(cleft_says: Says) -> None:
     said = cleft_says("info", "--system")
     assert said.code == 0, said.err
-    assert f"cleft      {cleft.__version__}" in said.out
+    assert said.out.split()[:2] == ["cleft", f"{cleft.__version__},"]
     assert f"numpy {np.__version__}" in said.out
     extras = {line.split("]")[0][1:]: line for line in said.out.splitlines() if line.startswith("[")}
     assert {"dask", "export", "hdf5", "log", "openvino", "paper"} <= set(extras)
     for name, line in extras.items():
         assert line.endswith("installed") or f"pip install 'cleft[{name}]'" in line
+    told = json.loads(cleft_says("info", "--system", "--json").out)
+    assert {f"[{name}]" for name in extras} < set(told)
 
 
 def test_train_segment_score(cleft_says: Says, made: Files, tmp_path: Path, ndim: int) -> None:

@@ -602,6 +602,16 @@ def test_scores_of_two_files(cleft_says: Says, masks: tuple[Path, Path], tmp_pat
     assert list(written["images"]) == ["other name"]
 
 
+def test_score_and_export_are_quiet_and_tell_programs(
+    cleft_says: Says, masks: tuple[Path, Path], hand_file: Files, tmp_path: Path
+) -> None:
+    said = cleft_says("score", *masks, "-q", "--json", tmp_path / "s.json")
+    assert (said.code, said.out, said.err) == (0, "", "")
+    assert (tmp_path / "s.json").exists()
+    command = ("export", hand_file(2), "--to", "torchscript", "-o", tmp_path / "m.pt")
+    assert json.loads(cleft_says(*command, "--json").out) == {"written": str(tmp_path / "m.pt")}
+
+
 def test_an_image_may_be_named_like_a_summary(cleft_says: Says, masks: tuple[Path, Path]) -> None:
     for folder in masks:
         (folder / "a.tif").rename(folder / "mean.tif")

@@ -88,6 +88,8 @@ def score(
     ] = None,
     overwrite: Overwrite = False,
     memory: Memory = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled.
 
@@ -317,13 +319,19 @@ def export(
         typer.Option(help="For instanseg: of the cells to be found, 12um; else as the model's."),
     ] = None,
     overwrite: Overwrite = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write a model for other programs: deepImageJ, ilastik, QuPath, ONNX Runtime, libtorch."""
     from cleft.export.export import ENDINGS, export
 
     path = output or Path(Path(model).stem + ENDINGS.get(to, ""))  # type: ignore[call-overload]
     export(model, to, path, overwrite, diameter)  # type: ignore[arg-type]  # refused if it isn't one
-    print_plain(out, f"{path}: written")
+    if json:
+        print_json({"written": str(path)})
+    else:
+        print_plain(out, f"{path}: written")
 
 
 @app.command()

@@ -72,17 +72,17 @@ def processor_seconds(work: Callable[[], Any]) -> float:
 
 
 def million() -> dict[str, Any]:
-    """A million cells, all columns, from arrays; and the table as CSV."""
+    """A million cells, all columns, from arrays, three times; and the table as CSV."""
     import cleft
 
     labels = tissue((SIDE, SIDE))
     image = picture(labels)
     cleft.measure(labels[:99, :99], image[:99, :99])  # compiled before
     found: dict[str, Any] = {}
-    seconds = processor_seconds(lambda: found.update(table=cleft.measure(labels, image)))
+    each = [processor_seconds(lambda: found.update(table=cleft.measure(labels, image))) for _ in range(3)]
     with tempfile.TemporaryDirectory() as folder:
         csv = processor_seconds(lambda: found["table"].write(Path(folder) / "cells.csv"))
-    return {"cells": len(found["table"]), "pixels": labels.size, "seconds": seconds, "csv_seconds": csv}
+    return {"cells": len(found["table"]), "pixels": labels.size, "seconds": each, "csv_seconds": csv}
 
 
 def against_skimage() -> dict[str, Any]:
@@ -169,6 +169,7 @@ def volume() -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """For docs/measure.md."""
     m, s, g, v = (found[name] for name in ("million", "skimage", "geojson", "volume"))
+    whole = float(np.median(m["seconds"]))
     ours, theirs = (float(np.median(s[name])) for name in ("seconds", "skimage_seconds"))
     rival = f"`regionprops_table` for {len(s['columns'])} of them"
     within = (
@@ -178,7 +179,7 @@ def table(found: dict[str, Any]) -> str:
     return f"""
 | what | seconds of one core |
 |---|---|
-| {m["cells"]:,} cells in {SIDE:,} x {SIDE:,} pixels, all columns, one channel | {m["seconds"]:.1f} |
+| {m["cells"]:,} cells in {SIDE:,} x {SIDE:,} pixels, all columns, one channel | {whole:.1f} |
 | that table as CSV | {m["csv_seconds"]:.1f} |
 | {s["cells"]:,} cells, all columns; {rival} | {ours:.2f}; {theirs:.1f} ({s["times_as_fast"]} times) |
 | {g["cells"]:,} cells from TIFF to GeoJSON with measurements, {g["megabytes"]} MB | {g["seconds"]:.1f} |

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,9 +19,10 @@ import yaml
 import cleft
 from cleft.core.image import Image
 from cleft.core.settings import LOSSES, read_settings
-from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels
+from cleft.io import find_pairs, read_image, read_labels, write_image, write_labels, write_series
 from cleft.io.outputs import software_tag
 from cleft.labels.scores import average, pool, score_markers
+from cleft.prediction.predictor import Predictor
 
 Says = Callable[..., Any]
 Files = Callable[[int], Path]
@@ -179,12 +181,14 @@ def test_a_training_in_a_log_tells_every_now_and_then_how_far_it_is(
 def test_info_of_the_system_names_what_is_there_and_what_is_missing(cleft_says: Says) -> None:
     said = cleft_says("info", "--system")
     assert said.code == 0, said.err
-    assert f"cleft      {cleft.__version__}" in said.out
+    assert said.out.split()[:2] == ["cleft", f"{cleft.__version__},"]
     assert f"numpy {np.__version__}" in said.out
     extras = {line.split("]")[0][1:]: line for line in said.out.splitlines() if line.startswith("[")}
     assert {"dask", "export", "hdf5", "log", "openvino", "paper"} <= set(extras)
     for name, line in extras.items():
         assert line.endswith("installed") or f"pip install 'cleft[{name}]'" in line
+    told = json.loads(cleft_says("info", "--system", "--json").out)
+    assert {f"[{name}]" for name in extras} < set(told)
 
 
 def test_train_segment_score(cleft_says: Says, made: Files, tmp_path: Path, ndim: int) -> None:
@@ -388,6 +392,34 @@ def test_probabilities_and_overlays(cleft_says: Says, hand_file: Files, tmp_path
     assert 0 < np.count_nonzero(~grey) < grey.size, "cells are drawn in colour, the rest in grey"
 
 
+@pytest.mark.parametrize("series", [False, True])
+def test_the_network_is_asked_once_whatever_is_written(
+    cleft_says: Says, hand_file: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, series: bool
+) -> None:
+    """A table and a report say how sure the model is; but written probabilities of a series ask again."""
+    write_squares(tmp_path / "a.tif", 2)
+    if series:
+        frame = read_image(tmp_path / "a.tif")
+        write_image(tmp_path / "a.tif", Image(np.stack([frame.data, frame.data]), "TYX", frame.spacing))
+    asked, predict = [], Predictor.predict
+
+    def counted(self: Predictor, *arguments: Any, **named: Any) -> Any:
+        asked.append(arguments)
+        return predict(self, *arguments, **named)
+
+    monkeypatch.setattr(Predictor, "predict", counted)
+    command = ("segment", tmp_path / "a.tif", "-m", hand_file(2), "--device", "cpu", "--diameter", "keep")
+    assert cleft_says(*command, "-o", tmp_path / "plain").code == 0
+    looks = len(asked)
+    more = ["--measure", "--report", tmp_path / "r.html", "--overlays"]
+    more += [] if series else ["--probabilities"]
+    said = cleft_says(*command, *more, "-o", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert len(asked) == 2 * looks
+    found = [tifffile.imread(tmp_path / place / "a.tif") for place in ("plain", "out")]
+    np.testing.assert_array_equal(*found)
+
+
 @pytest.mark.parametrize("method", ["map", "biased", "threshold", "watershed"])
 def test_every_method(cleft_says: Says, hand_file: Files, tmp_path: Path, method: str) -> None:
     truth = write_squares(tmp_path / "a.tif", 2)
@@ -570,6 +602,16 @@ def test_scores_of_two_files(cleft_says: Says, masks: tuple[Path, Path], tmp_pat
     assert list(written["images"]) == ["other name"]
 
 
+def test_score_and_export_are_quiet_and_tell_programs(
+    cleft_says: Says, masks: tuple[Path, Path], hand_file: Files, tmp_path: Path
+) -> None:
+    said = cleft_says("score", *masks, "-q", "--json", tmp_path / "s.json")
+    assert (said.code, said.out, said.err) == (0, "", "")
+    assert (tmp_path / "s.json").exists()
+    command = ("export", hand_file(2), "--to", "torchscript", "-o", tmp_path / "m.pt")
+    assert json.loads(cleft_says(*command, "--json").out) == {"written": str(tmp_path / "m.pt")}
+
+
 def test_an_image_may_be_named_like_a_summary(cleft_says: Says, masks: tuple[Path, Path]) -> None:
     for folder in masks:
         (folder / "a.tif").rename(folder / "mean.tif")
@@ -655,6 +697,48 @@ def test_scores_that_can_not_be(cleft_says: Says, masks: tuple[Path, Path], tmp_
     assert f"{found}: no labels for 1 of 2 masks: b" in said.err
     assert cleft_says("score", truth, tmp_path / "none").err.endswith("none: no such file or folder\n")
     assert not (tmp_path / "s.json").exists()
+
+
+def test_time_series_are_scored_frame_by_frame(
+    cleft_says: Says, masks: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Each frame counts as an image; the numbers are those of the frames in files of their own."""
+    truth, found = masks
+    alone = json.loads(cleft_says("score", truth, found, "--json", "-").out)
+    for folder in masks:
+        frames = [read_labels(folder / f"{name}.tif").data for name in ("a", "b")]
+        write_series(folder.with_name(f"{folder.name}_t") / "s.tif", iter(frames), 2, "YX", None, "segment")
+    series = tmp_path / "truth_t", tmp_path / "found_t"
+    said = cleft_says("score", *series, "--json", "-", "--report", tmp_path / "r.html")
+    assert said.code == 0, said.err
+    together = json.loads(said.out)
+    assert together["images"] == {f"s frame {n}": alone["images"][name] for n, name in enumerate(("a", "b"))}
+    assert (together["mean"], together["pooled"]) == (alone["mean"], alone["pooled"])
+    assert re.search(r'<h3 id="image-0">s frame [01]</h3>', (tmp_path / "r.html").read_text())
+    said = cleft_says("score", series[0] / "s.tif", found / "a.tif", "--json", tmp_path / "s.json")
+    assert said.code == 1
+    assert f"a.tif: has 1 time point, expected those of {series[0] / 's.tif'}: 2" in said.err
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_series_whose_axes_nobody_names_are_scored_with_axes(cleft_says: Says, tmp_path: Path) -> None:
+    labels = np.zeros((3, 20, 30), int)
+    labels[:, 2:9, 3:9] = 1
+    np.save(tmp_path / "t.npy", labels)
+    said = cleft_says("score", tmp_path / "t.npy", tmp_path / "t.npy", "--axes", "TYX", "--json", "-")
+    assert list(json.loads(said.out)["images"]) == ["t frame 0", "t frame 1", "t frame 2"]
+
+
+def test_scores_of_folders_inside_folders(cleft_says: Says, masks: tuple[Path, Path], tmp_path: Path) -> None:
+    """As ``segment`` mirrors them; what it wrote beside its labels is no labels."""
+    for folder in masks:
+        (folder / "day1").mkdir()
+        (folder / "a.tif").rename(folder / "day1" / "b.tif")
+    (masks[1] / "day1" / "overlays").mkdir()
+    (masks[1] / "day1" / "overlays" / "b.png").write_text("no picture")
+    content = json.loads(cleft_says("score", *masks, "--json", "-").out)
+    assert list(content["images"]) == ["b", "day1/b"]
+    assert content["images"]["b"] != content["images"]["day1/b"]
 
 
 # --- info, synthetic ------------------------------------------------------------------------------------

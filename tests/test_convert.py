@@ -253,8 +253,11 @@ def test_images_that_take_no_labels(tmp_path: Path) -> None:
         cleft.convert(source, "ome-zarr", options=Conversion(image=other))
     with pytest.raises(DataError, match="as the name of labels"):
         cleft.convert(source, "ome-zarr", options=Conversion(image=other, name="../up"))
-    with pytest.raises(DataError, match="can't be read as an OME-Zarr image"):
+    with pytest.raises(DataError, match="is no OME-Zarr image, expected the folder of one"):
         cleft.convert(source, "ome-zarr", options=Conversion(image=tmp_path))
+    zarr.create_array(tmp_path / "bare.zarr", shape=(20, 20), dtype=np.uint16)
+    with pytest.raises(DataError, match="can't be read as an OME-Zarr image"):
+        cleft.convert(source, "ome-zarr", options=Conversion(image=tmp_path / "bare.zarr"))
     assert not (other / "labels").exists()
     alone = cleft.convert(source, "ome-zarr", tmp_path / "alone.ome.zarr")
     np.testing.assert_array_equal(read_labels(alone).data, read_labels(source).data)

@@ -200,6 +200,17 @@ def test_labels_are_those_of_the_probabilities(hand_model: Maker, method: str) -
     np.testing.assert_array_equal(labels, to_labels(probabilities, method))
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("diameter", ["keep", 20, 35.5])
+def test_labels_and_probabilities_of_one_look_are_those_of_two(method: str, diameter: float | str) -> None:
+    model, (image, _) = load_model("cells2d", device="cpu"), cleft.make_cells((150, 131), seed=3)
+    given = Image(image.data.T, image.axes[::-1], image.spacing and image.spacing[::-1])
+    labels, likely = model.segment_with_probabilities(given, method, diameter=diameter)
+    assert labels.max() > 3
+    np.testing.assert_array_equal(labels, model.segment(given, method=method, diameter=diameter))
+    np.testing.assert_array_equal(likely, model.probabilities(given, diameter=diameter))
+
+
 def test_probabilities_are_in_standard_order(hand_model: Maker) -> None:
     found = hand_model(3).probabilities(bright(3).T, axes="XYZ")
     np.testing.assert_array_equal(found.argmax(0) == 1, bright(3))

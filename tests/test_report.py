@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -257,6 +258,31 @@ def test_folders_keep_their_names_and_what_was_skipped_is_said(
     assert re.findall(r'<h3 id="image-\d">([^<]+)</h3>', checked(report).text) == ["one/a", "two/a"]
 
 
+def test_a_folder_tree_in_one_report_and_one_table(
+    cleft_says: Says, hand_file: Files, tmp_path: Path
+) -> None:
+    """As ``segment`` mirrors it; pictures and probabilities beside the labels are no labels."""
+    image = scene(2)[0]
+    for name in ("a", "one/a", "one/deep/b"):
+        write_image(tmp_path / "images" / f"{name}.tif", image)
+    out, images = tmp_path / "out", ("--image", tmp_path / "images")
+    more = "--overlays", "--probabilities", "--measure"
+    said = cleft_says("segment", tmp_path / "images", "-m", hand_file(2), "-o", out, *more)
+    assert said.code == 0, said.err
+    names = ["a", "one/a", "one/deep/b"]
+    said = cleft_says("report", out, *images, "--truth", out, "-o", tmp_path / "r.html")
+    assert said.code == 0, said.err
+    page = checked(tmp_path / "r.html")
+    assert sorted(re.findall(r'<h3 id="image-\d">([^<]+)</h3>', page.text)) == names
+    assert cleft_says("measure", out, *images, "-o", tmp_path / "c.csv").code == 0
+    rows = (tmp_path / "c.csv").read_text().splitlines()
+    assert [name for name, _ in itertools.groupby(row.split(",")[0] for row in rows)] == ["image", *names]
+    (tmp_path / "images" / "one" / "a.tif").rename(tmp_path / "images" / "one" / "c.tif")
+    said = cleft_says("report", out, *images, "-o", tmp_path / "none.html")
+    assert said.code == 1
+    assert "image: none for 1 of 3 labels (one/a), expected one of the same name for each" in said.err
+
+
 @pytest.mark.parametrize("more", [[], ["--block", "16,16"]], ids=["whole", "blocks"])
 def test_each_frame_of_a_time_series_is_shown(
     cleft_says: Says, hand_file: Files, tmp_path: Path, more: list[str]
@@ -281,7 +307,7 @@ def test_each_frame_of_a_time_series_is_shown(
         write_image(tmp_path / "images" / "s.tif", image)
         said = cleft_says(*given)
         assert said.code == 1
-        assert "has 1 time points, expected those of " in said.err
+        assert "has 1 time point, expected those of " in said.err
 
 
 def test_a_report_says_what_made_it(cleft_says: Says, hand_file: Files, tmp_path: Path) -> None:

@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cleft.core.channels import Channel
+from cleft.core.image import Image
 from cleft.io.table import about_path
 from cleft.labels.instances import Method
 from cleft.prediction.model import Model
 from cleft.volume.executors import ClusterOptions
 from cleft.volume.plan import VolumeOptions
 
-__all__ = ["Job", "SegmentOptions"]
+__all__ = ["Job", "SegmentOptions", "segmented"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class SegmentOptions:
             "diameter": volume.diameter and str(volume.diameter), "min_size": volume.min_size,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def likely(self) -> bool:
+        """Whether the network's probabilities are needed, not labels alone."""
+        return self.probabilities or self.measure or self.report is not None
 
     @property
     def channel(self) -> Channel | None:
@@ -106,3 +114,17 @@ class Job:
         note = None if self.table is None else about_path(self.table)
         places = (self.labels, self.probabilities, *self.overlays, self.table, note)
         return [path for path in places if path is not None]
+
+
+def segmented(
+    model: Model, image: Image, options: SegmentOptions, likely: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The labels of an image in memory and, if they are asked for, the probabilities; the network once."""
+    given = options.volume
+    how: Any = {
+        "method": options.method,
+        "tile": options.tile,
+        "min_size": given.min_size,
+        "diameter": given.diameter,
+    }
+    return model.segment_with_probabilities(image, **how) if likely else (model.segment(image, **how), None)

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cleft.cli.job import Job, SegmentOptions
+from cleft.cli.job import Job, SegmentOptions, segmented
 from cleft.cli.plan import plan_jobs
 from cleft.cli.progress import StepBar, logged_on
 from cleft.cli.series import segment_series
@@ -165,21 +165,14 @@ def _segment_whole(model: Model, job: Job, options: SegmentOptions, shown: Shown
     given, about = options.volume, options.about(model, job.image)
     everything = read_image(job.image, given.axes, given.spacing, given.memory)
     image = everything if options.channel is None else everything.channel(options.channel)
-    labels = model.segment(
-        image,
-        method=options.method,
-        tile=options.tile,
-        min_size=given.min_size,
-        diameter=given.diameter,
-    )
+    labels, found = segmented(model, image, options, options.likely)
     if job.labels.suffix == ".zarr":
         standard = Image(labels, image.spatial_axes, image.spacing).standard()
         with _alone_on(job.labels):
             write_zarr_labels(job.labels, standard.data[0], standard.spacing, given.overwrite, about=about)
     else:
         write_labels(job.labels, labels, image.spatial_axes, image.spacing, VERB, about)
-    if job.probabilities is not None or job.table is not None or shown is not None:
-        found = model.probabilities(image, tile=options.tile, diameter=given.diameter)
+    if found is not None:
         standard = image.standard()
         likely = Image(found, "C" + standard.spatial_axes, standard.spacing, "probabilities")
         if job.probabilities is not None:

@@ -71,8 +71,8 @@ def _options(
 
 @app.command()
 def score(
-    truth: Annotated[Path, typer.Argument(help="A mask, or a folder of them.")],
-    prediction: Annotated[Path, typer.Argument(help="Labels, or a folder of the same names.")],
+    truth: Annotated[Path, typer.Argument(help="A mask, or a folder of them, with the folders inside.")],
+    prediction: Annotated[Path, typer.Argument(help="Labels, or a folder of the same names and folders.")],
     json: Annotated[
         Path | None, typer.Option(help="Write everything as JSON to a file, or with - to standard output.")
     ] = None,
@@ -88,8 +88,13 @@ def score(
     ] = None,
     overwrite: Overwrite = False,
     memory: Memory = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled."""
+    """Score labels against the truth: P05, RQ, SQ, PQ, SEG, AJI, AP per image, their mean, and pooled.
+
+    Of time series each frame counts as an image.
+    """
     from cleft.cli.score import ScoreReport, score_files
 
     html = None if report is None else ScoreReport(report, tuple(image or ()))
@@ -116,7 +121,9 @@ def annotate(
 
 @app.command()
 def measure(
-    labels: Annotated[list[Path], typer.Argument(help="Label images, or folders of them.")],
+    labels: Annotated[
+        list[Path], typer.Argument(help="Label images, or folders of them, with the folders inside.")
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Table to write: .csv, .parquet or .h5ad.")
     ] = Path("cells.csv"),
@@ -312,13 +319,19 @@ def export(
         typer.Option(help="For instanseg: of the cells to be found, 12um; else as the model's."),
     ] = None,
     overwrite: Overwrite = False,
+    json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write a model for other programs: deepImageJ, ilastik, QuPath, ONNX Runtime, libtorch."""
     from cleft.export.export import ENDINGS, export
 
     path = output or Path(Path(model).stem + ENDINGS.get(to, ""))  # type: ignore[call-overload]
     export(model, to, path, overwrite, diameter)  # type: ignore[arg-type]  # refused if it isn't one
-    print_plain(out, f"{path}: written")
+    if json:
+        print_json({"written": str(path)})
+    else:
+        print_plain(out, f"{path}: written")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from cleft.core.channels import Channel
 from cleft.core.errors import CleftError, DataError
 from cleft.io import base_name, find_tree, open_image
 from cleft.io.outputs import check_outputs
+from cleft.io.pairs import OVERLAYS, PROBABILITIES, TABLES
 from cleft.models.card import default_model, find_model
 from cleft.prediction.model import Model
 from cleft.volume.plan import choose_strategy
@@ -100,9 +101,9 @@ def _jobs(model: Model, path: Path, piece: Path, options: SegmentOptions) -> lis
     named = piece.suffix == ".zarr"
     large = piece if named else piece.with_name(f"{piece.stem}.ome.zarr")
     volume, name = options.volume, base_name(path)
-    table = piece.parent / "measurements" / f"{name}.csv" if options.measure else None
+    table = piece.parent / TABLES / f"{name}.csv" if options.measure else None
     with open_image(path, volume.axes, volume.spacing, volume.memory, volume.channel, frame="every") as image:
-        strategy, frames = choose_strategy(model, image, volume), image.frames
+        strategy, frames = choose_strategy(model, image, volume, options.likely), image.frames
     if _needs_blocks(options) or os.path.exists(run_folder_of(large)):
         strategy = "blocks"
     if strategy == "whole":
@@ -110,8 +111,8 @@ def _jobs(model: Model, path: Path, piece: Path, options: SegmentOptions) -> lis
         return [
             Job(
                 path, piece, None,
-                beside / "probabilities" / f"{name}.tif" if options.probabilities else None,
-                beside / "overlays" / f"{name}.png" if options.overlays else None, table,
+                beside / PROBABILITIES / f"{name}.tif" if options.probabilities else None,
+                beside / OVERLAYS / f"{name}.png" if options.overlays else None, table,
                 frames if frames > 1 else None,
             )
         ]  # fmt: skip

@@ -16,7 +16,9 @@ __all__ = ["check", "report"]
 
 
 def report(
-    labels: Annotated[list[Path] | None, typer.Argument(help="Label images, or folders of them.")] = None,
+    labels: Annotated[
+        list[Path] | None, typer.Argument(help="Label images, or folders of them, with the folders inside.")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
     image: Annotated[
         list[Path] | None, typer.Option("--image", help="Images of the same names, or folders of them.")

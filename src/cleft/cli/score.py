@@ -17,11 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cleft.core.errors import DataError
-from cleft.core.image import Image
+from cleft.core.image import Image, frame_by_frame
 from cleft.core.memory import available_memory
 from cleft.core.text import printable
 from cleft.core.units import format_bytes
-from cleft.io import atomic_path, base_name, by_name, find_images, read_labels, write_image, write_labels
+from cleft.io import atomic_path, base_name, find_named, read_labels, write_image, write_labels
 from cleft.io.outputs import MARK, check_outputs, software_tag
 from cleft.labels.scores import MarkerScores, Scores, average, pool, score, score_markers
 from cleft.synthetic import checked_shape, make_cells, make_empty, random_settings
@@ -56,11 +56,11 @@ def score_files(
     limit: int | None = None,
     html: ScoreReport | None = None,
 ) -> tuple[Table, dict[str, Any]]:
-    """Score one mask or a folder of them.
+    """Score one mask or a folder of them; of a time series each frame, as if it were an image.
 
     Args:
-        truth: a mask, or a folder of masks.
-        prediction: labels, or a folder of labels of the same base names.
+        truth: a mask, or a folder of masks with all folders inside.
+        prediction: labels, or a folder of labels of the same base names, in folders of the same names.
         report: JSON file to write, or ``None``; ``-`` writes none.
         axes: of masks that don't say theirs.
         markers: the truth holds markers.
@@ -72,22 +72,19 @@ def score_files(
         A table with a row per image, their mean, and all pooled; and all of it as JSON's types.
 
     Raises:
-        DataError: a mask without a prediction, or one of another shape.
+        DataError: a mask without a prediction, or one of another shape or number of time points.
     """
-    rows: dict[str, Scores | MarkerScores] = {}
     pairs = _matched(truth, prediction)
     if html is not None and markers:
         raise DataError("--report shows outlines, and markers have none; expected --markers or --report")
     report = None if report == Path("-") else report
     places = [place for place in (report, None if html is None else html.path) if place is not None]
-    images = find_images(html.images) if html is not None and html.images else []
-    check_outputs(places, [*images, *(path for pair in pairs.values() for path in pair)], overwrite, "score")
-    for name, (true_path, found_path) in pairs.items():
-        true, found = read_labels(true_path, axes, limit=limit), read_labels(found_path, axes, limit=limit)
-        a, b = true.channels_first()[0], found.channels_first()[0]
-        if a.shape != b.shape:
-            raise DataError(f"{found_path}: shape {b.shape}, expected that of {true_path}: {a.shape}")
-        rows[name] = score_markers(a, b) if markers else score(a, b)
+    images = find_named(html.images, labels=False) if html is not None and html.images else {}
+    read = [*images.values(), *(path for pair in pairs.values() for path in pair)]
+    check_outputs(places, read, overwrite, "score")
+    rows: dict[str, Scores | MarkerScores] = {}
+    for name, pair in pairs.items():
+        rows |= _scored(name, pair, axes, markers, limit)
     values: list[Any] = list(rows.values())
     if markers:
         total = values[0]
@@ -120,16 +117,29 @@ def score_files(
     return _table(rows, summary, columns), content
 
 
+def _scored(
+    name: str, paths: tuple[Path, Path], axes: str | None, markers: bool, limit: int | None
+) -> dict[str, Scores | MarkerScores]:
+    """The scores of an image, or of each frame of a time series, by name."""
+    true, found = (read_labels(path, axes, limit=limit, series=True) for path in paths)
+    rows: dict[str, Scores | MarkerScores] = {}
+    for its_name, frame in frame_by_frame(name, {"truth": true, "found": found}):
+        a, b = (frame[what].channels_first()[0] for what in ("truth", "found"))
+        if a.shape != b.shape:
+            raise DataError(f"{found.source}: shape {b.shape}, expected that of {true.source}: {a.shape}")
+        rows[its_name] = score_markers(a, b) if markers else score(a, b)
+    return rows
+
+
 def _matched(truth: Path, prediction: Path) -> dict[str, tuple[Path, Path]]:
-    """Truth and prediction by base name; two images given as such belong together whatever their names."""
-    true, found = find_images([truth]), find_images([prediction])
-    if true == [truth] and found == [prediction]:
+    """Truth and prediction by name; two images given as such belong together whatever their names."""
+    named, others = find_named([truth]), find_named([prediction])
+    if [*named.values()] == [truth] and [*others.values()] == [prediction]:
         return {base_name(prediction): (truth, prediction)}
-    named, others = by_name(true), by_name(found)
     missing = [name for name in named if name not in others]
     if missing:
         raise DataError(
-            f"{prediction}: no labels for {len(missing)} of {len(true)} masks: {', '.join(missing[:5])}"
+            f"{prediction}: no labels for {len(missing)} of {len(named)} masks: {', '.join(missing[:5])}"
         )
     return {name: (path, others[name]) for name, path in named.items()}
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cleft.cli.job import Job, SegmentOptions
+from cleft.cli.job import Job, SegmentOptions, segmented
 from cleft.cli.shown import Shown
 from cleft.core.image import Image
 from cleft.io import open_image, write_series
 from cleft.io.lazy import LazyImage
 from cleft.io.overlay import write_overlay
-from cleft.io.read import open_labels
 from cleft.io.zarr_labels import write_zarr_series
 from cleft.labels.measure import measure
 from cleft.labels.table import CellTable, join_tables
@@ -49,9 +48,6 @@ def segment_series(model: Model, job: Job, options: SegmentOptions, shown: Shown
         if job.probabilities is not None:
             likely = series.probabilities()
             write_series(job.probabilities, likely, count, "C" + axes, spacing, VERB, about)
-        elif job.table is not None or shown is not None:
-            for _ in series.probabilities():
-                pass
     if job.table is not None:
         table = join_tables(series.tables, "frame", range(count)).with_about(about)
         table.write(job.table, given.overwrite, VERB)
@@ -60,7 +56,7 @@ def segment_series(model: Model, job: Job, options: SegmentOptions, shown: Shown
 
 @dataclass
 class _Series:
-    """The frames of a series as they are done; what is asked of the network twice is read twice."""
+    """The frames of a series as they are done."""
 
     model: Model
     job: Job
@@ -80,34 +76,35 @@ class _Series:
             yield frame, frame if channel is None else frame.channel(channel)
 
     def labels(self) -> Iterator[np.ndarray]:
-        """Of each frame, drawn over it where pictures are asked for."""
-        options, given = self.options, self.options.volume
-        about = options.about(self.model, self.job.image)
-        for n, (_, image) in enumerate(self.frames()):
-            labels = self.model.segment(
-                image,
-                method=options.method,
-                tile=options.tile,
-                min_size=given.min_size,
-                diameter=given.diameter,
-            )
+        """Of each frame, measured, shown and drawn on the way where that is asked for."""
+        options, job = self.options, self.job
+        about = options.about(self.model, job.image)
+        likely = job.table is not None or self.shown is not None
+        for n, (everything, image) in enumerate(self.frames()):
+            labels, found = segmented(self.model, image, options, likely)
             self.cells += int(labels.max(initial=0))
-            if self.job.overlay is not None:
-                write_overlay(self.job.overlays[n], image, labels, None, VERB, about)
+            if found is not None:
+                self._measure(n, everything, image, labels, found)
+            if job.overlay is not None:
+                write_overlay(job.overlays[n], image, labels, None, VERB, about)
             yield labels
 
+    def _measure(
+        self, frame: int, everything: Image, image: Image, labels: np.ndarray, found: np.ndarray
+    ) -> None:
+        """Enter the cells of a frame into the table and the report."""
+        standard = image.standard()
+        cells = Image(labels, image.spatial_axes, image.spacing, f"{self.job.labels} frame {frame}")
+        likely = Image(found, "C" + standard.spatial_axes, standard.spacing, "probabilities")
+        table = measure(cells, everything, probabilities=likely)
+        if self.job.table is not None:
+            self.tables.append(table)
+        if self.shown is not None:
+            self.shown.add(self.job, image, cells, table, frame)
+
     def probabilities(self) -> Iterator[np.ndarray]:
-        """Of each frame whose labels are written, measured on the way for a table or a report."""
-        options = self.options
-        for n, (everything, image) in enumerate(self.frames()):
-            found = self.model.probabilities(image, tile=options.tile, diameter=options.volume.diameter)
-            if self.job.table is not None or self.shown is not None:
-                likely = Image(found, "C" + image.spatial_axes, image.spacing, "probabilities")
-                with open_labels(self.job.labels, frame=n) as labels:
-                    table = measure(labels, everything, probabilities=likely)
-                    its = Image(labels.whole().data[0], labels.axes, labels.spacing)
-                if self.job.table is not None:
-                    self.tables.append(table)
-                if self.shown is not None:
-                    self.shown.add(self.job, image, its, table, n)
-            yield found
+        """Of each frame, to be written: a file is written frame by frame, so the network is asked again."""
+        for _, image in self.frames():
+            yield self.model.probabilities(
+                image, tile=self.options.tile, diameter=self.options.volume.diameter
+            )

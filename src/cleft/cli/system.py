@@ -29,19 +29,19 @@ def system_lines() -> Iterator[str]:
 
     device = device_of("auto")
     numbers, free = "bfloat16" if bfloat16_is_native(device) else "float32", available_memory()
-    yield f"cleft      {cleft.__version__}, Python {platform.python_version()}, {platform.platform()}"
+    yield f"cleft         {cleft.__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield (
-        f"processor  {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"processor     {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"{format_bytes(free)} of memory free"
     )
-    yield f"device     {_named(device)}, computes in {numbers}"
+    yield f"device        {_named(device)}, computes in {numbers}"
     needed = [Requirement(line) for line in requires("cleft") or []]
     base = sorted(r.name for r in needed if r.marker is None or "extra" not in str(r.marker))
-    yield "packages   " + ", ".join(f"{name} {_version(name)}" for name in base)
+    yield "packages      " + ", ".join(f"{name} {_version(name)}" for name in base)
     for extra in sorted({name for r in needed if (name := _extra(r))}):
         missing = [r.name for r in needed if _extra(r) == extra and _version(r.name) == "missing"]
         said = f"missing {', '.join(missing)}; pip install 'cleft[{extra}]'" if missing else "installed"
-        yield f"[{extra}]".ljust(11) + said
+        yield f"[{extra}] ".ljust(14) + said
 
 
 def _named(device: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from cleft.core.channels import Channel, channel_index, mean_of_channels
 from cleft.core.errors import DataError
 
-__all__ = ["Image", "as_image", "check_axes", "check_spacing"]
+__all__ = ["Image", "as_image", "check_axes", "check_frames", "check_spacing", "frame_by_frame"]
 
 SPATIAL = "ZYX"
 
@@ -127,6 +127,48 @@ class Image:
     def channels_first(self) -> np.ndarray:
         """The pixels of ``standard()``: (C, *S)."""
         return self.standard().data
+
+
+def frame_by_frame(name: str, images: Mapping[str, Image]) -> Iterator[tuple[str, Mapping[str, Image]]]:
+    """What belongs together, such as labels and their truth: of time series each frame by itself.
+
+    Args:
+        name: of all of them.
+        images: the first of them says how many time points there are.
+
+    Yields:
+        The name, with the number of the frame if there is time; and the images of that time point.
+
+    Raises:
+        DataError: another number of time points.
+
+    Example:
+        >>> series = Image(np.zeros((2, 4, 5)), "TYX")
+        >>> [(name, some["truth"].axes) for name, some in frame_by_frame("a", {"truth": series})]
+        [('a frame 0', 'YX'), ('a frame 1', 'YX')]
+    """
+    if not any("T" in one.axes for one in images.values()):
+        yield name, images
+        return
+    frames = {what: list(one.frames()) for what, one in images.items()}
+    first, *others = images
+    for what in others:
+        check_frames(len(frames[first]), images[first].source, len(frames[what]), images[what].source)
+    for n in range(len(frames[first])):
+        yield f"{name} frame {n}", {what: some[n] for what, some in frames.items()}
+
+
+def check_frames(expected: int, source: str, found: int, other: str) -> None:
+    """Refuse an image of another number of time points than what it belongs to.
+
+    Example:
+        >>> check_frames(3, "labels.tif", 2, "truth.tif")
+        Traceback (most recent call last):
+        cleft.core.errors.DataError: truth.tif: has 2 time points, expected those of labels.tif: 3
+    """
+    if found != expected:
+        points = "time point" if found == 1 else "time points"
+        raise DataError(f"{other}: has {found} {points}, expected those of {source}: {expected}")
 
 
 def as_image(

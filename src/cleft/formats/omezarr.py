@@ -12,6 +12,7 @@ import numpy as np
 from cleft.core.errors import DataError
 from cleft.io.files import exclusive_lock, remove
 from cleft.io.limits import reader_errors
+from cleft.io.read import is_zarr
 from cleft.io.zarr_labels import Version, write_zarr_labels
 
 __all__ = ["check_name", "label_place", "write_into_image"]
@@ -83,6 +84,8 @@ def _version(image: Path) -> Version:
     """
     import zarr
 
+    if not is_zarr(image):
+        raise DataError(f"{image}: is no OME-Zarr image, expected the folder of one for labels to go into")
     with reader_errors(lambda reason: f"{image}: can't be read as an OME-Zarr image ({reason})"):
         group = zarr.open_group(image, mode="r")
         new, old = group.attrs.get("ome"), group.attrs.get("multiscales")

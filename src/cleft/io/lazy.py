@@ -16,7 +16,7 @@ from cleft.core.channels import Channel, channel_index, mean_of_channels
 from cleft.core.errors import DataError
 from cleft.core.image import SPATIAL, Image
 from cleft.core.tiles import Grid, Slices
-from cleft.io.limits import reader_errors
+from cleft.io.limits import bytes_of, reader_errors
 
 __all__ = [
     "RGB", "UNNAMED", "ChunkCachedArray", "LazyArray", "LazyImage", "MemmapArray", "StoredArray",
@@ -25,6 +25,7 @@ __all__ = [
 
 UNNAMED = "Q"  # an axis the file doesn't name; tifffile's letter for the same
 RGB = ("red", "green", "blue")
+COPIES = 3  # of a chunk while it is decoded: its bytes as stored, decoded, and as they are given back
 
 
 class LazyArray(Protocol):
@@ -130,6 +131,12 @@ class ChunkCachedArray:
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = Lock()
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """Bytes at most of chunks that are kept, and of what is added while one is decoded."""
+        chunk = bytes_of(self.chunks, self.dtype)
+        return max(chunk, min(self.limit, bytes_of(self.shape, self.dtype))), COPIES * chunk
+
     def __getitem__(self, region: Any) -> np.ndarray:
         wanted = bounds_of(region, self.shape)
         result = np.empty([stop - start for start, stop in wanted], self.dtype)
@@ -140,6 +147,11 @@ class ChunkCachedArray:
             target = tuple(slice(s.start - start, s.stop - start) for s, (start, _) in zip(part, wanted))
             result[target] = self._chunk(index, corner)[source]
         return result
+
+    def within(self, limit: int) -> ChunkCachedArray:
+        """The same array with as many chunks kept as fit beside one that is being decoded; at least one."""
+        chunk = bytes_of(self.chunks, self.dtype)
+        return ChunkCachedArray(self.array, max(0, min(self.limit, limit - COPIES * chunk)))
 
     def _chunk(self, index: int, region: Slices) -> np.ndarray:
         with self._lock:
@@ -152,6 +164,15 @@ class ChunkCachedArray:
             while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > self.limit:
                 self._kept.popitem(last=False)
         return chunk
+
+
+def _decoded_at_once(array: Any) -> int:
+    """Bytes of the chunks of a zarr that it decodes together, as they are stored and decoded."""
+    import zarr
+
+    chunk = array.shards or array.chunks
+    together = min(zarr.config.get("async.concurrency"), len(Grid(array.shape, chunk)))
+    return 2 * together * bytes_of(chunk, array.dtype)
 
 
 def bounds_of(region: Any, shape: Sequence[int]) -> list[tuple[int, int]]:
@@ -251,6 +272,36 @@ class LazyImage(AbstractContextManager["LazyImage"]):
     def spacing(self) -> tuple[float, ...] | None:
         """Micrometres per pixel along each spatial axis, if known."""
         return None if self.spacing_um is None else tuple(self.spacing_um[a] for a in self.axes)
+
+    def with_chunks_within(self, limit: int) -> tuple[LazyImage, int, int]:
+        """The same image, of whose file few chunks are in memory at once.
+
+        zarr decodes several chunks together, each whole, be it for a single pixel. Where they would take
+        more than the limit, they are read one by one, and as many kept as it allows.
+
+        Args:
+            limit: bytes of chunks; a single one that is being decoded may take more.
+
+        Returns:
+            The image; the bytes at most of chunks that are kept; and those added while a region is read. 0
+            for pixels in memory, in one piece, or in HDF5, which another process reads.
+
+        Example:
+            >>> import zarr
+            >>> image = LazyImage(zarr.zeros((40, 60), chunks=(20, 10), dtype="u2"), "YX", None, "example", 1)
+            >>> image.with_chunks_within(10_000)[1:], image.with_chunks_within(1_000)[1:]
+            ((0, 8000), (400, 1200))
+        """
+        pixels, axes = self.pixels, self.array_axes
+        if hasattr(pixels, "shards"):  # a zarr
+            at_once = _decoded_at_once(pixels)
+            if at_once <= limit:
+                return self, 0, at_once
+            pixels, axes = ChunkCachedArray(pixels), UNNAMED + axes
+        if not isinstance(pixels, ChunkCachedArray):
+            return self, 0, 0
+        pixels = pixels.within(limit)
+        return replace(self, pixels=pixels, array_axes=axes), *pixels.held
 
     def at(self, frame: int) -> LazyImage:
         """The image at one time point, from 0 on."""

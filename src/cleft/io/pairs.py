@@ -16,7 +16,10 @@ from cleft.io.inside import VENDOR_SUFFIXES, images_inside, name_inside, split_i
 from cleft.io.outputs import written_by_cleft
 from cleft.io.read import is_zarr
 
-__all__ = ["Pair", "base_name", "by_name", "find_images", "find_pairs", "find_tree"]
+__all__ = [
+    "OVERLAYS", "PROBABILITIES", "TABLES", "Pair", "base_name", "by_name", "find_images", "find_named",
+    "find_pairs", "find_tree",
+]  # fmt: skip
 
 READABLE = (
     ".tif",
@@ -34,6 +37,8 @@ READABLE = (
 # Paired all the same, so that the reader can say what is wrong with them.
 REFUSED = (".jp2", ".gif", ".bmp", ".webp")
 SEGMENT = "segment"  # the verb whose results are no images to segment
+# folders that it writes beside labels
+PROBABILITIES, OVERLAYS, TABLES = "probabilities", "overlays", "measurements"
 CELLPOSE_MASKS = ("_cp_masks", "_masks")
 CELLPOSE_OTHERS = re.compile(r".*(_seg|_flows|_flows_\d+|_outlines|_outlines_cp)$")
 LAYOUTS = (
@@ -133,28 +138,68 @@ def find_tree(inputs: Sequence[str | Path], output: Path) -> dict[Path, Path]:
     found: dict[Path, Path] = {}
     for path in map(Path, inputs):
         if os.path.isdir(path) and not is_zarr(path):
-            images = dict(_walk(path, Path(), output))
-            if not images:
-                raise DataError(f"{path}: no image in this folder or those inside; {_contents(path)}")
-            found = images | found
+            found = _tree(path, output) | found
         else:
             found |= dict.fromkeys(find_images([path]), Path())
     return found or dict.fromkeys(find_images([]), Path())
 
 
-def _walk(folder: Path, within: Path, output: Path) -> Iterator[tuple[Path, Path]]:
-    """The images of a folder and of those inside, with their place below the first folder."""
+def find_named(inputs: Sequence[str | Path], labels: bool = True) -> dict[str, Path]:
+    """The images among files and folders with all folders inside, by name, to find what belongs together.
+
+    Args:
+        inputs: as for ``find_tree``; what lies in a folder inside is named after that, too.
+        labels: whether labels are looked for, those of ``cleft segment`` among them, and not the pictures
+            and probabilities that it wrote into folders beside them; or images, and nothing that it wrote.
+
+    Returns:
+        The paths by name, in natural order.
+
+    Raises:
+        DataError: as ``find_images``, or two of one name.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for inner in ("day1", "day1/overlays"):
+        ...         Path(folder, inner).mkdir()
+        ...         Path(folder, inner, "a.tif").touch()
+        ...     list(find_named([folder]))
+        ['day1/a']
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, inputs):
+        if os.path.isdir(path) and not is_zarr(path):
+            found = _tree(path, None, labels) | found
+        else:
+            found |= dict.fromkeys(find_images([path]), Path())
+    named: dict[str, Path] = {}
+    for path, within in (found or dict.fromkeys(find_images([]), Path())).items():
+        _enter(named, (within / base_name(path)).as_posix(), path)
+    return named
+
+
+def _tree(folder: Path, output: Path | None, labels: bool = False) -> dict[Path, Path]:
+    """The images of a folder and of those inside, and the place of each below it."""
+    images = dict(_walk(folder, Path(), output, labels))
+    if not images:
+        raise DataError(f"{folder}: no image in this folder or those inside; {_contents(folder)}")
+    return images
+
+
+def _walk(folder: Path, within: Path, output: Path | None, labels: bool) -> Iterator[tuple[Path, Path]]:
     for image in _listing(folder, READABLE):
-        if not written_by_cleft(image, SEGMENT):
+        if labels or not written_by_cleft(image, SEGMENT):
             yield image, within
     inner = [path for path in _natural(_entries(folder)) if os.path.isdir(path) and not is_zarr(path)]
     names = {path.name for path in inner}
     for path in inner:
         mask = path.name == "masks" and "images" in names
         unfinished = path.suffix in (".work", ".run")  # of runs and trainings, beside their results
-        if path.name.startswith(".") or unfinished or path.is_symlink() or mask or _same(path, output):
-            continue
-        yield from _walk(path, within / path.name, output)
+        beside = labels and path.name in (PROBABILITIES, OVERLAYS, TABLES)
+        left_out = path.name.startswith(".") or unfinished or path.is_symlink() or mask or beside
+        if not left_out and (output is None or not _same(path, output)):
+            yield from _walk(path, within / path.name, output, labels)
 
 
 def _same(path: Path, other: Path) -> bool:
@@ -235,12 +280,17 @@ def by_name(paths: Iterable[Path], suffixes: Sequence[str] = ()) -> dict[str, Pa
     for path in paths:
         name = base_name(path)
         name = next((name.removesuffix(s) for s in suffixes if name.endswith(s)), name)
-        if name in named:
-            raise DataError(
-                f"{path.parent}: found {named[name].name} and {path.name}, expected one file for {name}"
-            )
-        named[name] = path
+        _enter(named, name, path)
     return named
+
+
+def _enter(named: dict[str, Path], name: str, path: Path) -> None:
+    """Enter a path by its name; refused if there is one already."""
+    if name in named:
+        raise DataError(
+            f"{path.parent}: found {named[name].name} and {path.name}, expected one file for {name}"
+        )
+    named[name] = path
 
 
 def _cellpose_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:

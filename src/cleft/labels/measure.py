@@ -41,7 +41,8 @@ Pixels = np.ndarray | Image | LazyImage | str | Path
 BLOCK_PIXELS = 1 << 22  # of a block: larger ones are no faster
 LEAST_PIXELS = 1 << 15
 BYTES_PER_PIXEL, BYTES_PER_CHANNEL = 45, 20  # that a block takes, and each channel in it
-RESERVE = 300 << 20  # bytes: compiled code, libraries' buffers
+RESERVE = 180 << 20  # bytes: libraries, compiled code; 57 MB were measured, 169 where it is compiled first
+CHUNKS_SHARE = 4  # of the memory a fourth at most goes to chunks of files, where one of them fits into it
 WHOLE_PIXELS = 1 << 26  # of a single label that is looked at once more
 
 
@@ -101,7 +102,7 @@ def measure(
             )
         known = [one.spacing for one in (source, *images) if one.spacing is not None]
         if spacing is not None:
-            check_spacing(spacing, source.axes, "spacing")
+            check_spacing(spacing, source.axes, source.source)
             known = [tuple(map(float, spacing))]
         about = {"labels": source.source, "image": [one.source for one in images], "axes": source.axes}
         reader, scale = _Reader(source, images, sure), known[0] if known else None
@@ -219,18 +220,29 @@ class _Reader:
         return found
 
 
-def _grid(reader: _Reader, memory: int | None) -> tuple[Grid, int]:
-    """Blocks that fit into memory, of whole chunks where that can be, and the bytes left for the table."""
+def _within(reader: _Reader, memory: int | None) -> tuple[_Reader, Grid, int]:
+    """The reader with chunks that fit beside a block; the blocks; the bytes left for the table."""
     free = available_memory() * 2 // 3 if memory is None else memory - resident_memory() - RESERVE
+    stored = [reader.labels, *reader.images, *([] if reader.sure is None else [reader.sure])]
+    share = max(0, free) // CHUNKS_SHARE // len(stored)
+    limited, kept, decoded = zip(*(one.with_chunks_within(share) for one in stored))
+    images = limited[1 : 1 + len(reader.images)]
+    reader = _Reader(limited[0], images, None if reader.sure is None else limited[-1])
+    return reader, *_grid(reader, free, sum(kept) + max(decoded))  # they are read one after the other
+
+
+def _grid(reader: _Reader, free: int, chunks_held: int) -> tuple[Grid, int]:
+    """Blocks that fit into memory, of whole chunks where that can be, and the bytes left for the table."""
     channels = sum(one.channels for one in reader.images) + (
         0 if reader.sure is None else reader.sure.channels
     )
     bytes_per_pixel = BYTES_PER_PIXEL + BYTES_PER_CHANNEL * channels
-    pixels = min(BLOCK_PIXELS, free // 2 // bytes_per_pixel)
+    pixels = min(BLOCK_PIXELS, (free - chunks_held) // 2 // bytes_per_pixel)
     if pixels < LEAST_PIXELS:
+        beside = f", the chunks of files {format_bytes(chunks_held)}" if chunks_held else ""
         raise DataError(
             f"memory allows {format_bytes(max(0, free))} beyond what is held already, the smallest block "
-            f"takes {format_bytes(2 * LEAST_PIXELS * bytes_per_pixel)}; expected more memory"
+            f"takes {format_bytes(2 * LEAST_PIXELS * bytes_per_pixel)}{beside}; expected more memory"
         )
     shape = reader.labels.shape
     stored = getattr(reader.labels.pixels, "chunks", None) or (1,) * len(reader.labels.array_axes)
@@ -243,12 +255,14 @@ def _grid(reader: _Reader, memory: int | None) -> tuple[Grid, int]:
         length = min(shape[i], max(1, int(side) // chunk * chunk or int(side)))
         block.append((i, length))
         left /= length
-    return Grid(shape, tuple(length for _, length in sorted(block))), free - pixels * bytes_per_pixel
+    return Grid(
+        shape, tuple(length for _, length in sorted(block))
+    ), free - chunks_held - pixels * bytes_per_pixel
 
 
 def _sum_over_blocks(reader: _Reader, memory: int | None) -> CellSums:
     """The sums of all blocks; those that hold a cell which could not be finished are read once more."""
-    grid, left = _grid(reader, memory)
+    reader, grid, left = _within(reader, memory)
     halo = (1,) * len(grid.shape)
     total: CellSums | None = None
     waiting: list[CellSums] = []
@@ -311,8 +325,11 @@ def _table(
     columns |= {f"{a}_min_px": sums.low[:, i] for i, a in enumerate(axes)}
     columns |= {f"{a}_max_px": sums.high[:, i] for i, a in enumerate(axes)}
     unit = (1.0,) * len(axes)
-    columns |= _sizes(sums, unit, "px") | ({} if spacing is None else _sizes(sums, spacing, "um"))
-    columns |= _directions(sums, spacing or unit, axes)
+    squares, towards = np.linalg.eigh(_covariance(sums, spacing or unit))
+    in_pixels = squares if spacing is None else np.linalg.eigvalsh(_covariance(sums, unit))
+    columns |= _sizes(sums, in_pixels, unit, "px")
+    columns |= {} if spacing is None else _sizes(sums, squares, spacing, "um")
+    columns |= _directions(squares, towards, axes)
     columns["solidity"] = n / finish_hulls(sums)
     ends = np.array(image.shape) - 1
     at_edge = ((sums.low == 0) | (sums.high == ends))[:, ends > 0]
@@ -350,15 +367,14 @@ def _covariance(sums: CellSums, spacing: Sequence[float]) -> np.ndarray:
     return spread
 
 
-def _sizes(sums: CellSums, spacing: Sequence[float], unit: str) -> dict[str, np.ndarray]:
-    """What has a unit: size, border, diameter, axes, contact, distance."""
+def _sizes(sums: CellSums, squares: np.ndarray, spacing: Sequence[float], unit: str) -> dict[str, np.ndarray]:
+    """What has a unit: size, border, diameter, axes (by their mean squares), contact, distance."""
     n, d = sums.pixels, len(spacing)
     size = n * math.prod(spacing) if unit == "um" else n
     change = length_of_changes(spacing)
     # of a disc or a ball with as many pixels
     ball = math.pi ** (d / 2) / math.gamma(d / 2 + 1)
-    spread = np.maximum(np.linalg.eigvalsh(_covariance(sums, spacing)), 0)
-    lengths = 2 * np.sqrt((d + 2) * spread)
+    lengths = 2 * np.sqrt((d + 2) * np.maximum(squares, 0))
     names = ("minor_axis", "major_axis") if d == 2 else ("minor_axis", "middle_axis", "major_axis")
     cells = np.searchsorted(sums.labels, sums.pairs)
     touch = sums.contacts @ change
@@ -378,14 +394,13 @@ def _nearest(places: np.ndarray) -> np.ndarray:
     """The distance from each place to the nearest other; NaN where there is none."""
     if len(places) < 2:
         return np.full(len(places), np.nan)
-    return cKDTree(places).query(places, k=2)[0][:, 1]
+    return cKDTree(places, balanced_tree=False).query(places, k=2)[0][:, 1]
 
 
-def _directions(sums: CellSums, spacing: Sequence[float], axes: str) -> dict[str, np.ndarray]:
+def _directions(squares: np.ndarray, towards: np.ndarray, axes: str) -> dict[str, np.ndarray]:
     """How long a cell is for its width, and where it points to."""
-    spread, towards = np.linalg.eigh(_covariance(sums, spacing))
-    widths = np.sqrt(np.maximum(spread, 0))
-    ratio = np.divide(widths[:, 0], widths[:, -1], where=widths[:, -1] > 0, out=np.ones(len(spread)))
+    widths = np.sqrt(np.maximum(squares, 0))
+    ratio = np.divide(widths[:, 0], widths[:, -1], where=widths[:, -1] > 0, out=np.ones(len(squares)))
     along = towards[:, :, -1]
     angle = np.degrees(np.arctan2(-along[:, -2], along[:, -1])) % 180
     found = {"elongation": 1 - ratio, "orientation_deg": np.where(angle > 90, angle - 180, angle)}

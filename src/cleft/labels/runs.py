@@ -185,19 +185,30 @@ def borders(first, runs, labels, rows, length, offsets, unsure):
                     for step in offsets.flat:
                         if labels[p + step] != cell:
                             weakest[cell] = min(weakest[cell], max(unsure[p], unsure[p + step]))
-            for i in range(m):
-                other = touched[i]
-                if slot[other] < 0:
-                    if n_pairs == len(pairs):
-                        pairs = np.concatenate((pairs, np.empty_like(pairs)))
-                        counts = np.concatenate((counts, np.zeros_like(counts)))
-                    slot[other], met[n_met] = n_pairs, other
-                    pairs[n_pairs, 0], pairs[n_pairs, 1] = cell, other
-                    n_pairs, n_met = n_pairs + 1, n_met + 1
-                counts[slot[other], touched_way[i]] += 1
+            if m:
+                while n_pairs + m > len(pairs):
+                    pairs = np.concatenate((pairs, np.empty_like(pairs)))
+                    counts = np.concatenate((counts, np.zeros_like(counts)))
+                more = _count_contacts(touched, touched_way, m, slot, n_pairs, met, n_met, pairs, counts)
+                pairs[n_pairs : n_pairs + more, 0] = cell
+                n_pairs, n_met = n_pairs + more, n_met + more
         for k in range(n_met):
             slot[met[k]] = -1
     return changes, weakest, pairs[:n_pairs], counts[:n_pairs]
+
+
+@compiled
+def _count_contacts(touched, touched_way, m, slot, n_pairs, met, n_met, pairs, counts):
+    """Add the first ``m`` that a cell touches to its pairs; how many pairs are new."""
+    new = 0
+    for i in range(m):
+        other = touched[i]
+        if slot[other] < 0:
+            slot[other], met[n_met + new] = n_pairs + new, other
+            pairs[n_pairs + new, 1] = other
+            new += 1
+        counts[slot[other], touched_way[i]] += 1
+    return new
 
 
 @compiled
@@ -334,14 +345,16 @@ def hulls(first, runs, coords, kept):
     """
     n, d = first.size - 1, coords.shape[1] + 1
     found, corners, n_corners = np.full(n, -1, np.int64), np.empty((64, 1 + d), np.int64), 0
+    spare = np.empty((4, 3 * np.max(first[1:] - first[:-1]), 3), np.int64)  # for the largest cell
     for cell in range(1, n):
         begin, end = first[cell], first[cell + 1]
         while begin < end:
             stop = begin + 1
             while stop < end and _same_plane(coords[runs[0, begin]], coords[runs[0, stop]]):
                 stop += 1
-            edges = _corners_of_plane(runs[:, begin:stop], coords)
-            left, right = _chain(edges, LEFT), _chain(edges, RIGHT)
+            middles = _middles_of_plane(runs, begin, stop, coords, spare[0])
+            edges = _corners_of_plane(middles, spare[1])
+            left, right = _chain(edges, LEFT, spare[2]), _chain(edges, RIGHT, spare[3])
             if d == 2 and not kept[cell]:
                 found[cell] = _pixels_between(left, right)
             else:
@@ -349,8 +362,8 @@ def hulls(first, runs, coords, kept):
                 # in a stack the middles are the corners half a plane above and below
                 middle_left, middle_right = left[:0], right[:0]
                 if d > 2:
-                    middles = _middles_of_plane(runs[:, begin:stop], coords)
-                    middle_left, middle_right = _chain(middles, LEFT), _chain(middles, RIGHT)
+                    middle_left = _chain(middles, LEFT, np.empty_like(middles))
+                    middle_right = _chain(middles, RIGHT, np.empty_like(middles))
                 more = len(left) + len(right) + 2 * (len(middle_left) + len(middle_right))
                 while n_corners + more > len(corners):
                     corners = np.concatenate((corners, np.empty_like(corners)))
@@ -379,11 +392,13 @@ def _same_plane(a, b):
 
 
 @compiled
-def _middles_of_plane(runs, coords):
-    """The half row, first and last half pixel of the middles of pixels in each row; (rows, 3), rising."""
-    ends, m = np.empty((runs.shape[1], 3), np.int64), 0
-    last = coords.shape[1] - 1
-    for k in range(runs.shape[1]):
+def _middles_of_plane(runs, begin, stop, coords, ends):
+    """The half row, first and last half pixel of the middles of pixels in each row; (rows, 3), rising.
+
+    Like those below written into an array that is given, and a slice of it.
+    """
+    m, last = 0, coords.shape[1] - 1
+    for k in range(begin, stop):
         row = 2 * coords[runs[0, k], last]
         if m and ends[m - 1, ROW] == row:
             ends[m - 1, RIGHT] = 2 * runs[2, k]
@@ -394,17 +409,14 @@ def _middles_of_plane(runs, coords):
 
 
 @compiled
-def _corners_of_plane(runs, coords):
+def _corners_of_plane(middles, ends):
     """The same of the corners of each pixel, in the middle of its edges: a row has one above and below."""
-    middles = _middles_of_plane(runs, coords)
-    ends, m = np.empty((3 * len(middles), 3), np.int64), 0
+    m = 0
     for i in range(len(middles)):
         row, left, right = middles[i]
         if m and ends[m - 1, ROW] == row - 1:
-            ends[m - 1, LEFT], ends[m - 1, RIGHT] = (
-                min(ends[m - 1, LEFT], left),
-                max(ends[m - 1, RIGHT], right),
-            )
+            ends[m - 1, LEFT] = min(ends[m - 1, LEFT], left)
+            ends[m - 1, RIGHT] = max(ends[m - 1, RIGHT], right)
         else:
             ends[m, ROW], ends[m, LEFT], ends[m, RIGHT] = row - 1, left, right
             m += 1
@@ -415,10 +427,9 @@ def _corners_of_plane(runs, coords):
 
 
 @compiled
-def _chain(ends, side):
-    """The corners of the hull on one side, (N, 2): half row and half pixel, rows rising."""
-    sign = 1 if side == LEFT else -1
-    chain, m = np.empty((len(ends), 2), np.int64), 0
+def _chain(ends, side, chain):
+    """The corners of the hull on one side, half row and half pixel, rows rising; a slice of ``chain``."""
+    sign, m = 1 if side == LEFT else -1, 0
     for i in range(len(ends)):
         y, x = ends[i, ROW], ends[i, side]
         # the last corner goes if the new one sees the one before past it
@@ -476,7 +487,8 @@ def pixels_in_corners(first, corners):
             else:
                 ends[m, ROW], ends[m, LEFT], ends[m, RIGHT] = y, x, x
                 m += 1
-        found[i] = _pixels_between(_chain(ends[:m], LEFT), _chain(ends[:m], RIGHT))
+        left, right = np.empty((m, 2), np.int64), np.empty((m, 2), np.int64)
+        found[i] = _pixels_between(_chain(ends[:m], LEFT, left), _chain(ends[:m], RIGHT, right))
     return found
 
 

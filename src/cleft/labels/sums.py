@@ -285,10 +285,11 @@ def add_sums(parts: Sequence[CellSums]) -> CellSums:
               for f in fields(CellSums)}  # fmt: skip
     order = np.argsort(joined["labels"], kind="stable")
     starts = _starts(joined["labels"][order])
-    several = np.diff(starts, append=order.size) > 1
-    rows = {f.name: joined[f.name][order[starts]] for f in fields(CellSums) if f.name not in TABLES}
+    lengths, firsts = np.diff(starts, append=order.size), order[starts]
+    several = lengths > 1
+    rows = {f.name: joined[f.name].take(firsts, 0) for f in fields(CellSums) if f.name not in TABLES}
     if several.any():
-        pieces = order[np.repeat(several, np.diff(starts, append=order.size))]
+        pieces = order[np.repeat(several, lengths)]
         _join(rows, several, {name: joined[name][pieces] for name in rows})
     pairs, contacts = _grouped_pairs(joined["pairs"], joined["contacts"])
     return CellSums(**rows, pairs=pairs, contacts=contacts, **{name: joined[name] for name in TABLES[2:]})
@@ -357,9 +358,10 @@ def finish_quantiles(sums: CellSums) -> np.ndarray:
     ends = np.cumsum(sums.pieces_held[:, 1])
     order = np.argsort(sums.pieces_held[:, 0], kind="stable")
     of_piece = sums.pieces_held[order, 0]
+    starts = _starts(of_piece)
+    cells = np.searchsorted(sums.labels, of_piece[starts]).tolist()
     waiting: list[tuple[int, np.ndarray]] = []
-    for some in np.split(order, _starts(of_piece)[1:]) if order.size else ():
-        cell = int(np.searchsorted(sums.labels, sums.pieces_held[some[0], 0]))
+    for cell, some in zip(cells, np.split(order, starts[1:])):
         pieces = [sums.values_held[:, ends[k] - sums.pieces_held[k, 1] : ends[k]] for k in some]
         waiting.append((cell, np.concatenate(pieces, axis=1)))
         if len(waiting) == ROWS or waiting[-1][1].size > VALUES_AT_ONCE:

@@ -29,7 +29,7 @@ from cleft.models.ensemble import Ensemble, check_alike, turns_for
 from cleft.models.file import read_model
 from cleft.prediction.device import Precision, choose_precision, device_of
 from cleft.prediction.diameter import estimate_diameter, warn_of_size
-from cleft.prediction.predictor import Predictor, Progress, Runtime, ScaledImage
+from cleft.prediction.predictor import Predictor, Progress, Runtime, ScaledImage, decide_classes
 from cleft.prediction.scale import Diameter, choose_factors, or_default
 
 __all__ = ["Model", "check_suits", "load_model", "segment"]
@@ -133,23 +133,61 @@ class Model:
                 for frame in given.frames()
             ]
             return np.stack(each, [a for a in given.axes if a != "C"].index("T"))
-        standard = given.standard()
-        scaled = self._scaled(standard, diameter)
+        scaled = self._scaled(given.standard(), diameter)
         factors, predictor = scaled.scale.factors, self.predictor()
         least = self.min_sizes(min_size, factors)
         part = None if region is None else _within(region, given, self.card.axes)
+        network_tile = _on_network(tile, factors)
         if method == "watershed":  # which floods probabilities instead of deciding classes
-            likely = predictor.probabilities(scaled, _on_network(tile, factors), progress)
+            likely = predictor.probabilities(scaled, network_tile, progress)
             likely = likely if part is None else likely[(slice(None), *part)]
             labels = drop_small(to_labels(likely, method), *least)
         else:
-            classes = predictor.classes(
-                scaled, part, method, tile=_on_network(tile, factors), progress=progress
-            )
-            labels = label_image(classes, standard.spacing, least)
-        if or_default(self.card, diameter) == "keep":
-            warn_of_size(self.card, labels, given.source)
-        return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
+            classes = predictor.classes(scaled, part, method, tile=network_tile, progress=progress)
+            labels = label_image(classes, given.standard().spacing, least)
+        return self._as_given(labels, given, diameter)
+
+    def segment_with_probabilities(
+        self,
+        image: Image,
+        method: Method = "map",
+        tile: Sequence[int] | None = None,
+        min_size: float | None = None,
+        diameter: Diameter = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What ``segment`` and ``probabilities`` give, of a network that is asked once.
+
+        Args:
+            image: of one time point.
+            method, tile, min_size, diameter: as for ``segment``.
+
+        Returns:
+            Labels, those of ``segment`` unless two classes are equally likely but for the last bit; and
+            probabilities, (K, *S) in the order Z, Y, X, which are in memory while cells are labelled.
+
+        Raises:
+            DataError, ModelError: as ``segment``.
+
+        Example:
+            >>> from cleft.synthetic import make_cells
+            >>> image, truth = make_cells((96, 96), seed=0)
+            >>> labels, likely = load_model("cells2d").segment_with_probabilities(image)
+            >>> labels.shape, likely.shape
+            ((96, 96), (4, 96, 96))
+        """
+        if method not in METHODS:
+            raise DataError(f'method is "{method}", expected one of {", ".join(METHODS)}')
+        given = self._checked(image, None, None)
+        standard = given.standard()
+        scaled = self._scaled(standard, diameter)
+        factors = scaled.scale.factors
+        likely = self.predictor().probabilities(scaled, _on_network(tile, factors))
+        least = self.min_sizes(min_size, factors)
+        if method == "watershed":
+            labels = drop_small(to_labels(likely, method), *least)
+        else:
+            labels = label_image(decide_classes(likely, method), standard.spacing, least)
+        return self._as_given(labels, given, diameter), likely
 
     def probabilities(
         self,
@@ -240,6 +278,12 @@ class Model:
     def release(self) -> None:
         """Give back what predictors hold; they are made again when they are needed."""
         self._predictors.clear()
+
+    def _as_given(self, labels: np.ndarray, given: Image, diameter: Diameter) -> np.ndarray:
+        """Labels in the order of an image's axes, with a word if its cells seem of another size."""
+        if or_default(self.card, diameter) == "keep":
+            warn_of_size(self.card, labels, given.source)
+        return labels.transpose([self.card.axes.index(a) for a in given.spatial_axes])
 
     def _checked(
         self,

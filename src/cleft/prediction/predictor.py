@@ -24,7 +24,15 @@ from cleft.models.unet import UNet, fuse_conv_bn, memory_format, net_stride, rec
 from cleft.prediction.device import OpenVINONetwork, Precision
 from cleft.prediction.scale import Scale
 
-__all__ = ["Predictor", "Progress", "Runtime", "ScaledImage", "choose_tile", "pad_to_multiple"]
+__all__ = [
+    "Predictor",
+    "Progress",
+    "Runtime",
+    "ScaledImage",
+    "choose_tile",
+    "decide_classes",
+    "pad_to_multiple",
+]
 
 Runtime = Literal["torch", "openvino"]
 Progress = Callable[[int, int], None]
@@ -283,7 +291,7 @@ class Predictor:
             inside = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(region, within))
             return self.predict(channels, "classes", tile, max_pixels, progress)[0][inside]
         found = self.predict(channels, "probabilities", tile, max_pixels, progress)
-        return scale.classes_of(found, within, region, lambda values: _decide(values, method))
+        return scale.classes_of(found, within, region, lambda values: decide_classes(values, method))
 
     def predict(
         self,
@@ -370,7 +378,8 @@ def likeliest(logits: Tensor) -> Tensor:
     return classes.masked_fill_(touching > torch.maximum(cell, background), 2)[:, None]
 
 
-def _decide(probabilities: np.ndarray, method: Method) -> np.ndarray:
+def decide_classes(probabilities: np.ndarray, method: Method) -> np.ndarray:
+    """``cleft.labels.instances.decide``, many times as fast for ``"map"``."""
     if method == "map":
         return likeliest(torch.from_numpy(probabilities)[None])[0, 0].numpy()
     return decide(probabilities, method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,11 +15,12 @@ from cleft.io.overlay import grey
 from cleft.labels.classes import CELL, GAP, IGNORE, TOUCHING
 from cleft.labels.polygons import outlines
 
-__all__ = ["Flat", "class_picture", "data_uri", "flatten", "outline_paths", "shrunk"]
+__all__ = ["Flat", "brightened", "class_picture", "data_uri", "flatten", "outline_paths", "shrunk"]
 
 STRIP = 4  # rows of white between planes
 ROUGH = 0.75  # pixels that an outline may be off, so that steps become lines
 QUALITY = 80
+SEEN = 0.25  # of white, what cells are at least
 CLASS_COLOURS = {CELL: (86, 180, 233), TOUCHING: (213, 94, 0), GAP: (240, 228, 66), IGNORE: (204, 121, 167)}
 TINT = 0.65
 
@@ -56,12 +58,13 @@ def flatten(image: Image | None, layers: Mapping[str, np.ndarray], spacing: tupl
         >>> flat.shade.shape, flat.note
         ((17, 6), 'plane z = 3; beneath it, plane y = 0')
     """
-    shape = next(iter(layers.values())).shape
-    shade = np.full(shape, 0.15, np.float32) if image is None else grey(image.standard())
+    cells = next(iter(layers.values())) > 0
+    shape = cells.shape
+    shade = np.full(shape, 0.15, np.float32) if image is None else brightened(grey(image.standard()), cells)
     if len(shape) == 2:
         return Flat(shade, layers)
     if interesting is None or not interesting.any():
-        interesting = next(iter(layers.values())) > 0
+        interesting = cells
     z, y = (int(interesting.sum(axis=axes).argmax()) for axes in ((1, 2), (0, 2)))
     stretch = 1 if spacing is None else max(1, round(spacing[0] / spacing[-1]))
 
@@ -71,6 +74,24 @@ def flatten(image: Image | None, layers: Mapping[str, np.ndarray], spacing: tupl
 
     note = f"plane z = {z}; beneath it, plane y = {y}"
     return Flat(stacked(shade, 1), {name: stacked(layer, 0) for name, layer in layers.items()}, note)
+
+
+def brightened(shade: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Shades by a power, where cells are too dark to be seen beside something far brighter.
+
+    Args:
+        shade: (*S) in 0..1.
+        cells: (*S) bool, which pixels belong to one.
+
+    Returns:
+        (*S): half of the cells' pixels are above ``SEEN``, unless all of them are 0; else as it was.
+
+    Example:
+        >>> brightened(np.array([0.01, 0.01, 1.0]), np.array([True, True, False])).round(2).tolist()
+        [0.25, 0.25, 1.0]
+    """
+    middle = float(np.median(shade[cells])) if cells.any() else 1.0
+    return shade ** (math.log(SEEN) / math.log(middle)) if 0 < middle < SEEN else shade
 
 
 def shrunk(flat: Flat, edge: int) -> Flat:

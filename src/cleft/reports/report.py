@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from cleft.core.errors import DataError
-from cleft.core.image import Image, as_image, check_spacing
-from cleft.io import by_name, find_images, open_image, read_image, read_labels
+from cleft.core.image import Image, as_image, check_frames, check_spacing, frame_by_frame
+from cleft.io import find_named, open_image, read_image, read_labels
 from cleft.io.files import sha256_of
 from cleft.io.lazy import LazyImage
 from cleft.io.made import made_of
@@ -53,9 +53,10 @@ def report(
 
     Args:
         path: of the file.
-        labels: what was found: an array, an ``Image``, a file, a folder, several, or a mapping from names. Of
-            time series each frame is shown.
-        image: the images of the same names; without them outlines stand on dark ground.
+        labels: what was found: an array, an ``Image``, a file, a folder with those inside, several, or a
+            mapping from names. Of time series each frame is shown.
+        image: the images of the same names, and in folders of the same names; without them outlines stand on
+            dark ground.
         truth: masks of the same names, -1 not annotated: cells are then shown as found, missed, invented,
             merged, split or inexact (``cleft.labels.verdicts``), and scored.
         model: the name of one that ships, or a file: its settings are told and, where the folder of its
@@ -157,7 +158,7 @@ def _entries(
     read |= {
         what: _read(one, what, how) for what, one in (("image", image), ("truth", truth)) if one is not None
     }
-    for its_name, frame in _frames(name, read):
+    for its_name, frame in frame_by_frame(name, read):
         yield _entry(its_name, frame, files, how[1])
 
 
@@ -173,28 +174,10 @@ def _windows(
         large = None
         if isinstance(image, (str, Path)):
             large = opened.enter_context(open_image(image, axes, limit=limit, frame="every"))
-            _check_count(lazy.frames, lazy.source, large.frames, large.source)
+            check_frames(lazy.frames, lazy.source, large.frames, large.source)
         for n in range(lazy.frames):
             its = f"{name} frame {n}" if lazy.frames > 1 else name
             yield window_entry(its, lazy.at(n), None if large is None else large.at(n), files)
-
-
-def _frames(name: str, read: Mapping[str, Image]) -> Iterator[tuple[str, Mapping[str, Image]]]:
-    """What belongs to an image, frame by frame where it is a time series."""
-    if not any("T" in one.axes for one in read.values()):
-        yield name, read
-        return
-    frames = {what: list(one.frames()) for what, one in read.items()}
-    count, source = len(frames["labels"]), read["labels"].source
-    for what, some in frames.items():
-        _check_count(count, source, len(some), read[what].source)
-    for n in range(count):
-        yield f"{name} frame {n}", {what: some[n] for what, some in frames.items()}
-
-
-def _check_count(expected: int, source: str, found: int, other: str) -> None:
-    if found != expected:
-        raise DataError(f"{other}: has {found} time points, expected those of {source}: {expected}")
 
 
 def _entry(
@@ -210,7 +193,7 @@ def _entry(
             )
     known = [one.standard().spacing for one in (shown, found, true) if one is not None]
     if spacing is not None:
-        check_spacing(spacing, found.spatial_axes, "spacing")
+        check_spacing(spacing, found.spatial_axes, found.source)
         known = [tuple(map(float, spacing))]
     return Entry(
         name, found.standard().data[0], shown, None if true is None else true.standard().data[0],
@@ -253,8 +236,8 @@ def _named(given: Given, what: str) -> dict[str, Pixels]:
         return dict(given)
     if isinstance(given, (np.ndarray, Image)):
         return {what: given}
-    paths = find_images([given] if isinstance(given, (str, Path)) else given)
-    return dict(by_name(paths))
+    paths = [given] if isinstance(given, (str, Path)) else given
+    return dict(find_named(paths, labels=what != "image"))
 
 
 def _beside(found: Mapping[str, Pixels], given: Given | None, what: str) -> dict[str, Pixels]:

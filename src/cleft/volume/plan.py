@@ -70,7 +70,7 @@ class VolumeOptions:
     frame: int | None = None
 
 
-def choose_strategy(model: Model, image: LazyImage, options: VolumeOptions) -> Strategy:
+def choose_strategy(model: Model, image: LazyImage, options: VolumeOptions, likely: bool = False) -> Strategy:
     """How an image is segmented unless blocks were asked for; its labels don't depend on free memory.
 
     Up to ``MAX_WHOLE_PIXELS`` it is one piece: in memory where it fits, otherwise in blocks that give the
@@ -78,14 +78,21 @@ def choose_strategy(model: Model, image: LazyImage, options: VolumeOptions) -> S
 
     Args:
         model, image, options: as for ``segment_volume``.
+        likely: whether the probabilities of an image in one piece are kept, too.
     """
     if math.prod(image.shape) > MAX_WHOLE_PIXELS:
         return "blocks"
-    return "whole" if fits_in_memory(model, image, options.memory, options.diameter) else "exact"
+    kept = 4 * model.card.net.n_classes * likely
+    fits = fits_in_memory(model, image, options.memory, options.diameter, kept)
+    return "whole" if fits else "exact"
 
 
 def fits_in_memory(
-    model: Model, image: LazyImage, memory: int | None = None, diameter: Diameter = None
+    model: Model,
+    image: LazyImage,
+    memory: int | None = None,
+    diameter: Diameter = None,
+    kept: int = 0,
 ) -> bool:
     """Whether an image may be segmented in one piece: all of it and its labels held at once.
 
@@ -94,11 +101,12 @@ def fits_in_memory(
         image: not read.
         memory: bytes that the process may hold; by default two thirds of what is available.
         diameter: as for ``Model.segment``; of ``"auto"`` nothing is known yet.
+        kept: bytes for each pixel that are held while cells are labelled.
     """
     net, pixels = model.card.net, math.prod(image.shape)
     factors = choose_factors(model.card, diameter, image.spacing)
     network_pixels = pixels / math.prod(factors)
-    total = pixels * (WHOLE_BYTES + 8 * net.channels + np.dtype(image.pixels.dtype).itemsize)
+    total = pixels * (WHOLE_BYTES + kept + 8 * net.channels + np.dtype(image.pixels.dtype).itemsize)
     if diameter is not None:  # the image at the network's scale, and its probabilities
         total += int(network_pixels * 4 * (net.channels + 2 * net.n_classes))
     activations = 4 * LIVE_ACTIVATIONS * net.width * network_pixels * (model.device.type == "cpu")

@@ -4,7 +4,7 @@
     python benchmarks/annotator.py --sets tcells --ways next    some of them
 
 The annotator knows the truth of the train images. Each round they are shown one view of an image with the
-labels that the model finds, about three cells across. They accept what is right, correct the ten worst cells
+labels that the model finds, three to four cells across. They accept what is right, correct the ten worst cells
 (draw what was missed, split what was merged, delete what is none), leave the rest of the view unknown, and
 let the model learn for a minute. A drawn cell costs 20 s, a split 5 s, a deletion or an acceptance 2 s, the
 minute 60 s. After each round PQ on the test images is taken.
@@ -46,7 +46,7 @@ from cleft.training import rounds
 
 REPORT = RESULTS / "annotator.json"
 DRAW, SPLIT, TOUCH, MINUTE = 20, 5, 2, 60  # seconds of the annotator's time
-CORRECTIONS, ROUNDS, CELLS_ACROSS = 10, 7, 3  # seven rounds take about half an hour of the annotator's
+CORRECTIONS, ROUNDS, CELLS_ACROSS = 10, 7, 3.5  # seven rounds take about half an hour of the annotator's
 ROUNDS_SHOWN = (1, 2, 4, 7)
 RIGHT = 0.7  # IoU from which on a cell is accepted as it was found
 PROCESSOR_SECONDS = 90 / 60  # for each second of learning

@@ -88,3 +88,12 @@ def test_a_patch_has_one_extent_in_space_and_fits_the_network() -> None:
     assert found.card.net.strides[0] == (1, 2, 2)
     strides = np.prod(found.card.net.strides, axis=0)
     assert all(n % s == 0 for n, s in zip(found.patch_size, strides, strict=True))
+
+
+def test_an_image_of_few_cells_is_taken_for_one_of_the_others(ndim: int) -> None:
+    many, speck = (boxes((8 * n,) * ndim, (n,) * ndim, None) for n in (32, 10))
+    only = replace(speck, labels=np.where(speck.labels == speck.labels.max(), 1, 0))
+    _, [first, second] = choose_factors([many, only], DataSettings(network_diameter=20), least_cells=2)
+    assert first == second != (1,) * ndim
+    _, [first, second] = choose_factors([many, only], DataSettings(network_diameter=20))
+    assert first != second

@@ -322,3 +322,16 @@ def test_cells_cut_by_a_view_dont_tell_how_large_cells_are(ndim):
     session.annotate(index, known, shown=truth)  # with the rims of the cells around
     _, card = session._prepared()
     assert card.cell_diameter == pytest.approx(cell_diameter([truth]), rel=0.2)
+
+
+def test_one_small_cell_on_a_second_image_changes_no_size():
+    session, _ = begun(2, known=1.0)
+    image, truth = make_cells(SHAPES[2], seed=2)
+    speck = np.full(truth.shape, -1, np.int32)
+    speck[10:20, 10:20] = 0
+    speck[14:16, 14:16] = 1
+    session.annotate(session.add(image), speck)
+    session.learn(seconds=0.2)
+    # not taken for images of two magnifications: each would be brought to a size that one cell tells
+    assert session.model.card.default_diameter is None
+    assert session.model.card.shrink == (1, 1)

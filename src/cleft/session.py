@@ -40,6 +40,7 @@ from cleft.training.rounds import Learnt, Progress, Rounds
 __all__ = ["Learnt", "Place", "Progress", "Session"]
 
 MODEL_FILE = "model.safetensors"
+TELLING_CELLS = 10  # from so many on an image tells how large its own cells are
 WELL_KNOWN = 0.5  # share of a view from which on it is not proposed again
 
 
@@ -346,7 +347,7 @@ class Session:
             replace(example, labels=whole_cells(item.standard(item.labels)))
             for example, item in zip(full, items, strict=True)
         ]
-        shrink, factors = choose_factors(whole, self._settings.data, self._begun)
+        shrink, factors = choose_factors(whole, self._settings.data, self._begun, TELLING_CELLS)
         mixed = len(set(factors)) > 1
         examples = [example.rescaled(f) for example, f in zip(full, factors, strict=True)]
         whole = [example.rescaled(f) for example, f in zip(whole, factors, strict=True)]

@@ -92,7 +92,10 @@ class Configuration:
 
 
 def choose_factors(
-    examples: Sequence[Example], settings: DataSettings, pretrained: Pretrained | None = None
+    examples: Sequence[Example],
+    settings: DataSettings,
+    pretrained: Pretrained | None = None,
+    least_cells: int = 1,
 ) -> tuple[tuple[int, ...], list[tuple[float, ...]]]:
     """How each image is brought to the size at which the network sees cells.
 
@@ -105,6 +108,7 @@ def choose_factors(
         examples: at least one, at full size.
         settings: ``shrink``, ``network_diameter`` and ``shrunk_diameter``.
         pretrained: the model to begin with; what suits is then the size of its cells.
+        least_cells: an image with fewer says nothing of its own; its cells are taken to be as large as in the others.
 
     Returns:
         Pixels of an image for one of the network along each axis: of the images that the model is for,
@@ -120,11 +124,13 @@ def choose_factors(
         return settings.shrink, [settings.shrink for _ in examples]
     spacing = _median_spacing(examples) or (1.0,) * ndim
     mean = math.prod(spacing) ** (1 / ndim)
-    diameter = cell_diameter([e.labels for e in examples])
+    too_few = [0 < np.unique(e.labels[e.labels > 0]).size < least_cells for e in examples]
+    telling = [e.labels for e, few in zip(examples, too_few, strict=True) if not few]
+    diameter = cell_diameter(telling) or cell_diameter([e.labels for e in examples])
     suits = _of_dimension(settings.shrunk_diameter, ndim)
     if pretrained is not None:
         suits = pretrained.card.cell_diameter / math.prod(pretrained.card.shrink) ** (1 / ndim)
-    each = [cell_diameter([e.labels]) for e in examples]
+    each = [diameter if few else cell_diameter([e.labels]) for e, few in zip(examples, too_few, strict=True)]
     wanted = settings.network_diameter
     if wanted is None:
         low, high = np.percentile([d for d in each if d > 0] or [1.0], (10, 90), method="inverted_cdf")

@@ -246,7 +246,7 @@ def test_scores_worked_by_hand(tmp_path: Path) -> None:
         for image in ("a", "b"):
             tifffile.imwrite(tmp_path / name / f"{image}.tif", array, photometric="minisblack")
     result = judge.judge(tmp_path / "truth", tmp_path / "found", tmp_path / "markers")
-    # IoU 3/4 and 2/3 of three cells and two finds; two more lie on -1 for more than half, and count for nothing
+    # IoU 3/4 and 2/3 of three cells and two finds; two more, most of which lies on -1, count for nothing
     by_hand = {
         "PQ": 2 * (3 / 4 + 2 / 3) / 5,
         "F1 .5": 4 / 5,

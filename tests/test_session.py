@@ -335,3 +335,19 @@ def test_one_small_cell_on_a_second_image_changes_no_size():
     # not taken for images of two magnifications: each would be brought to a size that one cell tells
     assert session.model.card.default_diameter is None
     assert session.model.card.shrink == (1, 1)
+
+
+def test_a_round_depends_on_what_is_annotated_not_on_what_was():
+    session, truth = begun(2)
+    stop = threading.Event()
+    stop.set()  # after a single step
+
+    def steps() -> int:
+        session.learn(seconds=60, stop=stop)
+        return session.model.card.training["steps"]
+
+    assert [steps(), steps()] == [1, 2]  # nothing was annotated between
+    session.annotate(0, session.annotation(0))
+    assert steps() == 3
+    session.annotate(0, truth)
+    assert [steps(), steps()] == [1, 2]

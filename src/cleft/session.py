@@ -90,10 +90,11 @@ class Session:
     """Images, what a person says of their cells, and a model that learns from it within a minute.
 
     A session begins with a model. Where cells have been annotated, ``learn`` goes on from what the model
-    knows, for as many seconds as one likes to wait; network and optimiser stay loaded from one round to the
-    next. What isn't annotated (-1) keeps it from forgetting: there it is held to what it said at the
-    beginning. Annotate whole neighbourhoods rather than single cells far apart: whether two cells touch is
-    only known where both are.
+    knows, for as many seconds as one likes to wait; the network stays loaded from one round to the next. A
+    round goes on from the one before if nothing was annotated since. Otherwise it begins with the first
+    model again, so that what comes out depends on what is annotated, not on what was before. What isn't
+    annotated (-1) keeps it from forgetting: there it is held to what it said at the beginning. Annotate whole
+    neighbourhoods rather than single cells far apart: whether two cells touch is only known where both are.
 
     Args:
         model: to begin with: the name of one that ships, a path, or a ``Model``.
@@ -125,6 +126,7 @@ class Session:
         self._items: list[_Item] = []
         self._rounds: Rounds | None = None
         self._before: Model | None = None
+        self._changed = False  # what is annotated, since the last round
         self._learning = threading.Lock()
 
     def __len__(self) -> int:
@@ -178,9 +180,11 @@ class Session:
             np.asarray(labels), item.image.spatial_axes, item.image.spacing, f"labels of {item.name}"
         )
         check_pair(item.image, given)
-        item.labels = item.taught = given.data.astype(np.int32)
+        labels = taught = given.data.astype(np.int32)
         if shown is not None:
-            item.taught = with_rims(item.labels, np.asarray(shown), item.image.spacing)
+            taught = with_rims(labels, np.asarray(shown), item.image.spacing)
+        self._changed |= not (np.array_equal(taught, item.taught) and np.array_equal(labels, item.labels))
+        item.labels, item.taught = labels, taught
 
     def annotation(self, index: int) -> np.ndarray:
         """What is known of an image, (*S) int32, -1 where nothing is."""
@@ -219,6 +223,9 @@ class Session:
                 net = self._begun.network(card.net).to(self.model.device)
                 assert isinstance(net, UNet)
                 self._rounds = Rounds(net, card, self._settings)
+            elif self._changed:
+                self._rounds.begin_anew()
+            self._rounds.card, self._changed = card, False
             learnt = self._rounds.learn(examples, seconds, progress, stop, pause)
             told = {"steps": self._rounds.steps, "minutes": round(self._rounds.seconds / 60, 1)}
             card = card.model_copy(update={"training": {**self._settings.flat(), **told}})

@@ -108,7 +108,8 @@ def choose_factors(
         examples: at least one, at full size.
         settings: ``shrink``, ``network_diameter`` and ``shrunk_diameter``.
         pretrained: the model to begin with; what suits is then the size of its cells.
-        least_cells: an image with fewer says nothing of its own; its cells are taken to be as large as in the others.
+        least_cells: an image with fewer says nothing of its own; its cells are taken to be as large as
+            in the others.
 
     Returns:
         Pixels of an image for one of the network along each axis: of the images that the model is for,

@@ -82,9 +82,15 @@ class Rounds:
         self.before, self.keep = deepcopy(net).eval().requires_grad_(False), keep
         self.optimiser = torch.optim.Adam(net.parameters(), lr=settings.optimiser.learning_rate)
         self.drawn = 0  # patches so far; a patch is a function of the seed and its number
-        self.steps, self.seconds = 0, 0.0  # of all rounds
+        self.steps, self.seconds = 0, 0.0  # since the weights were those it began with
         self.format = memory_format(len(card.axes))
         self.net.to(memory_format=self.format)  # type: ignore[call-overload]
+
+    def begin_anew(self) -> None:
+        """Go back to the weights that the network had before the first round."""
+        self.net.load_state_dict(self.before.state_dict())
+        self.optimiser.state.clear()
+        self.steps, self.seconds = 0, 0.0
 
     def learn(
         self,

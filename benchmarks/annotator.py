@@ -5,9 +5,9 @@
 
 The annotator knows the truth of the train images. Each round they are shown one view of an image with the
 labels that the model finds, three to four cells across. They accept what is right, correct the ten worst
-cells (draw what was missed, split what was merged, delete what is none), leave the rest of the view unknown, and
-let the model learn for a minute. A drawn cell costs 20 s, a split 5 s, a deletion or an acceptance 2 s, the
-minute 60 s. After each round PQ on the test images is taken.
+cells (draw what was missed, split what was merged, delete what is none), leave the rest of the view unknown,
+and let the model learn for a minute. A drawn cell costs 20 s, a split 5 s, a deletion or an acceptance 2 s,
+the minute 60 s. After each round PQ on the test images is taken.
 
 Ways: ``next``, the view is the one the model is least sure of; ``random``, any view; ``all``, a training on
 all train images, which the others are held against; ``cellpose``, Cellpose 3's: every cell of one image is

@@ -97,3 +97,11 @@ def test_an_image_of_few_cells_is_taken_for_one_of_the_others(ndim: int) -> None
     assert first == second != (1,) * ndim
     _, [first, second] = choose_factors([many, only], DataSettings(network_diameter=20))
     assert first != second
+
+
+def test_a_few_annotated_cells_dont_make_two_magnifications(ndim: int) -> None:
+    many, small = (boxes((8 * n,) * ndim, (n,) * ndim, None) for n in (32, 8))
+    one = replace(small, labels=np.where(small.labels == small.labels[(4,) * ndim], 1, -1))
+    for second, mixed in ((small, True), (one, False)):
+        usual, factors = choose_factors([many, second], DataSettings())
+        assert (len({usual, *factors}) > 1) == mixed

@@ -32,7 +32,7 @@ from cleft.prediction.model import Model, check_suits, load_model
 from cleft.prediction.predictor import Progress as Tiles
 from cleft.prediction.predictor import ScaledImage
 from cleft.prediction.scale import Diameter
-from cleft.training.configure import choose_factors, configure
+from cleft.training.configure import TELLING_CELLS, choose_factors, configure
 from cleft.training.dataset import Example, load_examples
 from cleft.training.pretrained import Pretrained, with_pretrained
 from cleft.training.rounds import Learnt, Progress, Rounds
@@ -40,7 +40,6 @@ from cleft.training.rounds import Learnt, Progress, Rounds
 __all__ = ["Learnt", "Place", "Progress", "Session"]
 
 MODEL_FILE = "model.safetensors"
-TELLING_CELLS = 10  # from so many on an image tells how large its own cells are
 WELL_KNOWN = 0.5  # share of a view from which on it is not proposed again
 
 

@@ -32,9 +32,10 @@ from cleft.training.pretrained import Pretrained
 S = TypeVar("S", bound=Settings)
 N = TypeVar("N", int, float)
 
-__all__ = ["Configuration", "choose_factors", "configure"]
+__all__ = ["TELLING_CELLS", "Configuration", "choose_factors", "configure"]
 
 MIXED_SIZES = 3.0  # from 20x to 63x; nuclei of one magnification differ by less
+TELLING_CELLS = 10  # from so many on a partly annotated image tells how large its cells are
 SAME_SIZE = 1.1  # resampling blurs: an image so near to the wanted size stays as it is
 
 
@@ -102,7 +103,8 @@ def choose_factors(
     Images of about one size of cells are all downsampled by the same whole factors, if their cells are too
     large. Where sizes differ more (``MIXED_SIZES`` times between one image in ten and nine), or
     ``network_diameter`` is given, each image is resampled by the median diameter of its own cells; one
-    without cells stays as it is.
+    without cells stays as it is, and a partly annotated one with a few (``TELLING_CELLS``) doesn't count for
+    how much sizes differ.
 
     Args:
         examples: at least one, at full size.
@@ -125,7 +127,8 @@ def choose_factors(
         return settings.shrink, [settings.shrink for _ in examples]
     spacing = _median_spacing(examples) or (1.0,) * ndim
     mean = math.prod(spacing) ** (1 / ndim)
-    too_few = [0 < np.unique(e.labels[e.labels > 0]).size < least_cells for e in examples]
+    cells = [np.unique(e.labels[e.labels > 0]).size for e in examples]
+    too_few = [0 < n < least_cells for n in cells]
     telling = [e.labels for e, few in zip(examples, too_few, strict=True) if not few]
     diameter = cell_diameter(telling) or cell_diameter([e.labels for e in examples])
     suits = _of_dimension(settings.shrunk_diameter, ndim)
@@ -134,7 +137,12 @@ def choose_factors(
     each = [diameter if few else cell_diameter([e.labels]) for e, few in zip(examples, too_few, strict=True)]
     wanted = settings.network_diameter
     if wanted is None:
-        low, high = np.percentile([d for d in each if d > 0] or [1.0], (10, 90), method="inverted_cdf")
+        # a few cells of an image, annotated here and there, don't say that it is of another magnification
+        sure = [
+            n >= TELLING_CELLS or bool((e.labels >= 0).all()) for e, n in zip(examples, cells, strict=True)
+        ]
+        deciding = [d for d, told in zip(each, sure, strict=True) if d > 0 and told]
+        low, high = np.percentile(deciding or [1.0], (10, 90), method="inverted_cdf")
         if high <= MIXED_SIZES * low:
             shrink = tuple(max(1, round(diameter * mean / s / suits)) for s in spacing)
             return shrink, [shrink for _ in examples]

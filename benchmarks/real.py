@@ -93,7 +93,7 @@ def draw(name: str, test: Path, found: Path, axes: str | None, crop: int) -> Non
     middle = tuple(slice(max(0, (n - crop) // 2), (n + crop) // 2) for n in image.spatial_shape)
     cut = Image(np.ascontiguousarray(image.data[middle]), image.axes, image.spacing, image.source)
     picture = overlay(cut, labels.data[middle], truth.data[middle])
-    (DOCS / "images" / f"{name}.webp").write_bytes(imagecodecs.webp_encode(picture, level=80))
+    (DOCS / "images" / f"{name}.webp").write_bytes(imagecodecs.webp_encode(picture, level=60, lossless=False))
 
 
 def cleft(arguments: list[str]) -> None:

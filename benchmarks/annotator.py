@@ -33,6 +33,7 @@ import torch
 sys.path.append(str(Path(__file__).parent / "rivals"))
 import compare
 from bench import DATA, DOCS, RESULTS, RUNS, announce, insert, once, parser, read_json
+from finetune import axes_of, place_of
 
 from cleft.api import train
 from cleft.core.image import Image
@@ -136,8 +137,7 @@ def loop(name: str, way: str, asked: Any) -> list[dict[str, float]]:
         pairs, check = pairs[:-1], pairs[-1:]
     else:
         check = opened(name, "test")
-    before = asked.left_out / f"{SETS[name]}.safetensors"
-    session = Session(str(before) if before.exists() else SETS[name])
+    session = Session(place_of(SETS[name], asked.left_out))
     annotator = Annotator([labels.data for _, labels in pairs])
     for image, _ in pairs:
         session.add(image)
@@ -204,11 +204,6 @@ def opened(name: str, part: str) -> list[tuple[Image, Image]]:
         labels = replace(read_labels(pair.labels, axes), axes=axes)
         found.append((read_image(pair.image, axes if len(axes) == 3 else None), labels))
     return found
-
-
-def axes_of(name: str) -> str:
-    """Of a set; stacks don't all say theirs."""
-    return "ZYX" if name.endswith("3d") else "YX"
 
 
 def quality(model: Model, pairs: list[tuple[Image, Image]]) -> float:

@@ -80,8 +80,7 @@ def main() -> None:
 def measure(name: str, arm: str, asked: Any) -> dict[str, Any]:
     """PQ, and the minutes that the training took."""
     kind, how, path = KINDS[name], ARMS[arm], asked.work / f"{name}, {arm}.safetensors"
-    before = asked.left_out / f"{kind.begin}.safetensors"
-    begin = str(before) if before.exists() else kind.begin
+    begin = place_of(kind.begin, asked.left_out)
     if how is None:
         model = load_model(begin, "cpu")
     elif path.exists():
@@ -95,6 +94,12 @@ def measure(name: str, arm: str, asked: Any) -> dict[str, Any]:
     which = kind.check if asked.part == "train" else ""
     found = evaluate(model, name, asked.part, which)
     return {"pq": round(found, 4), "minutes": minutes}
+
+
+def place_of(model: str, left_out: Path) -> str:
+    """The path of a model that left_out.py made; the name of one that ships as it is."""
+    path = left_out / f"{model}.safetensors"
+    return str(path) if path.exists() else model
 
 
 def annotated(name: str) -> tuple[Image, Image]:

@@ -47,8 +47,8 @@ def agree(ours: Scores, cells: np.ndarray, labels: np.ndarray, name: str) -> Non
 
     known = cells >= 0
     sizes, seen = np.bincount(labels.ravel()), np.bincount(labels[known], minlength=labels.max() + 1)
+    cells, every = cells * known, labels * known
     for thresh in THRESHOLDS:
-        cells, every = cells * known, labels * known
         first = matching(cells, every, thresh=thresh, report_matches=True)
         matched = [first.matched_pairs[n][1] for n in first.matched_tps]
         counted = 2 * seen >= sizes

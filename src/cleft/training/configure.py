@@ -16,6 +16,7 @@ from cleft.core.downsample import pyramid_strides
 from cleft.core.errors import DataError
 from cleft.core.settings import DataSettings, ModelCard, NetSettings, Settings, TrainSettings, explain
 from cleft.labels.classes import ClassRule
+from cleft.labels.grow import label_sizes
 from cleft.labels.rule import (
     ENOUGH_KNOWN,
     cell_diameter,
@@ -127,7 +128,7 @@ def choose_factors(
         return settings.shrink, [settings.shrink for _ in examples]
     spacing = _median_spacing(examples) or (1.0,) * ndim
     mean = math.prod(spacing) ** (1 / ndim)
-    cells = [np.unique(e.labels[e.labels > 0]).size for e in examples]
+    cells = [np.count_nonzero(label_sizes(e.labels)[1:]) for e in examples]
     too_few = [0 < n < least_cells for n in cells]
     telling = [e.labels for e, few in zip(examples, too_few, strict=True) if not few]
     diameter = cell_diameter(telling) or cell_diameter([e.labels for e in examples])

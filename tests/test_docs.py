@@ -210,30 +210,22 @@ def test_every_picture_is_small_and_has_its_command() -> None:
     assert sum(sizes) < 3_000_000
 
 
-def prose(text: str) -> str:
-    """What of a page is read as sentences: no code, no addresses, nothing that a command has made."""
-    text = re.sub(r"\A---\n.*?^---$", "", text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"^<!-- [^>]*made by [^>]*-->$.*?^<!-- end -->$", "", text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"`[^`\n]+`|<!--.*?-->|\]\([^)]*\)", "", text, flags=re.DOTALL)
-
-
 def words(text: str) -> int:
-    """How many words are in its prose; numbers and single letters, as in formulas, are none."""
-    found = re.findall(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*", prose(text))
-    return sum(len(word) > 1 or word in "aA" for word in found)
+    """As ``wc -w`` counts them, tables and numbers too, without code blocks and what a command has made."""
+    text = re.sub(r"^<!-- [^>]*made by [^>]*-->$.*?^<!-- end -->$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return len(re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE).split())
 
 
-def test_words_are_those_that_one_reads() -> None:
+def test_words_are_those_that_somebody_wrote() -> None:
     page = (
-        "---\nx: front matter\n---\n# A title\n\nIt's well-kept, `code not`, [a link](to/a/page.md), z = 3.\n"
-        "```sh\nnot these words\n```\n<!-- t, made by a.py -->\n| no | table |\n<!-- end -->\n| yes | 2 |\n"
+        "# A title\n\nIt's well-kept, `--code too`.\n```sh\nnot these words\n```\n"
+        "<!-- t, made by a.py -->\n| no | table |\n<!-- end -->\n| yes | 2 |\n"
     )
-    assert words(page) == 7  # A title It's well-kept a link yes
+    assert words(page) == 12  # three bars and the sign of a heading among them
 
 
 def test_pages_are_no_longer_than_one_reads() -> None:
-    counted = {page.relative_to(ROOT).as_posix(): words(page.read_text()) for page in pages_of_the_site()}
+    counted = {page.relative_to(DOCS).as_posix(): words(page.read_text()) for page in pages_of_the_site()[1:]}
     longest = sorted(counted.items(), key=lambda item: -item[1])[:5]
     assert sum(counted.values()) <= 20_000, f"the longest: {longest}"
 

@@ -428,6 +428,5 @@ def _settings(begun: Pretrained, given: dict[str, Any]) -> TrainSettings:
     usual = {
         "touching_radius": card.touching_radius, "gap_radius": card.gap_radius,
         "noise_floor": card.noise_floor, "foreground_oversampling": 1.0,
-        "learning_rate": 1e-3,  # gentler than a training's: few cells, again and again
     }  # fmt: skip
     return with_pretrained(read_settings(None, **{**usual, **given, "pretrained": begun.name}), begun)

@@ -308,7 +308,7 @@ class AugmentationSettings(Group):
     """What is done to patches; mild, as few images are drawn by hand and trainings are short."""
 
     max_stretch: float = Field(
-        1.15, ge=1, le=2, description="along each axis by itself; at least its inverse"
+        1.15, ge=1, le=2, description="of a patch, all axes alike; at least its inverse"
     )
     max_scale: float = Field(1.15, ge=1, le=4, description="patches are scaled by up to this, up and down")
     warp_spacing: float = Field(24, ge=4, description="pixels between the control points of a warp")

@@ -63,14 +63,14 @@ class Rounds:
     """A network that learns for so many seconds, again and again, and keeps its optimiser between.
 
     Where nothing is annotated it is held to what it said before (Li and Hoiem 2016, Learning without
-    forgetting). Running averages of batch normalisation stay those of the model: few patches of one image
-    have statistics of their own, and the network would be another one after a minute. Within a round the
-    rate rises, stays, and falls to nothing, by the share of the seconds that is over.
+    forgetting). Within a round the rate rises, stays, and falls to nothing, and running averages of batch
+    normalisation are kept from a share of it on (``freeze_batch_norm_from``), as in a training, but by the
+    share of the seconds that is over.
 
     Args:
         net: whose weights are changed in place.
         card: for the rule that makes classes of labels, which the network knows already.
-        settings: for the loss, the rate, augmentation and the seed.
+        settings: for the loss, the rate, batch normalisation, augmentation and the seed.
     """
 
     def __init__(self, net: UNet, card: ModelCard, settings: TrainSettings, keep: float = KEEP) -> None:
@@ -85,6 +85,9 @@ class Rounds:
         self.steps, self.seconds = 0, 0.0  # since the weights were those it began with
         self.format = memory_format(len(card.axes))
         self.net.to(memory_format=self.format)  # type: ignore[call-overload]
+        self.normalising = [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
+        for layer in self.normalising:
+            layer.momentum = settings.network.batch_norm_momentum
 
     def begin_anew(self) -> None:
         """Go back to the weights that the network had before the first round."""
@@ -117,13 +120,13 @@ class Rounds:
             raise DataError("found no annotated pixel to learn from, expected at least a cell")
         before = {name: value.clone() for name, value in self.net.state_dict().items()}
         clock, step, mean, told = _Clock(), 0, math.nan, 0.0
-        self._ready()
+        self.net.train()
         try:
             with _Batches(self._patches(examples), self.drawn) as batches:
                 for batch in batches:
                     if pause is not None and pause.is_set():
                         clock.wait(pause, stop)
-                    self._set_rate(clock.seconds / seconds)
+                    self._proceed(clock.seconds / seconds)
                     loss = self._step(batch)
                     step, self.drawn = step + 1, self.drawn + BATCH
                     if not math.isfinite(loss):
@@ -144,25 +147,21 @@ class Rounds:
         self.steps, self.seconds = self.steps + step, self.seconds + took
         return Learnt(step, took, mean)
 
-    def _ready(self) -> None:
-        """The network as it learns: everything but what normalisation takes for usual."""
-        self.net.train()
-        for layer in self.net.modules():
-            if isinstance(layer, _BatchNorm):
-                layer.eval()
-
     def _patches(self, examples: Sequence[Example]) -> Patches:
         ndim, stride = len(self.card.axes), net_stride(self.card.net)
         edge = PATCH_PIXELS[ndim] ** (1 / ndim)
         patch = [max(s, round(edge / s) * s) for s in stride]
         return Patches(examples, self.rule, patch, self.settings)
 
-    def _set_rate(self, share: float) -> None:
-        """The rate at a share of the round: up in its first tenth, down in its second half."""
+    def _proceed(self, share: float) -> None:
+        """What changes in a round: the rate, up in its first tenth, down in its second half; statistics."""
         how = self.settings.optimiser
         up, down = min(1.0, (share + 0.01) / how.warmup), min(1.0, max(LEAST_RATE, 2 * (1 - share)))
         for group in self.optimiser.param_groups:
             group["lr"] = how.learning_rate * up * down
+        if share >= self.settings.network.freeze_batch_norm_from:
+            for layer in self.normalising:
+                layer.eval()
 
     def _step(self, batch: tuple[Tensor, Tensor]) -> float:
         device = next(self.net.parameters()).device

@@ -483,7 +483,7 @@ def test_what_is_resampled_takes_more_memory(
 ) -> None:
     write_image(tmp_path / "a.tif", replace(nuclei[0], data=np.zeros((4000, 4000), np.uint16)))
     with open_image(tmp_path / "a.tif") as image:
-        rooms = range(10**9, 10**10, 10**8)
+        rooms = range(10**9, 10**11, 10**9)
         fits = [
             [fits_in_memory(model, image, room, across) for room in rooms]
             for across in (None, model.card.cell_diameter / 2)

@@ -128,9 +128,8 @@ def main() -> None:
     rounds.clock = lambda: time.process_time() / PROCESSOR_SECONDS
     for name in asked.sets:
         for way in asked.ways:
-            one = partial(loop, name, way, asked)
-            others = {"all": everything, "cellpose": cellpose}
-            work = partial(others[way], name, asked.work) if way in others else one
+            full = {"all": everything, "cellpose": cellpose}.get(way)
+            work = partial(loop, name, way, asked) if full is None else partial(full, name, asked.work)
             once(REPORT, f"{name}: {way}, {asked.part}", work)
     if asked.part == "test":
         insert(DOCS / "annotate.md", "annotator", table(read_json(REPORT)))
@@ -195,10 +194,11 @@ def anywhere(annotator: Annotator, size: int, rng: np.random.Generator) -> Place
 
 def everything(name: str, work: Path) -> dict[str, Any]:
     """A training on all train images, from nothing; what benchmarks/rivals did isn't done again."""
+    folder = DATA / name / "train"
     for row in read_json(RESULTS / "evidence" / "rivals.json")["results"]:
         if (row["set"], row["rival"]) == (name, "ours"):
-            return {"cells": cells_of(DATA / name / "train", name), "pq": row["scores"]["mean"]["PQ"]}
-    return rival(name, "ours", DATA / name / "train", work / f"ours-{name}", FULL_MINUTES)
+            return cost(folder, name, FULL_MINUTES) | {"pq": row["scores"]["mean"]["PQ"]}
+    return rival(name, "ours", folder, work / f"ours-{name}", FULL_MINUTES)
 
 
 def cellpose(name: str, work: Path) -> dict[str, Any]:
@@ -219,13 +219,15 @@ def rival(name: str, who: str, train: Path, folder: Path, minutes: float) -> dic
     compare.run(who, learn, threads, folder / "train.log")
     find = ["segment", folder / "model", test / "images", folder / "found", "--report", folder / "found.json"]
     compare.run(who, [*find, *common], threads, folder / "segment.log")
-    cells, scores = cells_of(train, name), compare.judge(test / "masks", folder / "found")
-    return {"cells": cells, "minutes": round(cells * DRAW / 60 + minutes, 1), "pq": scores["mean"]["PQ"]}
+    scores = compare.judge(test / "masks", folder / "found")
+    return cost(train, name, minutes) | {"pq": scores["mean"]["PQ"]}
 
 
-def cells_of(folder: Path, name: str) -> int:
+def cost(folder: Path, name: str, minutes: float) -> dict[str, Any]:
+    """Cells of a folder, and the minutes that drawing all of them and the training take."""
     labels = [read_labels(pair.labels, axes_of(name)).data for pair in find_pairs(folder)]
-    return sum(np.unique(its[its > 0]).size for its in labels)
+    cells = sum(np.unique(its[its > 0]).size for its in labels)
+    return {"cells": cells, "minutes": round(cells * DRAW / 60 + minutes, 1)}
 
 
 def opened(name: str, part: str) -> list[tuple[Image, Image]]:
@@ -260,8 +262,7 @@ def table(found: dict[str, Any]) -> str:
         for way, said in (("all", "all train images, from nothing"), ("cellpose", "Cellpose 3, one image")):
             row = found.get(f"{name}: {way}, test")
             if row is not None:
-                minutes = row.get("minutes", round(row["cells"] * DRAW / 60))
-                end = f"{row['pq']:.3f} | {row['cells']} | {minutes}"
+                end = f"{row['pq']:.3f} | {row['cells']} | {row['minutes']}"
                 lines.append(f"| {name} | {said} |{' |' * (len(ROUNDS_SHOWN) + 1)} {end} |")
     return "\n".join(lines)
 

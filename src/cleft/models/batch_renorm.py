@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["BatchRenorm"]
+__all__ = ["BatchRenorm", "batch_norm_layers"]
 
 MAX_SCALE = 3.0  # between the spreads of a batch and of the average
 MAX_SHIFT = 5.0  # between their means, in spreads
+
+
+def batch_norm_layers(net: nn.Module) -> list[_BatchNorm]:
+    """Every layer of a network that keeps running averages of a batch's statistics, of any dimension.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), BatchRenorm(4))
+        >>> [type(layer).__name__ for layer in batch_norm_layers(net)]
+        ['BatchNorm2d', 'BatchRenorm']
+    """
+    return [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
 
 
 class BatchRenorm(_BatchNorm):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from cleft.core.intensity import normalise
 from cleft.core.settings import NetSettings
@@ -19,6 +18,7 @@ from cleft.labels.classes import ClassRule, classes_by_rule
 from cleft.labels.weights import WEIGHT_MAPS
 from cleft.losses.pixelwise import CELoss
 from cleft.losses.youden import JCLoss
+from cleft.models.batch_renorm import batch_norm_layers
 from cleft.models.unet import UNet
 from cleft.reproduce.report import COLOURS, check_ready, new_figure, save, tidy
 from cleft.synthetic import CellSettings, make_cells
@@ -129,9 +129,8 @@ def train_to_optimum(data: Batch, steps: int, seed: int) -> nn.Module:
         loss(net(data["image"]), data["classes"]).backward()
         optimiser.step()
         schedule.step()
-    for module in net.modules():
-        if isinstance(module, _BatchNorm):
-            module.momentum = 1.0
+    for layer in batch_norm_layers(net):
+        layer.momentum = 1.0
     with torch.no_grad():
         net(data["image"])
     return net.eval()

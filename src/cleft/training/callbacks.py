@@ -9,11 +9,10 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from cleft.core.units import format_seconds
 from cleft.losses.youden import JLoss, strength_at
-from cleft.models.batch_renorm import BatchRenorm
+from cleft.models.batch_renorm import BatchRenorm, batch_norm_layers
 
 __all__ = [
     "BatchRenormRamp", "DataWait", "FreezeBatchNorm", "JWeightSchedule", "ProgressBar", "StopAfterSteps",
@@ -78,7 +77,7 @@ class FreezeBatchNorm(Callback):
         self.after, self.steps = after, steps
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        self.layers = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+        self.layers = batch_norm_layers(module)
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         if trainer.global_step >= self.after * self.steps:

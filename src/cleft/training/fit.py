@@ -17,13 +17,13 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from cleft.core.errors import CleftError
 from cleft.core.settings import ModelCard, TrainSettings
 from cleft.core.text import print_plain
 from cleft.losses.named import MergedGapLoss, make_loss
+from cleft.models.batch_renorm import batch_norm_layers
 from cleft.models.file import halved, write_model
 from cleft.models.unet import UNet
 from cleft.training.configure import Configuration, choose_factors, configure
@@ -133,9 +133,8 @@ def _learner(configuration: Configuration, pretrained: Pretrained | None, about:
     card, settings = configuration.card, configuration.settings
     lightning.seed_everything(settings.run.seed, workers=True, verbose=False)
     net = UNet(card.net) if pretrained is None else pretrained.network(card.net)
-    for layer in net.modules():
-        if isinstance(layer, _BatchNorm):
-            layer.momentum = settings.network.batch_norm_momentum
+    for layer in batch_norm_layers(net):
+        layer.momentum = settings.network.batch_norm_momentum
     loss = MergedGapLoss(make_loss(settings.loss), settings.loss.merged_gap_weight)
     sha256 = None if pretrained is None else card.trained_on["from"]["sha256"]
     return Learner(net, loss, configuration, {**about, "pretrained_sha256": sha256})

@@ -13,12 +13,12 @@ from threading import Event
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from cleft.core.errors import CleftError, DataError
 from cleft.core.settings import ModelCard, TrainSettings
 from cleft.labels.classes import IGNORE, ClassRule
 from cleft.losses.named import MergedGapLoss, make_loss
+from cleft.models.batch_renorm import batch_norm_layers
 from cleft.models.unet import UNet, memory_format, net_stride
 from cleft.prediction.device import bfloat16_is_native
 from cleft.training.dataset import Example, Patches
@@ -85,7 +85,7 @@ class Rounds:
         self.steps, self.seconds = 0, 0.0  # since the weights were those it began with
         self.format = memory_format(len(card.axes))
         self.net.to(memory_format=self.format)  # type: ignore[call-overload]
-        self.normalising = [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
+        self.normalising = batch_norm_layers(net)
         for layer in self.normalising:
             layer.momentum = settings.network.batch_norm_momentum
 
@@ -154,7 +154,7 @@ class Rounds:
         return Patches(examples, self.rule, patch, self.settings)
 
     def _proceed(self, share: float) -> None:
-        """What changes in a round: the rate, up in its first tenth, down in its second half; statistics."""
+        """The rate rises in a round's first tenth and falls in its second half; late on, averages stay."""
         how = self.settings.optimiser
         up, down = min(1.0, (share + 0.01) / how.warmup), min(1.0, max(LEAST_RATE, 2 * (1 - share)))
         for group in self.optimiser.param_groups:

@@ -280,7 +280,10 @@ class Session:
         return with_annotation(found, item.labels if region is None else item.labels[region])
 
     def next(self, index: int | None = None, size: Sequence[int] | int = 256, count: int = 10) -> list[Place]:
-        """The views about which the model is least sure, most doubtful first.
+        """The views about which the model is least sure.
+
+        Images take turns, those with least annotation first: what a model learns from one image alone can
+        cost it others. Of one image the most doubtful view comes first.
 
         Args:
             index: of the image to look at; by default all of them.
@@ -289,8 +292,12 @@ class Session:
         """
         found = []
         for number in range(len(self._items)) if index is None else [index]:
-            found += self._doubtful(number, size, count)
-        return sorted(found, key=lambda place: -place.doubt)[:count]
+            views = self._doubtful(number, size, count)
+            known = int((self._items[number].labels >= 0).sum())
+            for turn, place in enumerate(views):
+                pixels = math.prod(part.stop - part.start for part in place.region)
+                found.append((math.ceil(known / pixels) + turn, -place.doubt, place))
+        return [place for *_, place in sorted(found, key=lambda one: one[:2])[:count]]
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the model as it is now.

@@ -49,8 +49,7 @@ from cleft.training import rounds
 
 REPORT = RESULTS / "annotator.json"
 DRAW, SPLIT, TOUCH, MINUTE = 20, 5, 2, 60  # seconds of the annotator's time
-CORRECTIONS, ROUNDS = 10, 7  # seven rounds take about half an hour of the annotator's
-CELLS_ACROSS = {2: 3.5, 3: 2.3}  # of a view, by its dimensions: a dozen cells
+CORRECTIONS, ROUNDS, CELLS_ACROSS = 10, 7, 3.5  # seven rounds take about half an hour of the annotator's
 ROUNDS_SHOWN = (1, 2, 4, 7)
 RIGHT = 0.7  # IoU from which on a cell is accepted as it was found
 PROCESSOR_SECONDS = 90 / 60  # for each second of learning
@@ -148,7 +147,7 @@ def loop(name: str, way: str, asked: Any) -> list[dict[str, float]]:
     for image, _ in pairs:
         session.add(image)
     rng = np.random.default_rng(0)
-    size = round(CELLS_ACROSS[annotator.truths[0].ndim] * cell_diameter(annotator.truths))
+    size = round(CELLS_ACROSS * cell_diameter(annotator.truths))
     found = [{"cells": 0, "minutes": 0.0, "pq": quality(session.model, check)}]
     for _ in range(asked.rounds):
         place = session.next(size=size, count=1)[0] if way == "next" else anywhere(annotator, size, rng)

@@ -90,13 +90,26 @@ def test_a_patch_has_one_extent_in_space_and_fits_the_network() -> None:
     assert all(n % s == 0 for n, s in zip(found.patch_size, strides, strict=True))
 
 
-def test_an_image_of_few_cells_is_taken_for_one_of_the_others(ndim: int) -> None:
+def test_an_annotated_cell_or_two_of_an_image_say_nothing_of_its_own(ndim: int) -> None:
     many, speck = (boxes((8 * n,) * ndim, (n,) * ndim, None) for n in (32, 10))
     only = replace(speck, labels=np.where(speck.labels == speck.labels.max(), 1, 0))
-    _, [first, second] = choose_factors([many, only], DataSettings(network_diameter=20), least_cells=2)
+    _, [first, second] = choose_factors([many, only], DataSettings(network_diameter=20), in_part=True)
     assert first == second != (1,) * ndim
     _, [first, second] = choose_factors([many, only], DataSettings(network_diameter=20))
     assert first != second
+
+
+def test_a_view_of_cells_wall_to_wall_tells_their_size_by_area_alone(ndim: int) -> None:
+    """A row of three whole cells ends in a quarter of one on either side: most of what it holds is pieces."""
+    n = 16
+    numbers = np.arange(1, 5**ndim + 1, dtype=np.int32).reshape((5,) * ndim)
+    labels = np.kron(numbers, np.ones((n,) * ndim, np.int32))
+    view = (slice(n - 4, 4 * n + 4),) * ndim
+    known = np.full(labels.shape, -1, np.int32)
+    known[view] = labels[view]
+    true = cell_diameter([labels])
+    assert cell_diameter([known], by_area=True) == true
+    assert cell_diameter([known]) < 0.65 * true
 
 
 def test_a_few_annotated_cells_dont_make_two_magnifications(ndim: int) -> None:

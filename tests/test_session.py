@@ -207,16 +207,16 @@ def test_views_lie_apart_and_most_doubtful_come_first(ndim):
 
 
 def test_images_take_turns_those_with_least_annotation_first():
-    session, truth = begun(2, known=0.0)
-    other, _ = make_cells(SHAPES[2], seed=2)
-    session.add(other)
+    session, _ = begun(2, known=0.0)
+    second, _ = make_cells(SHAPES[2], seed=2)
+    session.add(second)
     doubts = [session.next(index, size=32, count=1)[0].doubt for index in (0, 1)]
-    surer, other = np.argsort(doubts)
+    surer, unsure = np.argsort(doubts)
     places = session.next(size=32, count=4)
-    assert [place.index for place in places] == [other, surer, other, surer]
-    cell = session.annotation(other)
-    cell[places[0].region] = 0
-    session.annotate(other, cell)
+    assert [place.index for place in places] == [unsure, surer, unsure, surer]
+    known = session.annotation(unsure)
+    known[places[0].region] = 0
+    session.annotate(unsure, known)
     assert session.next(size=32, count=1)[0].index == surer
 
 

@@ -24,7 +24,7 @@ from cleft.io.pairs import find_pairs
 from cleft.io.read import check_pixels, read_image, read_labels
 from cleft.io.write import write_image, write_labels
 from cleft.labels.check import check_pair
-from cleft.labels.edit import whole_cells, with_rims
+from cleft.labels.edit import with_rims
 from cleft.models.file import write_model
 from cleft.models.unet import UNet
 from cleft.prediction.doubt import BLOCK, doubt_map, doubtful_views
@@ -32,7 +32,7 @@ from cleft.prediction.model import Model, check_suits, load_model
 from cleft.prediction.predictor import Progress as Tiles
 from cleft.prediction.predictor import ScaledImage
 from cleft.prediction.scale import Diameter
-from cleft.training.configure import TELLING_CELLS, choose_factors, configure
+from cleft.training.configure import choose_factors, configure
 from cleft.training.dataset import Example, load_examples
 from cleft.training.pretrained import Pretrained, with_pretrained
 from cleft.training.rounds import Learnt, Progress, Rounds
@@ -355,16 +355,16 @@ class Session:
         """The annotated images as the network learns from them, and the card of what comes out."""
         items = [item for item in self._items if item.annotated]
         full = [self._example(item) for item in items]
-        # how large cells are is told by whole ones: neither rims nor what the edge of a view has cut
-        whole = [
-            replace(example, labels=whole_cells(item.standard(item.labels)))
+        # how large cells are isn't told by the rims of those beside them
+        said = [
+            replace(example, labels=item.standard(item.labels))
             for example, item in zip(full, items, strict=True)
         ]
-        shrink, factors = choose_factors(whole, self._settings.data, self._begun, TELLING_CELLS)
+        shrink, factors = choose_factors(said, self._settings.data, self._begun, in_part=True)
         mixed = len(set(factors)) > 1
         examples = [example.rescaled(f) for example, f in zip(full, factors, strict=True)]
-        whole = [example.rescaled(f) for example, f in zip(whole, factors, strict=True)]
-        card = configure(whole, self._settings, shrink, self._begun, mixed).card
+        said = [example.rescaled(f) for example, f in zip(said, factors, strict=True)]
+        card = configure(said, self._settings, shrink, self._begun, mixed, in_part=True).card
         # few cells, some cut at the edge of a view, don't tell how small one can be: the share of the usual
         # cell that the model knows does
         before = self._begun.card

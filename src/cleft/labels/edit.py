@@ -17,7 +17,7 @@ from cleft.labels.rule import ball_diameter
 
 __all__ = [
     "add_cell", "box_of", "cell_under", "delete_cells", "fair_margin", "known_labels", "merge_cells",
-    "split_cell", "whole_cells", "with_rims",
+    "split_cell", "with_rims",
 ]  # fmt: skip
 
 CRUMB = 0.02  # of a cell: a smaller piece is no cell that a stroke cut off, but a bit of its ragged border
@@ -242,29 +242,6 @@ def with_rims(known: np.ndarray, shown: np.ndarray, spacing: Sequence[float] | N
     near = _within(cells, fair_margin(known, numbers), _in_finest(known, spacing))
     rims = near & (known < 0) & (shown > 0)
     return np.where(rims, shown + max(int(known.max(initial=0)), 0), known).astype(np.int32)
-
-
-def whole_cells(known: np.ndarray, least: int = 3) -> np.ndarray:
-    """What is known, without cells that reach to where nothing is: the edge of a view may have cut them.
-
-    Args:
-        known: (*S) integer: 0 background, 1.. cells, below 0 not known.
-        least: of whole cells; where there are fewer, all cells stay.
-
-    Returns:
-        (*S) of the same type, -1 in the place of the cells that may be cut.
-
-    Example:
-        >>> whole_cells(np.array([1, 1, 0, 2, 2, -1]), least=1).tolist()
-        [1, 1, 0, -1, -1, -1]
-        >>> whole_cells(np.array([1, 1, 0, 2, 2, -1])).tolist()
-        [1, 1, 0, 2, 2, -1]
-    """
-    beside = ndimage.binary_dilation(known < 0) & (known > 0)
-    cut = np.unique(known[beside])
-    if np.setdiff1d(np.unique(known[known > 0]), cut).size < least:
-        return known
-    return np.where(np.isin(known, cut), -1, known).astype(known.dtype)
 
 
 def fair_margin(labels: np.ndarray, confirmed: Collection[int]) -> float:

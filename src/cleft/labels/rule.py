@@ -152,35 +152,46 @@ def share_known(labels: Sequence[np.ndarray], rule: ClassRule, spacings: Sequenc
     return known / total if total else 1.0
 
 
-def cell_diameter(labels: Sequence[np.ndarray]) -> float:
+def cell_diameter(labels: Sequence[np.ndarray], by_area: bool = False) -> float:
     """The median diameter of the cells in pixels, of the ball as large as the cell; 0 without cells.
 
-    Every image weighs the same, however many cells it has.
+    Weighed as by ``cell_diameters``.
 
     Example:
         >>> round(cell_diameter([np.ones((10, 10), int)]), 2)
         11.28
     """
-    return cell_diameters(labels, (50,))[0]
+    return cell_diameters(labels, (50,), by_area)[0]
 
 
-def cell_diameters(labels: Sequence[np.ndarray], percentiles: Sequence[float]) -> tuple[float, ...]:
+def cell_diameters(
+    labels: Sequence[np.ndarray], percentiles: Sequence[float], by_area: bool = False
+) -> tuple[float, ...]:
     """Percentiles of the cells' diameters in pixels, of balls as large; 0 without cells.
 
     Every image weighs the same, as it does in training, where a small cell's image would else outvote a
     large one's by its number of cells.
 
+    Args:
+        labels: (*S) integer each, 0 background, 1.. cells, below 0 not annotated.
+        percentiles: 0 to 100.
+        by_area: every cell weighs as much as it has pixels, whatever image it is in. For small views of
+            images: their edges cut cells to pieces, and of what they hold whole most is small.
+
     Example:
         >>> some = [np.full((n, n), 1) for n in (10, 20, 30)]
         >>> [round(d, 1) for d in cell_diameters(some, (0, 50, 100))]
         [11.3, 22.6, 33.9]
+        >>> cell_diameters([np.array([[1] * 9, [2] * 9, [0, 3, 0, 4, 0, 5, 0, 6, 0]])], (50,), by_area=True)
+        (3.385...,)
     """
     found = [counts[counts > 0] for counts in (label_sizes(image)[1:] for image in labels)]
     found = [counts for counts in found if counts.size]
     if not found:
         return (0.0,) * len(percentiles)
-    weights = np.concatenate([np.full(counts.size, 1 / counts.size) for counts in found])
-    sizes = np.percentile(np.concatenate(found), percentiles, weights=weights, method="inverted_cdf")
+    every = np.concatenate(found)
+    weights = every if by_area else np.concatenate([np.full(its.size, 1 / its.size) for its in found])
+    sizes = np.percentile(every, percentiles, weights=weights, method="inverted_cdf")
     return tuple(float(d) for d in ball_diameter(sizes, labels[0].ndim))
 
 

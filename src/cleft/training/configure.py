@@ -33,7 +33,7 @@ from cleft.training.pretrained import Pretrained
 S = TypeVar("S", bound=Settings)
 N = TypeVar("N", int, float)
 
-__all__ = ["TELLING_CELLS", "Configuration", "choose_factors", "configure"]
+__all__ = ["Configuration", "choose_factors", "configure"]
 
 MIXED_SIZES = 3.0  # from 20x to 63x; nuclei of one magnification differ by less
 TELLING_CELLS = 10  # from so many on a partly annotated image tells how large its cells are
@@ -97,7 +97,7 @@ def choose_factors(
     examples: Sequence[Example],
     settings: DataSettings,
     pretrained: Pretrained | None = None,
-    least_cells: int = 1,
+    in_part: bool = False,
 ) -> tuple[tuple[int, ...], list[tuple[float, ...]]]:
     """How each image is brought to the size at which the network sees cells.
 
@@ -111,8 +111,8 @@ def choose_factors(
         examples: at least one, at full size.
         settings: ``shrink``, ``network_diameter`` and ``shrunk_diameter``.
         pretrained: the model to begin with; what suits is then the size of its cells.
-        least_cells: an image with fewer says nothing of its own; its cells are taken to be as large as
-            in the others.
+        in_part: small views are annotated. Cells then weigh by their area (``cell_diameters``), and an image
+            with less than ``TELLING_CELLS`` is taken to have cells as large as all images together.
 
     Returns:
         Pixels of an image for one of the network along each axis: of the images that the model is for,
@@ -129,13 +129,14 @@ def choose_factors(
     spacing = _median_spacing(examples) or (1.0,) * ndim
     mean = math.prod(spacing) ** (1 / ndim)
     cells = [np.count_nonzero(label_sizes(e.labels)[1:]) for e in examples]
-    too_few = [0 < n < least_cells for n in cells]
-    telling = [e.labels for e, few in zip(examples, too_few, strict=True) if not few]
-    diameter = cell_diameter(telling) or cell_diameter([e.labels for e in examples])
+    diameter = cell_diameter([e.labels for e in examples], in_part)
     suits = _of_dimension(settings.shrunk_diameter, ndim)
     if pretrained is not None:
         suits = pretrained.card.cell_diameter / math.prod(pretrained.card.shrink) ** (1 / ndim)
-    each = [diameter if few else cell_diameter([e.labels]) for e, few in zip(examples, too_few, strict=True)]
+    each = [
+        diameter if in_part and 0 < n < TELLING_CELLS else cell_diameter([e.labels], in_part)
+        for e, n in zip(examples, cells, strict=True)
+    ]
     wanted = settings.network_diameter
     if wanted is None:
         # a few cells of an image, annotated here and there, don't say that it is of another magnification
@@ -163,6 +164,7 @@ def configure(
     shrink: tuple[int, ...],
     pretrained: Pretrained | None = None,
     mixed: bool = False,
+    in_part: bool = False,
 ) -> Configuration:
     """Decide what the settings leave open.
 
@@ -173,6 +175,7 @@ def configure(
         pretrained: the model to begin with, whose network is taken over.
         mixed: whether each image was brought to one size of cells by itself. The model then looks at each
             image where no diameter is given.
+        in_part: as for ``choose_factors``.
 
     Raises:
         DataError: a radius of the classes or a patch that doesn't fit the images.
@@ -183,7 +186,7 @@ def configure(
     rule = choose_rule(labels, classes.n_classes, classes.touching_radius, classes.gap_radius, spacings)
     rule = replace(rule, unlabeled_as=classes.unlabeled_as)
     net, patch_size = _shapes(examples, settings, pretrained)
-    found = _statistics(examples, shrink)
+    found = _statistics(examples, shrink, in_part)
     if pretrained is not None:
         found["trained_on"]["from"] = pretrained.about()
     card = _bounded(
@@ -205,12 +208,12 @@ def configure(
     )  # fmt: skip
 
 
-def _statistics(examples: Sequence[Example], shrink: tuple[int, ...]) -> dict[str, Any]:
+def _statistics(examples: Sequence[Example], shrink: tuple[int, ...], in_part: bool) -> dict[str, Any]:
     """What a card tells of images and cells; sizes in pixels of the images before they were shrunk."""
     labels, spacing, times = [e.labels for e in examples], _median_spacing(examples), math.prod(shrink)
     inside, at_border = estimate_min_size(labels)
     at_full_size = float(times) ** (1 / len(shrink))
-    low, middle, high = (d * at_full_size for d in cell_diameters(labels, (5, 50, 95)))
+    low, middle, high = (d * at_full_size for d in cell_diameters(labels, (5, 50, 95), in_part))
     return {
         "spacing_um": spacing and tuple(s / f for s, f in zip(spacing, shrink, strict=True)),
         "cell_diameter": middle,

@@ -112,6 +112,12 @@ def test_a_view_of_cells_wall_to_wall_tells_their_size_by_area_alone(ndim: int) 
     assert cell_diameter([known]) < 0.65 * true
 
 
+def test_cells_of_small_views_are_rather_too_large_than_too_small(ndim: int) -> None:
+    example, data = boxes((90,) * ndim, (18,) * ndim), DataSettings(shrunk_diameter=(8, 10))
+    assert choose_factors([example], data)[0] == {2: (3, 3), 3: (2, 2, 2)}[ndim]  # 20.3 / 8, 22.3 / 10
+    assert choose_factors([example], data, in_part=True)[0] == (2,) * ndim
+
+
 def test_a_few_annotated_cells_dont_make_two_magnifications(ndim: int) -> None:
     many, small = (boxes((8 * n,) * ndim, (n,) * ndim, None) for n in (32, 8))
     one = replace(small, labels=np.where(small.labels == small.labels[(4,) * ndim], 1, -1))

@@ -112,7 +112,8 @@ def choose_factors(
         settings: ``shrink``, ``network_diameter`` and ``shrunk_diameter``.
         pretrained: the model to begin with; what suits is then the size of its cells.
         in_part: small views are annotated. Cells then weigh by their area (``cell_diameters``), and an image
-            with less than ``TELLING_CELLS`` is taken to have cells as large as all images together.
+            with less than ``TELLING_CELLS`` is taken to have cells as large as all images together. Whole
+            factors are rounded down.
 
     Returns:
         Pixels of an image for one of the network along each axis: of the images that the model is for,
@@ -146,7 +147,9 @@ def choose_factors(
         deciding = [d for d, told in zip(each, sure, strict=True) if d > 0 and told]
         low, high = np.percentile(deciding or [1.0], (10, 90), method="inverted_cdf")
         if high <= MIXED_SIZES * low:
-            shrink = tuple(max(1, round(diameter * mean / s / suits)) for s in spacing)
+            # a minute teaches cells a little larger than the model knows them better than smaller ones
+            nearest = math.floor if in_part else round
+            shrink = tuple(max(1, nearest(diameter * mean / s / suits)) for s in spacing)
             return shrink, [shrink for _ in examples]
         wanted = suits if pretrained is not None else min(diameter, suits)
     shape = np.array(spacing) / mean

@@ -8,9 +8,10 @@ The annotator knows the truth of the train images. Each round they are shown one
 labels that the model finds, three to four cells across. They accept what is right, correct the ten worst
 cells (draw what was missed, split what was merged, delete what is none), leave the rest of the view unknown,
 and let the model learn for a minute. A drawn cell costs 20 s, a split 5 s, a deletion or an acceptance 2 s,
-the minute 60 s. After each round PQ on the test images is taken.
+a minute of learning 60 s. After each round PQ on the test images is taken.
 
-Ways: ``next``, the view is the one the model is least sure of; ``random``, any view; ``all``, a training on
+Ways: ``next``, the view is the one the model is least sure of; ``longer``, the same, three rounds of which
+the last takes five minutes; ``random``, any view; ``all``, a training on
 all train images for 20 minutes of a core (benchmarks/rivals), which the others are held to; ``cellpose``,
 Cellpose 3's: all cells of one image are drawn, its network trained on it from nothing for about as long as
 seven rounds learn (benchmarks/rivals). A minute is 90 processor seconds, as two cores at three quarters give
@@ -58,7 +59,8 @@ SETS = {
     "tcells": "cells2d", "usiigaci-phase": "without whole cells in phase contrast",
     "zo1-mdck": "without membranes", "dic-hela-weak": "cells2d", "gland-3d": "cells3d",
 }  # fmt: skip
-WAYS = ("next", "random")
+WAYS = ("next", "longer", "random")
+LONGER_ROUNDS, LONGER_MINUTES = 3, 5
 EVERY = (*WAYS, "all", "cellpose")
 FULL_MINUTES, RIVAL_MINUTES = 20, 10  # of one core: as benchmarks/rivals; about as long as seven rounds learn
 
@@ -75,8 +77,8 @@ class Annotator:
     def __post_init__(self) -> None:
         self.known = [np.full(truth.shape, -1, np.int32) for truth in self.truths]
 
-    def correct(self, place: Place, found: np.ndarray) -> None:
-        """Look at one view with the labels found in it."""
+    def correct(self, place: Place, found: np.ndarray, minutes: int = 1) -> None:
+        """Look at one view with the labels found in it, then wait so many minutes."""
         truth, known = self.truths[place.index][place.region], self.known[place.index][place.region]
         ious, merged = compared(truth, found)
         right = [cell for cell, iou in ious.items() if iou[0] >= RIGHT]
@@ -93,7 +95,7 @@ class Annotator:
         said[(truth == 0) & (said < 0) & ~np.isin(found, left)] = 0
         deleted = len(false) - len(left)
         new = np.setdiff1d(np.unique(said[said > 0]), known)
-        self.seconds += TOUCH * (len(right) + deleted) + MINUTE
+        self.seconds += TOUCH * (len(right) + deleted) + MINUTE * minutes
         self.cells += len(new)
         known[said >= 0] = said[said >= 0]
 
@@ -149,13 +151,15 @@ def loop(name: str, way: str, asked: Any) -> list[dict[str, float]]:
     rng = np.random.default_rng(0)
     size = round(CELLS_ACROSS * cell_diameter(annotator.truths))
     found = [{"cells": 0, "minutes": 0.0, "pq": quality(session.model, check)}]
-    for _ in range(asked.rounds):
-        place = session.next(size=size, count=1)[0] if way == "next" else anywhere(annotator, size, rng)
+    rounds_of = LONGER_ROUNDS if way == "longer" else asked.rounds
+    for n in range(1, rounds_of + 1):
+        minutes = LONGER_MINUTES if way == "longer" and n == LONGER_ROUNDS else 1
+        place = anywhere(annotator, size, rng) if way == "random" else session.next(size=size, count=1)[0]
         shown = np.zeros(annotator.known[place.index].shape, np.int64)
         shown[place.region] = session.segment(place.index, region=place.region)
-        annotator.correct(place, shown[place.region])
+        annotator.correct(place, shown[place.region], minutes)
         session.annotate(place.index, annotator.known[place.index], shown)
-        session.learn(60)
+        session.learn(60 * minutes)
         found.append({
             "cells": annotator.cells, "minutes": round(annotator.seconds / 60, 1),
             "pq": quality(session.model, check),
